@@ -1,0 +1,35 @@
+"""The first backend of a process, by the environment: `RAWBPF_BACKEND` and `RAWBPF_TRACE`.
+
+The one place outside testing and cli that may know every backend.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rawbpf.syscall import current
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+
+def choose() -> Backend:
+    """Return the backend that the environment asks for; the running kernel where it is silent.
+
+    Raises: ValueError for an unknown `RAWBPF_BACKEND`; NotSupported on other systems than Linux.
+    """
+    name = os.environ.get("RAWBPF_BACKEND", "kernel")
+    if name != "kernel":
+        raise ValueError(f"RAWBPF_BACKEND={name!r}: the only backend of this release is 'kernel'")
+    from rawbpf.syscall.kernel import KernelBackend
+
+    backend: Backend = KernelBackend()
+    if os.environ.get("RAWBPF_TRACE", "") not in ("", "0"):
+        from rawbpf.syscall.trace import TraceBackend
+
+        backend = TraceBackend(backend)
+    return backend
+
+
+current.chooser = choose

@@ -1,0 +1,1 @@
+"""System calls: the backend protocol, the kernel behind it, and one typed function per bpf command."""
