@@ -1,0 +1,1 @@
+"""What the kernel's headers say: constants, layouts, names. Never touches a kernel."""
