@@ -1,0 +1,193 @@
+"""Small builders of instructions, for probes, tests and generated programs.
+
+One function per shape of instruction, named by what it does; registers are plain ints (R0 to R10).
+Knows nothing of programs: the text assembler builds on these.
+
+Source: Documentation/bpf/standardization/instruction-set.rst (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.asm.instruction import (
+    LD_IMM64,
+    FunctionReference,
+    Instruction,
+    MapReference,
+)
+from rawbpf.uapi.constants import (
+    BPF_PSEUDO_CALL,
+    BPF_PSEUDO_FUNC,
+    BPF_PSEUDO_KFUNC_CALL,
+    BPF_PSEUDO_MAP_FD,
+    BPF_PSEUDO_MAP_VALUE,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    Size = Literal[1, 2, 4, 8]
+
+R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10 = range(11)
+
+_SIZES = {1: 0x10, 2: 0x08, 4: 0x00, 8: 0x18}
+_ALU = {
+    "+=": 0x00,
+    "-=": 0x10,
+    "*=": 0x20,
+    "/=": 0x30,
+    "|=": 0x40,
+    "&=": 0x50,
+    "<<=": 0x60,
+    ">>=": 0x70,
+    "%=": 0x90,
+    "^=": 0xA0,
+    "=": 0xB0,
+    "s>>=": 0xC0,
+}
+_JUMPS = {
+    "==": 0x10,
+    ">": 0x20,
+    ">=": 0x30,
+    "&": 0x40,
+    "!=": 0x50,
+    "s>": 0x60,
+    "s>=": 0x70,
+    "<": 0xA0,
+    "<=": 0xB0,
+    "s<": 0xC0,
+    "s<=": 0xD0,
+}
+
+
+def _code(table: dict[str, int], operator: str) -> int:
+    try:
+        return table[operator]
+    except KeyError:
+        raise ValueError(f"no operator {operator!r}; there are {' '.join(table)}") from None
+
+
+def _size(size: int) -> int:
+    try:
+        return _SIZES[size]
+    except KeyError:
+        raise ValueError(f"memory is accessed by 1, 2, 4 or 8 bytes, not {size}") from None
+
+
+def mov_imm(dst: int, imm: int) -> Instruction:
+    """`dst = imm`, sign-extended from 32 bits."""
+    return Instruction(0xB7, dst, imm=imm)
+
+
+def mov_reg(dst: int, src: int) -> Instruction:
+    """`dst = src`, all 64 bits."""
+    return Instruction(0xBF, dst, src)
+
+
+def mov32_imm(dst: int, imm: int) -> Instruction:
+    """`dst = imm`, zero-extended from 32 bits."""
+    return Instruction(0xB4, dst, imm=imm)
+
+
+def mov32_reg(dst: int, src: int) -> Instruction:
+    """`dst = (u32)src`."""
+    return Instruction(0xBC, dst, src)
+
+
+def alu_imm(dst: int, operator: str, imm: int, *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`dst operator imm`, such as `alu_imm(R2, "+=", -8)`."""
+    return Instruction(_code(_ALU, operator) | (7 if bits == 64 else 4), dst, imm=imm)
+
+
+def alu_reg(dst: int, operator: str, src: int, *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`dst operator src`, such as `alu_reg(R2, "+=", R3)`."""
+    return Instruction(_code(_ALU, operator) | 8 | (7 if bits == 64 else 4), dst, src)
+
+
+def neg(dst: int) -> Instruction:
+    """`dst = -dst`."""
+    return Instruction(0x87, dst)
+
+
+def load_mem(dst: int, src: int, offset: int, size: Size = 8) -> Instruction:
+    """`dst = *(size *)(src + offset)`."""
+    return Instruction(0x61 | _size(size), dst, src, offset)
+
+
+def store_reg(dst: int, offset: int, src: int, size: Size = 8) -> Instruction:
+    """`*(size *)(dst + offset) = src`."""
+    return Instruction(0x63 | _size(size), dst, src, offset)
+
+
+def store_imm(dst: int, offset: int, imm: int, size: Size = 8) -> Instruction:
+    """`*(size *)(dst + offset) = imm`."""
+    return Instruction(0x62 | _size(size), dst, 0, offset, imm)
+
+
+def atomic_add(dst: int, offset: int, src: int, size: Literal[4, 8] = 8) -> Instruction:
+    """`lock *(size *)(dst + offset) += src`."""
+    return Instruction(0xC3 | _size(size), dst, src, offset)
+
+
+def ld_imm64(dst: int, imm: int) -> Instruction:
+    """`dst = imm`, any 64 bits."""
+    return Instruction(LD_IMM64, dst, imm=imm & (1 << 64) - 1)
+
+
+def ld_map_fd(dst: int, target: int | str) -> Instruction:
+    """`dst =` a map: `target` is its fd, or its name for the loader to resolve."""
+    if isinstance(target, str):
+        return Instruction(LD_IMM64, dst, BPF_PSEUDO_MAP_FD, reference=MapReference(target))
+    return Instruction(LD_IMM64, dst, BPF_PSEUDO_MAP_FD, imm=target)
+
+
+def ld_map_value(dst: int, target: int | str, offset: int = 0) -> Instruction:
+    """`dst =` the address of byte `offset` of the first value of an array map, by fd or name."""
+    if isinstance(target, str):
+        return Instruction(LD_IMM64, dst, BPF_PSEUDO_MAP_VALUE, reference=MapReference(target, offset))
+    return Instruction(LD_IMM64, dst, BPF_PSEUDO_MAP_VALUE, imm=target | offset << 32)
+
+
+def ld_function(dst: int, name: str) -> Instruction:
+    """`dst =` the address of the BPF function `name`, for a callback."""
+    return Instruction(LD_IMM64, dst, BPF_PSEUDO_FUNC, reference=FunctionReference(name))
+
+
+def call(helper: int) -> Instruction:
+    """Call the helper with this number."""
+    return Instruction(0x85, imm=helper)
+
+
+def call_function(name: str) -> Instruction:
+    """Call the BPF function `name`."""
+    return Instruction(0x85, src=BPF_PSEUDO_CALL, imm=-1, reference=FunctionReference(name))
+
+
+def call_slot(delta: int) -> Instruction:
+    """Call the BPF function that begins `delta` slots after the next instruction."""
+    return Instruction(0x85, src=BPF_PSEUDO_CALL, imm=delta)
+
+
+def call_kfunc(btf_id: int, fd_index: int = 0) -> Instruction:
+    """Call the kernel function with this BTF id; `fd_index` into the load's fd_array, 0 for vmlinux."""
+    return Instruction(0x85, src=BPF_PSEUDO_KFUNC_CALL, offset=fd_index, imm=btf_id)
+
+
+def jump(delta: int) -> Instruction:
+    """Go on `delta` slots after the next instruction."""
+    return Instruction(0x05, offset=delta)
+
+
+def jump_imm(dst: int, operator: str, imm: int, delta: int, *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`if dst operator imm`, go on `delta` slots after the next instruction."""
+    return Instruction(_code(_JUMPS, operator) | (5 if bits == 64 else 6), dst, 0, delta, imm)
+
+
+def jump_reg(dst: int, operator: str, src: int, delta: int, *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`if dst operator src`, go on `delta` slots after the next instruction."""
+    return Instruction(_code(_JUMPS, operator) | 8 | (5 if bits == 64 else 6), dst, src, delta)
+
+
+def exit_() -> Instruction:
+    """Return R0 to the caller."""
+    return Instruction(0x95)

@@ -1,0 +1,177 @@
+"""How an instruction is written: the kernel's verifier-log style, references by name.
+
+Knows the instruction set and the helpers' names; prints `r0 = 0`, `call bpf_ktime_get_ns#5`,
+`if r1 == 0x0 goto pc+2`. What is symbolic is shown by name: `r1 = map[events]`.
+
+Source: kernel/bpf/disasm.c:print_bpf_insn (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.asm.instruction import FunctionReference, MapReference
+from rawbpf.uapi.constants import BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.asm.instruction import Instruction
+
+_ALU = (
+    "+=",
+    "-=",
+    "*=",
+    "/=",
+    "|=",
+    "&=",
+    "<<=",
+    ">>=",
+    "neg",
+    "%=",
+    "^=",
+    "=",
+    "s>>=",
+    "endian",
+)
+_JUMPS = (
+    "jmp",
+    "==",
+    ">",
+    ">=",
+    "&",
+    "!=",
+    "s>",
+    "s>=",
+    "call",
+    "exit",
+    "<",
+    "<=",
+    "s<",
+    "s<=",
+)
+_SIZES = ("u32", "u16", "u8", "u64")
+_SIGNED_SIZES = ("s32", "s16", "s8", "s64")
+_ATOMIC_PLAIN = {0x00: "+=", 0x40: "|=", 0x50: "&=", 0xA0: "^="}
+_ATOMIC_FETCH = {0x01: "add", 0x41: "or", 0x51: "and", 0xA1: "xor"}
+_MOVSX = {8: "(s8)", 16: "(s16)", 32: "(s32)"}
+
+
+def spell(i: Instruction) -> str:
+    """Return `i` as the verifier's log writes it, without index and opcode."""
+    kind = i.opcode & 7
+    if kind in (4, 7):
+        text = _alu(i, kind)
+    elif kind in (5, 6):
+        text = _jump(i, kind)
+    elif kind == 0:
+        text = _load_special(i)
+    else:
+        text = _memory(i, kind)
+    return text or f"BUG_{i.opcode:02x}"
+
+
+def _alu(i: Instruction, kind: int) -> str:
+    operation = i.opcode >> 4
+    wide = kind == 7
+    r = "r" if wide else "w"
+    if operation == 13:
+        if wide:
+            return f"r{i.dst} = bswap{i.imm} r{i.dst}"
+        return f"r{i.dst} = {'be' if i.opcode & 8 else 'le'}{i.imm} r{i.dst}"
+    if operation == 8:
+        return f"{r}{i.dst} = -{r}{i.dst}"
+    if operation > 13:
+        return ""
+    if i.opcode == 0xBF and i.offset == 1:
+        return f"r{i.dst} = addr_space_cast(r{i.src}, {i.imm >> 16}, {i.imm & 0xFFFF})"
+    operator = _ALU[operation]
+    if operation in (3, 9) and i.offset == 1:
+        operator = f"s{operator}"
+    if i.opcode & 8:
+        cast = _MOVSX.get(i.offset, "") if operation == 11 else ""
+        return f"{r}{i.dst} {operator} {cast}{r}{i.src}"
+    return f"{r}{i.dst} {operator} {i.imm}"
+
+
+def _jump(i: Instruction, kind: int) -> str:
+    operation = i.opcode >> 4
+    if operation == 8 and kind == 5:
+        return _call(i)
+    if i.opcode == 0x05:
+        return f"goto pc{i.offset:+d}"
+    if i.opcode == 0x06:
+        return f"gotol pc{i.imm:+d}"
+    if i.opcode == 0xE5:
+        return f"may_goto pc{i.offset:+d}"
+    if i.opcode == 0x95:
+        return "exit"
+    if operation in (0, 8, 9) or operation > 13:
+        return ""
+    r = "r" if kind == 5 else "w"
+    other = f"{r}{i.src}" if i.opcode & 8 else f"0x{i.imm & 0xFFFFFFFF:x}"
+    return f"if {r}{i.dst} {_JUMPS[operation]} {other} goto pc{i.offset:+d}"
+
+
+def _call(i: Instruction) -> str:
+    if isinstance(i.reference, FunctionReference):
+        return f"call {i.reference.name}"
+    if i.src == BPF_PSEUDO_CALL:
+        return f"call pc{i.imm:+d}"
+    if i.src == BPF_PSEUDO_KFUNC_CALL:
+        return f"call kernel-function#{i.imm}"
+    if i.opcode & 8:
+        return f"callx r{i.dst}"
+    from rawbpf.uapi.helper import (
+        helper_name,
+    )  # a table of some kilobytes, for messages only
+
+    return f"call {helper_name(i.imm)}#{i.imm}"
+
+
+def _load_special(i: Instruction) -> str:
+    mode, size = i.opcode & 0xE0, _SIZES[i.opcode >> 3 & 3]
+    if mode == 0x20:
+        return f"r0 = *({size} *)skb[{i.imm}]"
+    if mode == 0x40:
+        return f"r0 = *({size} *)skb[r{i.src} + {i.imm}]"
+    if i.opcode != 0x18:
+        return ""
+    reference = i.reference
+    if isinstance(reference, MapReference):
+        value = f"map[{reference.name}]" if reference.offset is None else f"map[{reference.name}]+{reference.offset}"
+    elif isinstance(reference, FunctionReference):
+        value = f"&{reference.name}"
+    else:
+        value = f"0x{i.imm & (1 << 64) - 1:x}"
+    return f"r{i.dst} = {value}"
+
+
+def _memory(i: Instruction, kind: int) -> str:
+    mode = i.opcode & 0xE0
+    size = _SIZES[i.opcode >> 3 & 3]
+    if kind == 1:
+        if mode not in (0x60, 0x80):
+            return ""
+        if mode == 0x80:
+            size = _SIGNED_SIZES[i.opcode >> 3 & 3]
+        return f"r{i.dst} = *({size} *)(r{i.src} {i.offset:+d})"
+    place = f"*({size} *)(r{i.dst} {i.offset:+d})"
+    if mode == 0x60:
+        return f"{place} = {i.imm}" if kind == 2 else f"{place} = r{i.src}"
+    return _atomic(i, place, size) if mode == 0xC0 and kind == 3 else ""
+
+
+def _atomic(i: Instruction, place: str, size: str) -> str:
+    wide = "64" if size == "u64" else ""
+    pointer = place[1:]
+    if i.imm in _ATOMIC_PLAIN:
+        return f"lock {place} {_ATOMIC_PLAIN[i.imm]} r{i.src}"
+    if i.imm in _ATOMIC_FETCH:
+        return f"r{i.src} = atomic{wide}_fetch_{_ATOMIC_FETCH[i.imm]}({pointer}, r{i.src})"
+    if i.imm == 0xF1:
+        return f"r0 = atomic{wide}_cmpxchg({pointer}, r0, r{i.src})"
+    if i.imm == 0xE1:
+        return f"r{i.src} = atomic{wide}_xchg({pointer}, r{i.src})"
+    if i.imm == 0x100:
+        return f"r{i.dst} = load_acquire(({size} *)(r{i.src} {i.offset:+d}))"
+    if i.imm == 0x110:
+        return f"store_release({pointer}, r{i.src})"
+    return ""
