@@ -143,6 +143,7 @@ class Instruction:
         src: int = 0,
         offset: int = 0,
         imm: int = 0,
+        *,
         reference: MapReference | FunctionReference | None = None,
         line: Line | None = None,
         function: int | None = None,
@@ -188,10 +189,10 @@ class Instruction:
             self.src if src is None else src,
             self.offset if offset is None else offset,
             self.imm if imm is None else imm,
-            self.reference if reference is None else (reference or None),
-            self.line if line is None else (line or None),
-            self.function if function is None else (None if function is False else function),
-            self.core if core is None else (core or None),
+            reference=self.reference if reference is None else (reference or None),
+            line=self.line if line is None else (line or None),
+            function=self.function if function is None else (None if function is False else function),
+            core=self.core if core is None else (core or None),
         )
 
     def _fields(self) -> tuple[object, ...]:

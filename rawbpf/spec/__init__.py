@@ -1,0 +1,16 @@
+"""What an object asks for, before any kernel has seen it: maps, variables, programs and sections.
+
+Plain data that users may edit; nothing here reads files or makes system calls.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.spec.map import MapSpec as MapSpec
+    from rawbpf.spec.object import ObjectData as ObjectData
+    from rawbpf.spec.program import ProgramSpec as ProgramSpec
+    from rawbpf.spec.section import Section as Section
+    from rawbpf.spec.section import find_section as find_section
+    from rawbpf.spec.section import register_section as register_section
+    from rawbpf.spec.variable import VariableSpec as VariableSpec

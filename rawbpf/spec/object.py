@@ -1,0 +1,94 @@
+"""A whole object as data: what `elf` reads and `loader` loads.
+
+Knows neither side. Everything is found by name, and nothing is shared with a copy but what is
+immutable.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from rawbpf.asm.instruction import Instruction
+    from rawbpf.btf.btf import Btf
+    from rawbpf.spec.map import MapSpec
+    from rawbpf.spec.program import ProgramSpec
+    from rawbpf.spec.variable import VariableSpec
+
+
+class ObjectData:
+    """An object's maps, programs, subprograms (`functions`) and variables.
+
+    `btf` is the object's own BTF, `btf_bytes` the same as the kernel takes it (data sections filled
+    in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0.
+    """
+
+    __slots__ = (
+        "btf",
+        "btf_bytes",
+        "byteorder",
+        "functions",
+        "kernel_version",
+        "license",
+        "maps",
+        "name",
+        "programs",
+        "variables",
+    )
+
+    def __init__(
+        self,
+        name: str = "",
+        *,
+        byteorder: Literal["little", "big"] = "little",
+        license: str = "",  # noqa: A002 - the word of the interface
+        kernel_version: int = 0,
+        maps: dict[str, MapSpec] | None = None,
+        programs: dict[str, ProgramSpec] | None = None,
+        functions: dict[str, list[Instruction]] | None = None,
+        variables: dict[str, VariableSpec] | None = None,
+        btf: Btf | None = None,
+        btf_bytes: bytes = b"",
+    ) -> None:
+        self.name = name
+        self.byteorder = byteorder
+        self.license = license
+        self.kernel_version = kernel_version
+        self.maps = {} if maps is None else maps
+        self.programs = {} if programs is None else programs
+        self.functions = {} if functions is None else functions
+        self.variables = {} if variables is None else variables
+        self.btf = btf
+        self.btf_bytes = btf_bytes
+
+    def copy(self) -> ObjectData:
+        """Return a copy that can be edited without changing this one; variables point into its own maps."""
+        from rawbpf.spec.variable import VariableSpec
+
+        # By identity: a variable belongs to the map object, whatever name the map was given since.
+        copies = {id(spec): spec.copy() for spec in self.maps.values()}
+        variables = {}
+        for name, v in self.variables.items():
+            of = copies.get(id(v.map)) or copies.setdefault(id(v.map), v.map.copy())
+            variables[name] = VariableSpec(
+                v.name, of, v.offset, v.size, v.type, constant=v.constant, byteorder=v.byteorder
+            )
+        return ObjectData(
+            self.name,
+            byteorder=self.byteorder,
+            license=self.license,
+            kernel_version=self.kernel_version,
+            maps={name: copies[id(spec)] for name, spec in self.maps.items()},
+            programs={name: program.copy() for name, program in self.programs.items()},
+            functions={name: list(code) for name, code in self.functions.items()},
+            variables=variables,
+            btf=self.btf,
+            btf_bytes=self.btf_bytes,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"ObjectData({self.name!r}, {self.byteorder}-endian, "
+            f"{len(self.programs)} programs, {len(self.maps)} maps, {len(self.variables)} variables)"
+        )
