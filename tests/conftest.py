@@ -1,0 +1,108 @@
+"""Fixtures and rules of every test: the backend, the leak check, and the accounting of skips."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import kernel_ids, needs
+from support.leaks import Snapshot, left_since
+
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+_first_seen: dict[tuple[str, int], str] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--expected-skips", metavar="FILE", help="fail on a skip that FILE does not list")
+
+
+@pytest.fixture(params=["kernel"])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """The kernel to test against, which is also the one that new objects are made with."""
+    needs.require("kernel")
+    from rawbpf.syscall.current import using
+    from rawbpf.syscall.kernel import KernelBackend
+
+    with using(KernelBackend()) as chosen:
+        yield chosen
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_outlives_the_session(request: pytest.FixtureRequest) -> Iterator[None]:
+    walkable = kernel_ids.readable()
+    before = Snapshot()
+    had = kernel_ids.ids() if walkable else set()
+    _first_seen.update(dict.fromkeys(had, ""))
+    yield
+    problems = left_since(before)
+    if walkable:
+        left = kernel_ids.left_over(kernel_ids.ids() - had)
+        problems += [
+            f"{kernel_ids.describe(*key)}, first seen after {_first_seen.get(key, '?')}" for key in sorted(left)
+        ]
+    problems += _unexpected_skips(request.config)
+    assert not problems, "left behind by the session: " + "; ".join(problems)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outlives_the_test(request: pytest.FixtureRequest, _nothing_outlives_the_session: None) -> Iterator[None]:
+    for marker in request.node.iter_markers("needs"):
+        needs.require(*marker.args)
+    before = Snapshot()
+    yield
+    left = left_since(before)
+    for key in kernel_ids.ids():
+        _first_seen.setdefault(key, request.node.nodeid)
+    assert not left, "left behind by this test: " + "; ".join(left)
+
+
+def _unexpected_skips(config: pytest.Config) -> list[str]:
+    path = config.getoption("--expected-skips")
+    if path is None:
+        return []
+    allowed = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            count, _, reason = line.strip().partition(" ")
+            allowed[reason] = float("inf") if count == "*" else int(count)
+    return [
+        f"{count} skips ({reason}), of which {path} allows {allowed.get(reason, 0)}"
+        for reason, count in needs.skips.items()
+        if count > allowed.get(reason, 0)
+    ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    lawful = call.excinfo is not None and isinstance(call.excinfo.value, needs.Unmet)
+    if report.outcome == "skipped" and not lawful and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped by itself; say what it needs: see tests/support/needs.py"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if report.outcome == "skipped":
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{collector.nodeid} skipped as a whole; mark its tests with what they need: see tests/support/needs.py"
+        )
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if needs.skips:
+        terminalreporter.section("skips by reason")
+        for reason, count in sorted(needs.skips.items()):
+            terminalreporter.write_line(f"{count:5} {reason}")

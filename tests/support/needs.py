@@ -1,0 +1,146 @@
+"""The one way for a test to skip: it names what it needs, and the machine is probed for that.
+
+As a marker, `@pytest.mark.needs("map_type:ringbuf", "tool:clang")`, also on a `pytest.param`; inside
+a test or fixture, `require("helper:xdp:xdp_adjust_head")`. A probe that cannot tell does not skip:
+the test runs and shows. Any other skip is turned into a failure by conftest.
+
+    kernel                      bpf(2) may be called (CAP_BPF or CAP_SYS_ADMIN)
+    capability:CAP_NET_ADMIN    the process has the capability
+    map_type:ringbuf            rawbpf.features says so; likewise prog_type:xdp and helper:xdp:redirect
+    tracepoint:sched/sched_switch
+    file:/sys/kernel/btf/vmlinux
+    tool:clang                  an executable on PATH
+    module:capstone             an importable Python module
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections import Counter
+from typing import NoReturn
+
+from _pytest.outcomes import Skipped
+
+NO_PERMISSION = "no permission"
+skips: Counter[str] = Counter()
+"""How often each reason was given in this run."""
+
+
+class Unmet(Skipped):
+    """A need that this machine does not meet; the only skip that conftest lets pass."""
+
+
+def require(*needs: str) -> None:
+    """Return if every one of `needs` is met, else skip the calling test and say why.
+
+    Raises: ValueError for a need of an unknown kind.
+    """
+    for need in needs:
+        kind, _, what = need.partition(":")
+        if kind not in _PROBES or bool(what) == (kind == "kernel"):
+            raise ValueError(f"unknown need {need!r}; the kinds are {', '.join(_PROBES)}")
+        reason = _PROBES[kind](what)
+        if reason is not None:
+            _skip(reason)
+
+
+def capabilities() -> int:
+    """Return the mask of the effective capabilities of this process."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+
+
+def may_use_bpf() -> bool:
+    """Return whether this process may call bpf(2) for more than a socket filter."""
+    return bool(capabilities() & (1 << _BITS["CAP_BPF"] | 1 << _BITS["CAP_SYS_ADMIN"]))
+
+
+def _skip(reason: str) -> NoReturn:
+    skips[reason] += 1
+    raise Unmet(reason)
+
+
+def _kernel(_: str) -> str | None:
+    return None if may_use_bpf() else NO_PERMISSION
+
+
+def _capability(name: str) -> str | None:
+    return None if capabilities() >> _BITS[name] & 1 else NO_PERMISSION
+
+
+def _feature(kind: str, what: str) -> str | None:
+    from rawbpf import features
+    from rawbpf.uapi import names
+
+    if kind == "helper":
+        program, _, helper = what.partition(":")
+        support = features.helper(names.prog_type_number(program), helper)
+    elif kind == "map_type":
+        support = features.map_type(names.map_type_number(what))
+    else:
+        support = features.prog_type(names.prog_type_number(what))
+    if support or "UNKNOWN" in repr(support):
+        return None
+    if "NO_PERMISSION" in repr(support):
+        # A probe that speaks of permissions to a process that has them is wrong: the test shall run and show it.
+        return None if may_use_bpf() else NO_PERMISSION
+    return f"{kind}:{what} is not supported"
+
+
+def _tracepoint(what: str) -> str | None:
+    from rawbpf.errors import BpfError, PermissionDenied
+    from rawbpf.syscall.kernel import KernelBackend
+
+    category, _, name = what.partition("/")
+    try:
+        KernelBackend().host.tracepoint(category, name)
+    except PermissionDenied:
+        return None if may_use_bpf() else NO_PERMISSION
+    except BpfError:
+        return f"tracepoint:{what} does not exist"
+    return None
+
+
+def _file(path: str) -> str | None:
+    return None if os.path.exists(path) else f"file:{path} does not exist"
+
+
+def _tool(name: str) -> str | None:
+    return (
+        None
+        if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+        else f"tool:{name} is not installed"
+    )
+
+
+def _module(name: str) -> str | None:
+    return None if importlib.util.find_spec(name) else f"module:{name} is not installed"
+
+
+# Source: include/uapi/linux/capability.h (v6.12)
+_BITS = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYS_RESOURCE": 24,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+_PROBES = {
+    "kernel": _kernel,
+    "capability": _capability,
+    "map_type": lambda what: _feature("map_type", what),
+    "prog_type": lambda what: _feature("prog_type", what),
+    "helper": lambda what: _feature("helper", what),
+    "tracepoint": _tracepoint,
+    "file": _file,
+    "tool": _tool,
+    "module": _module,
+}
