@@ -1,0 +1,327 @@
+"""BTF: the types of a kernel, of a loaded object or of an object file, indexed and not decoded.
+
+Parsing notes where each record starts and decodes nothing, so that the 126,000 types of a kernel
+cost tens of milliseconds and under 8 MB; `types` decodes what is looked at. Knows nothing of where
+the bytes came from.
+
+Format: Documentation/bpf/btf.rst, include/uapi/linux/btf.h; Source: kernel/bpf/btf.c (v6.12)
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+
+from rawbpf.btf.types import CLASSES, DeclTag, Fwd, Int, Type, TypeTag
+from rawbpf.errors import FormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Literal, TypeVar, overload
+
+    T = TypeVar("T", bound=Type)
+MAGIC = 0xEB9F
+HEADER_SIZE = 24
+MAX_NAME = 4096
+"""Longest name in bytes. The kernel's limit is 511 (KSYM_NAME_LEN), but file formats of others know none."""
+
+# Words that follow the three of every record: (fixed, per element), by kind.
+TAILS = (
+    (0, 0), (1, 0), (0, 0), (3, 0), (0, 3), (0, 3), (0, 2), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0),
+    (0, 0), (0, 2), (1, 0), (0, 3), (0, 0), (1, 0), (0, 0), (0, 3),
+)  # fmt: skip
+# With more places in the string table than this, one pass over all names is faster than one search each.
+_FEW = 8
+
+
+class Btf:
+    """Types by id and by name: `btf[3]`, `btf["task_struct"]`. Immutable; safe to share between threads.
+
+    Id 0 is `Void`, also in iteration and in `len`. A split BTF (a kernel module's) continues its
+    `base`: ids below `first_id` are the base's.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_data",
+        "_found",
+        "_names",
+        "_pointer_size",
+        "_positions",
+        "_string_base",
+        "_text",
+        "_text_at",
+        "_text_end",
+        "_types_at",
+        "base",
+        "byteorder",
+        "first_id",
+        "words",
+    )
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray | memoryview, base: Btf | None = None) -> Btf:
+        """Index the BTF in `data`: an ELF file's `.BTF` section, or what the kernel gives.
+
+        `base`: the BTF that a split one continues (for a module: the kernel's). A read-only
+        memoryview is kept and not copied.
+
+        Raises: FormatError, with the offset, for bytes that are no BTF.
+        """
+        return cls(data, base)
+
+    def __init__(self, data: bytes | bytearray | memoryview, base: Btf | None = None) -> None:
+        view = memoryview(data).cast("B")
+        if not view.readonly:
+            view = memoryview(bytes(view))
+        self._data = view
+        self.base = base
+        self.byteorder: Literal["little", "big"] = "little"
+        self._types_at = 0
+        # The type section as 32-bit numbers of this machine's byte order; what types decode from.
+        self.words = self._sections(view)
+        self._string_base: int = base._string_end if base else 0
+        self.first_id: int = len(base) if base else 1
+        self._positions = self._index(self.words)
+        self._names = b""
+        self._found: dict[str, tuple[int, ...]] = {}
+        self._pointer_size = 0
+
+    def _sections(self, view: memoryview) -> memoryview[int]:
+        if len(view) < HEADER_SIZE:
+            raise FormatError(f"no BTF: {len(view)} bytes are too few for a header of {HEADER_SIZE}", 0)
+        magic = view[0] | view[1] << 8
+        if magic not in (MAGIC, 0x9FEB):
+            raise FormatError(f"no BTF: magic is {magic:#06x} and not {MAGIC:#06x}", 0)
+        self.byteorder = "little" if magic == MAGIC else "big"
+        order = "<" if magic == MAGIC else ">"
+        version, flags, header, type_at, type_size, str_at, str_size = struct.unpack_from(order + "BBIIIII", view, 2)
+        if version != 1 or flags:
+            raise FormatError(f"BTF of version {version} with flags {flags:#x} is unknown; version 1 is known", 2)
+        if header < HEADER_SIZE or header > len(view):
+            raise FormatError(f"BTF header size {header} is not from {HEADER_SIZE} to {len(view)}", 4)
+        room = len(view) - header
+        if type_at + type_size > room or type_size % 4:
+            raise FormatError(f"type section ({type_at}, {type_size} bytes) is not whole words within {room} bytes", 8)
+        if str_at + str_size > room:
+            raise FormatError(f"string section (at {str_at}, {str_size} bytes) ends behind the {room} bytes of BTF", 16)
+        self._types_at = header + type_at
+        strings_at, strings_end = header + str_at, header + str_at + str_size
+        if (str_size or not self.base) and (not str_size or view[strings_end - 1]):
+            raise FormatError("string section does not end with a NUL", strings_end)
+        if not self.base and view[strings_at]:
+            raise FormatError("string section does not start with the empty string", strings_at)
+        if isinstance(view.obj, bytes) and len(view.obj) == len(view):
+            self._text, self._text_at, self._text_end = view.obj, strings_at, strings_end
+        else:
+            self._text, self._text_at, self._text_end = bytes(view[strings_at:strings_end]), 0, str_size
+        types = view[self._types_at : self._types_at + type_size]
+        if self.byteorder != sys.byteorder:
+            swapped = array("I", bytes(types))
+            swapped.byteswap()
+            return memoryview(swapped)
+        return types.cast("I")
+
+    def _index(self, words: memoryview[int]) -> array[int]:
+        # The info word determines a record's length, and a kernel has only some hundred different ones.
+        positions = array("I")
+        add = positions.append
+        lengths = _Lengths()
+        at, end = 0, len(words)
+        try:
+            while at < end:
+                add(at)
+                at += lengths[words[at + 1]]
+        except KeyError:
+            last, kind = self.first_id + len(positions) - 1, words[at + 1] >> 24 & 0x1F
+            raise FormatError(f"type {last} is of unknown kind {kind}", self.offset_of(at)) from None
+        except IndexError:
+            at = end + 1
+        if at != end:
+            last = self.first_id + len(positions) - 1
+            raise FormatError(f"type {last} ends behind the type section", self.offset_of(positions[-1]))
+        return positions
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes that this was made from (a copy, if they are mapped memory)."""
+        whole = self._data.obj
+        return whole if isinstance(whole, bytes) and len(whole) == len(self._data) else bytes(self._data)
+
+    @property
+    def pointer_size(self) -> int:
+        """Bytes in a pointer: those of a `long`; 8 where there is none, as in BPF programs."""
+        if not self._pointer_size:
+            for name in ("long", "unsigned long", "long int", "long unsigned int"):
+                long = self.find(name, Int)
+                if long is not None and long.size in (4, 8):
+                    self._pointer_size = long.size
+                    break
+            else:
+                self._pointer_size = 8
+        return self._pointer_size
+
+    @property
+    def _string_end(self) -> int:
+        return self._string_base + self._text_end - self._text_at
+
+    def __len__(self) -> int:
+        return self.first_id + len(self._positions)
+
+    def __iter__(self) -> Iterator[Type]:
+        return map(self._type, range(len(self)))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(self._ids(name))
+
+    def __getitem__(self, key: int | str) -> Type:
+        """Return the type of that id or name.
+
+        Raises: KeyError for an unknown name, IndexError for an unknown id.
+        """
+        if isinstance(key, str):
+            found = self.find(key)
+            if found is None:
+                raise KeyError(key)
+            return found
+        if not 0 <= key < len(self):
+            raise IndexError(f"no type has id {key}: ids are 0 to {len(self) - 1}")
+        return self._type(key)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def find(self, name: str, kind: None = None) -> Type | None: ...
+        @overload
+        def find(self, name: str, kind: type[T]) -> T | None: ...
+
+    def find(self, name: str, kind: type[Type] | None = None) -> Type | None:
+        """Return the type called `name`, of class `kind` if given, or None.
+
+        Of several, definitions go before declarations and tags, then the lowest id wins.
+        """
+        fallback = None
+        for id in self._ids(name):
+            type = self._type(id)
+            if kind is not None:
+                if isinstance(type, kind):
+                    return type
+            elif not isinstance(type, (Fwd, DeclTag, TypeTag)):
+                return type
+            else:
+                fallback = fallback or type
+        return fallback
+
+    def find_all(self, name: str) -> list[Type]:
+        """Return every type called `name`, in the order of their ids."""
+        return [self._type(id) for id in self._ids(name)]
+
+    def string(self, offset: int) -> str:
+        """Return the string at `offset` of the string section; bytes that are no UTF-8 are escaped.
+
+        Raises: FormatError when nothing lies there, or a string of more than 4096 bytes.
+        """
+        if offset < self._string_base and self.base:
+            return self.base.string(offset)
+        if offset >= self._string_end:
+            raise FormatError(f"string offset {offset} lies behind the strings, which end at {self._string_end}")
+        at = self._text_at + offset - self._string_base
+        end = self._text.find(b"\0", at, at + MAX_NAME + 1)
+        if end < 0:
+            raise FormatError(f"the string at offset {offset} has more than {MAX_NAME} bytes")
+        return self._text[at:end].decode("utf-8", "backslashreplace")
+
+    def referred(self, id: int, by: Type) -> Type:
+        """Return type `id`, to which `by` refers. Raises: FormatError when there is none."""
+        if id >= len(self):
+            what = f"type {by.id} ({by.kind_name}) refers to type {id}, but ids end at {len(self) - 1}"
+            raise FormatError(what, self.offset_of(self._positions[by.id - self.first_id]))
+        return self._type(id)
+
+    def offset_of(self, word: int) -> int:
+        """Return where word `word` of the type section lies in `raw`, in bytes."""
+        return self._types_at + 4 * word
+
+    def _type(self, id: int) -> Type:
+        index = id - self.first_id
+        if index < 0:
+            return self.base._type(id) if self.base else CLASSES[0](self, 0, 0)
+        at = self._positions[index]
+        return CLASSES[self.words[at + 1] >> 24 & 0x1F](self, id, at)
+
+    def _ids(self, name: str) -> tuple[int, ...]:
+        found = self._found.get(name)
+        if found is None:
+            found = self._search(name)
+            if found:  # absent names are not kept: there is no end of them
+                self._found[name] = found
+        return found
+
+    def _search(self, name: str) -> tuple[int, ...]:
+        ids = list(self.base._ids(name)) if self.base else []
+        places = self._places(name.encode("utf-8", "replace") + b"\0")
+        if not places or not name or "\0" in name:
+            return tuple(ids)
+        if not self._names:
+            self._names = array("I", map(self.words.__getitem__, self._positions)).tobytes()
+        if len(places) > _FEW:
+            used = set(places).intersection(memoryview(self._names).cast("I"))
+            if len(used) > _FEW:
+                names = memoryview(self._names).cast("I")
+                return (*ids, *(id for id, offset in enumerate(names, self.first_id) if offset in used))
+            places = list(used)
+        own = (_aligned(self._names, place.to_bytes(4, sys.byteorder)) for place in places)
+        return (*ids, *sorted(self.first_id + index for indices in own for index in indices))
+
+    def _places(self, needle: bytes) -> list[int]:
+        # String offsets where `needle` lies. A string may be the tail of another, so that every place counts and
+        # not only those behind a NUL; the names of a split BTF may lie in its base's strings.
+        places = self.base._places(needle) if self.base else []
+        at = self._text.find(needle, self._text_at, self._text_end)
+        while at >= 0:
+            places.append(at - self._text_at + self._string_base)
+            at = self._text.find(needle, at + 1, self._text_end)
+        return places
+
+    def __repr__(self) -> str:
+        split = f", {len(self) - self.first_id} of them its own" if self.base else ""
+        return f"<Btf of {len(self)} types{split}>"
+
+    # Immutable, and the kernel's is large: copies of what refers to it share it.
+    def __copy__(self) -> Btf:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Btf:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[bytes, Btf | None], Btf], tuple[bytes, Btf | None]]:
+        return Btf.from_bytes, (self.raw, self.base)
+
+
+class _Lengths(dict[int, int]):
+    # Words in a record, by its info word; KeyError for a kind that is not known.
+    __slots__ = ()
+
+    def __missing__(self, info: int) -> int:
+        kind = info >> 24 & 0x1F
+        if not 0 < kind < len(TAILS):
+            raise KeyError(info)
+        fixed, each = TAILS[kind]
+        self[info] = length = 3 + fixed + each * (info & 0xFFFF)
+        return length
+
+
+def _aligned(haystack: bytes, word: bytes) -> Iterator[int]:
+    # Indices of the 32-bit `word` in `haystack`.
+    at = haystack.find(word)
+    while at >= 0:
+        if at % 4:
+            at = haystack.find(word, at + 1)
+        else:
+            yield at // 4
+            at = haystack.find(word, at + 4)

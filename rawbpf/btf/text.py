@@ -1,0 +1,135 @@
+"""Types as C writes them, for messages and for people: `struct event { ... };`.
+
+One type at a time, without the types that it needs: a header that compiles is another module's.
+Whatever the bytes say, the text is bounded.
+"""
+
+from __future__ import annotations
+
+from rawbpf.btf.types import (
+    MAX_DEPTH,
+    QUALIFIERS,
+    Array,
+    Composite,
+    Datasec,
+    DeclTag,
+    Enum,
+    Func,
+    FuncProto,
+    Fwd,
+    Ptr,
+    Type,
+    Typedef,
+    TypeTag,
+    Var,
+)
+
+# Anonymous structs nest, and may do so without end; what is deeper or longer is shown as `...`.
+_MAX_NESTING = 8
+_MAX_LINES = 20_000
+
+
+def describe(type: Type) -> str:
+    """Return `type` as C declares or defines it, structs and enumerations with their members.
+
+    Raises: FormatError when the BTF is broken there.
+    """
+    writer = _Writer()
+    if isinstance(type, (Composite, Enum)):
+        return f"{writer.body(type, 0)};"
+    if isinstance(type, Typedef):
+        return f"typedef {writer.declare(type.type, type.name, 0)};"
+    if isinstance(type, (Var, Func)):
+        linkage = "" if type.linkage == "global" else f"{type.linkage} "
+        return f"{linkage}{writer.declare(type.type, type.name, 0)};"
+    if isinstance(type, Datasec):
+        lines = [
+            f"\t{writer.declare(var.type, var.name, 1)}; // offset {at}, size {size}"
+            for var, at, size in type.variables
+        ]
+        return "\n".join([f'SEC("{type.name}") {{', *lines, "};"])
+    if isinstance(type, DeclTag):
+        return f'__attribute__((btf_decl_tag("{type.name}")))'
+    if isinstance(type, Fwd):
+        return f"{writer.reference(type, 0)};"
+    return writer.declare(type, "", 0)
+
+
+def declare(type: Type, name: str) -> str:
+    """Return the C declaration of a `name` of that type, such as `int (*start)[4]`, on one line for named types.
+
+    Raises: FormatError when the BTF is broken there.
+    """
+    return _Writer().declare(type, name, 0)
+
+
+class _Writer:
+    def __init__(self) -> None:
+        self.lines = 0
+
+    def declare(self, type: Type, declarator: str, depth: int) -> str:
+        # From the name outwards, as C declarators read: `*` binds weaker than `[]` and `()`.
+        qualifiers = ""
+        for _ in range(MAX_DEPTH):
+            if isinstance(type, QUALIFIERS):
+                word = f'__attribute__((btf_type_tag("{type.name}")))' if isinstance(type, TypeTag) else type.kind_name
+                qualifiers = f"{word} {qualifiers}"
+                type = type.type
+            elif isinstance(type, Ptr):
+                declarator = f"*{' ' if qualifiers else ''}{qualifiers}{declarator}".rstrip()
+                qualifiers = ""
+                type = type.type
+            elif isinstance(type, Array):
+                if declarator.startswith("*"):
+                    declarator = f"({declarator})"
+                declarator = f"{declarator}[{type.length or ''}]"
+                type = type.type
+            elif isinstance(type, FuncProto):
+                if declarator.startswith("*"):
+                    declarator = f"({declarator})"
+                declarator = f"{declarator}({self.parameters(type, depth)})"
+                type = type.return_type
+            else:
+                return f"{qualifiers}{self.reference(type, depth)} {declarator}".rstrip()
+        return f"... {declarator}".rstrip()
+
+    def reference(self, type: Type, depth: int) -> str:
+        # What stands for `type` where it is used: its name, or its body if it has none.
+        if isinstance(type, Fwd):
+            return f"{'union' if type.is_union else 'struct'} {type.name}"
+        if isinstance(type, (Composite, Enum)):
+            name = type.name
+            return f"{_word(type)} {name}" if name else self.body(type, depth)
+        return type.name or type.kind_name
+
+    def parameters(self, proto: FuncProto, depth: int) -> str:
+        self.lines += 1
+        if depth > _MAX_NESTING or self.lines > _MAX_LINES:
+            return "..."
+        texts = [self.declare(type, name, depth + 1) for name, type in proto.params]
+        if proto.variadic:
+            texts.append("...")
+        return ", ".join(texts) or "void"
+
+    def body(self, type: Composite | Enum, depth: int) -> str:
+        head = f"{_word(type)} {type.name}".rstrip()
+        if depth > _MAX_NESTING or self.lines > _MAX_LINES:
+            return f"{head} {{ ... }}"
+        tab, lines = "\t" * depth, []
+        if isinstance(type, Enum):
+            for name, value in type.values:
+                lines.append(f"{tab}\t{name} = {value},\n")
+            self.lines += len(lines)
+        else:
+            for name, own, _, bits in type.members:
+                self.lines += 1
+                if self.lines > _MAX_LINES:
+                    lines.append(f"{tab}\t...\n")
+                    break
+                width = f" : {bits}" if bits else ""
+                lines.append(f"{tab}\t{self.declare(own, name, depth + 1)}{width};\n")
+        return f"{head} {{\n{''.join(lines)}{tab}}}"
+
+
+def _word(type: Composite | Enum) -> str:
+    return "enum" if isinstance(type, Enum) else type.kind_name
