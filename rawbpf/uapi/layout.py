@@ -7,8 +7,8 @@ command or struct: those tables are in `attr`, `info` and `perf`.
 from __future__ import annotations
 
 import ctypes
+import struct
 from struct import calcsize, pack_into, unpack_from
-from struct import error as StructError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Layout:
         offset, form = self._find(field)
         try:
             pack_into(form, buffer, offset, value)
-        except StructError as error:
+        except struct.error as error:
             if isinstance(value, bytes) != form.endswith("s"):
                 raise TypeError(f"{self.name}.{field} takes {'bytes' if form.endswith('s') else 'an int'}") from error
             raise OverflowError(f"{self.name}.{field}: {value!r} does not fit {calcsize(form)} bytes") from error

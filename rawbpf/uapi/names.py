@@ -8,30 +8,35 @@ Source: include/uapi/linux/bpf.h at v6.18.
 
 from __future__ import annotations
 
-_CMDS = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_CMDS = _words(
     "map_create map_lookup_elem map_update_elem map_delete_elem map_get_next_key prog_load obj_pin obj_get "
     "prog_attach prog_detach prog_test_run prog_get_next_id map_get_next_id prog_get_fd_by_id map_get_fd_by_id "
     "obj_get_info_by_fd prog_query raw_tracepoint_open btf_load btf_get_fd_by_id task_fd_query "
     "map_lookup_and_delete_elem map_freeze btf_get_next_id map_lookup_batch map_lookup_and_delete_batch "
     "map_update_batch map_delete_batch link_create link_update link_get_fd_by_id link_get_next_id enable_stats "
     "iter_create link_detach prog_bind_map token_create prog_stream_read_by_fd"
-).split()
+)
 
-_MAP_TYPES = (
+_MAP_TYPES = _words(
     "unspec hash array prog_array perf_event_array percpu_hash percpu_array stack_trace cgroup_array lru_hash "
     "lru_percpu_hash lpm_trie array_of_maps hash_of_maps devmap sockmap cpumap xskmap sockhash cgroup_storage "
     "reuseport_sockarray percpu_cgroup_storage queue stack sk_storage devmap_hash struct_ops ringbuf inode_storage "
     "task_storage bloom_filter user_ringbuf cgrp_storage arena"
-).split()
+)
 
-_PROG_TYPES = (
+_PROG_TYPES = _words(
     "unspec socket_filter kprobe sched_cls sched_act tracepoint xdp perf_event cgroup_skb cgroup_sock lwt_in lwt_out "
     "lwt_xmit sock_ops sk_skb cgroup_device sk_msg raw_tracepoint cgroup_sock_addr lwt_seg6local lirc_mode2 "
     "sk_reuseport flow_dissector cgroup_sysctl raw_tracepoint_writable cgroup_sockopt tracing struct_ops ext lsm "
     "sk_lookup syscall netfilter"
-).split()
+)
 
-_ATTACH_TYPES = (
+_ATTACH_TYPES = _words(
     "cgroup_inet_ingress cgroup_inet_egress cgroup_inet_sock_create cgroup_sock_ops sk_skb_stream_parser "
     "sk_skb_stream_verdict cgroup_device sk_msg_verdict cgroup_inet4_bind cgroup_inet6_bind cgroup_inet4_connect "
     "cgroup_inet6_connect cgroup_inet4_post_bind cgroup_inet6_post_bind cgroup_udp4_sendmsg cgroup_udp6_sendmsg "
@@ -42,12 +47,12 @@ _ATTACH_TYPES = (
     "trace_kprobe_multi lsm_cgroup struct_ops netfilter tcx_ingress tcx_egress trace_uprobe_multi cgroup_unix_connect "
     "cgroup_unix_sendmsg cgroup_unix_recvmsg cgroup_unix_getpeername cgroup_unix_getsockname netkit_primary "
     "netkit_peer trace_kprobe_session trace_uprobe_session"
-).split()
+)
 
-_LINK_TYPES = (
+_LINK_TYPES = _words(
     "unspec raw_tracepoint tracing cgroup iter netns xdp perf_event kprobe_multi struct_ops netfilter tcx "
     "uprobe_multi netkit sockmap"
-).split()
+)
 
 # Other words that users know for the same numbers: the header's newer names and libbpf's.
 _CMD_ALIASES = {"prog_run": "prog_test_run"}
@@ -60,11 +65,11 @@ _MAP_TYPE_ALIASES = {
 }
 
 
-def _name(words: list[str], number: int, kind: str) -> str:
+def _name(words: tuple[str, ...], number: int, kind: str) -> str:
     return words[number] if 0 <= number < len(words) else f"{kind} {number}"
 
 
-def _number(words: list[str], word: str, kind: str, aliases: dict[str, str] | None = None) -> int:
+def _number(words: tuple[str, ...], word: str, kind: str, aliases: dict[str, str] | None = None) -> int:
     known = aliases.get(word, word) if aliases else word
     try:
         return words.index(known)
