@@ -44,8 +44,17 @@ def _nothing_outlives_the_session(request: pytest.FixtureRequest) -> Iterator[No
         problems += [
             f"{kernel_ids.describe(*key)}, first seen after {_first_seen.get(key, '?')}" for key in sorted(left)
         ]
-    problems += _unexpected_skips(request.config)
     assert not problems, "left behind by the session: " + "; ".join(problems)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _skips_are_accounted_for(request: pytest.FixtureRequest, _nothing_outlives_the_session: None) -> Iterator[None]:
+    yield
+    problems = needs.contradicted(needs.skips)
+    path = request.config.getoption("--expected-skips")
+    if path is not None:
+        problems += needs.unlisted(needs.skips, Path(path).read_text(encoding="utf-8"))
+    assert not problems, "; ".join(problems)
 
 
 @pytest.fixture(autouse=True)
@@ -58,22 +67,6 @@ def _nothing_outlives_the_test(request: pytest.FixtureRequest, _nothing_outlives
     for key in kernel_ids.ids():
         _first_seen.setdefault(key, request.node.nodeid)
     assert not left, "left behind by this test: " + "; ".join(left)
-
-
-def _unexpected_skips(config: pytest.Config) -> list[str]:
-    path = config.getoption("--expected-skips")
-    if path is None:
-        return []
-    allowed = {}
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            count, _, reason = line.strip().partition(" ")
-            allowed[reason] = float("inf") if count == "*" else int(count)
-    return [
-        f"{count} skips ({reason}), of which {path} allows {allowed.get(reason, 0)}"
-        for reason, count in needs.skips.items()
-        if count > allowed.get(reason, 0)
-    ]
 
 
 @pytest.hookimpl(wrapper=True)

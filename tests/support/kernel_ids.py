@@ -58,6 +58,8 @@ def left_over(candidates: set[type_and_id], seconds: float = 5.0) -> set[type_an
     """Return those of `candidates` that neither go away within `seconds` nor belong to another process."""
     deadline = time.monotonic() + seconds
     rest = set(candidates)
+    if kept := rest & _open_in(os.getpid()):
+        return kept  # no use in waiting for what this process holds
     while rest:
         rest &= ids()
         rest -= _held_by_others(rest)

@@ -16,14 +16,20 @@ the test runs and shows. Any other skip is turned into a failure by conftest.
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
 import os
 import shutil
+import subprocess
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn
 
 from _pytest.outcomes import Skipped
 
 NO_PERMISSION = "no permission"
+_UNSUPPORTED = " is not supported"
+_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 skips: Counter[str] = Counter()
 """How often each reason was given in this run."""
 
@@ -57,6 +63,49 @@ def may_use_bpf() -> bool:
     return bool(capabilities() & (1 << _BITS["CAP_BPF"] | 1 << _BITS["CAP_SYS_ADMIN"]))
 
 
+def unlisted(counts: Mapping[str, int], listed: str) -> list[str]:
+    """Return a complaint for each reason that was given more often than `listed` allows.
+
+    `listed` has lines of a highest count, or `*`, and a reason; empty lines and `#` comments are ignored.
+    """
+    allowed: dict[str, float] = {}
+    for line in listed.splitlines():
+        if line.strip() and not line.startswith("#"):
+            count, _, reason = line.strip().partition(" ")
+            allowed[reason] = math.inf if count == "*" else int(count)
+    return [
+        f"skipped {count} times because {reason}; expected-skips.txt allows {allowed.get(reason, 0)}"
+        for reason, count in counts.items()
+        if count > allowed.get(reason, 0)
+    ]
+
+
+def contradicted(counts: Iterable[str]) -> list[str]:
+    """Return a complaint for each reason that names a feature which this kernel has after all.
+
+    rawbpf's own probes made the tests skip, so another judge is asked: bpftool, where there is one.
+    """
+    features = [reason.split()[0].split(":") for reason in counts if reason.endswith(_UNSUPPORTED)]
+    bpftool = shutil.which("bpftool", path=_PATH)
+    if not features or not bpftool or not may_use_bpf():
+        return []
+    probe = subprocess.run([bpftool, "-j", "feature", "probe", "kernel"], capture_output=True, check=True)
+    return [
+        f"skipped because {':'.join(row)}{_UNSUPPORTED}, but it is"
+        for row in features
+        if _bpftool_has(json.loads(probe.stdout), row)
+    ]
+
+
+def _bpftool_has(probed: dict[str, dict[str, object]], feature: Sequence[str]) -> bool:
+    kind, name = feature[:2]
+    if kind == "helper":
+        helpers = probed["helpers"].get(f"{name}_available_helpers", [])
+        return isinstance(helpers, list) and f"bpf_{feature[2].removeprefix('bpf_')}" in helpers
+    section = "map_types" if kind == "map_type" else "program_types"
+    return probed[section].get(f"have_{name}_{kind}") is True
+
+
 def _skip(reason: str) -> NoReturn:
     skips[reason] += 1
     raise Unmet(reason)
@@ -86,7 +135,7 @@ def _feature(kind: str, what: str) -> str | None:
     if "NO_PERMISSION" in repr(support):
         # A probe that speaks of permissions to a process that has them is wrong: the test shall run and show it.
         return None if may_use_bpf() else NO_PERMISSION
-    return f"{kind}:{what} is not supported"
+    return f"{kind}:{what}{_UNSUPPORTED}"
 
 
 def _tracepoint(what: str) -> str | None:
@@ -108,11 +157,7 @@ def _file(path: str) -> str | None:
 
 
 def _tool(name: str) -> str | None:
-    return (
-        None
-        if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-        else f"tool:{name} is not installed"
-    )
+    return None if shutil.which(name, path=_PATH) else f"tool:{name} is not installed"
 
 
 def _module(name: str) -> str | None:
