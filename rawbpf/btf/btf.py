@@ -79,7 +79,8 @@ class Btf:
         self._data = view
         self.base = base
         self.byteorder: Literal["little", "big"] = "little"
-        self._types_at = 0
+        self._types_at = self._text_at = self._text_end = 0
+        self._text = b""
         # The type section as 32-bit numbers of this machine's byte order; what types decode from.
         self.words = self._sections(view)
         self._string_base: int = base._string_end if base else 0
@@ -149,6 +150,11 @@ class Btf:
         """The bytes that this was made from (a copy, if they are mapped memory)."""
         whole = self._data.obj
         return whole if isinstance(whole, bytes) and len(whole) == len(self._data) else bytes(self._data)
+
+    @property
+    def strings(self) -> bytes:
+        """The string section; a copy."""
+        return self._text[self._text_at : self._text_end]
 
     @property
     def pointer_size(self) -> int:
@@ -221,18 +227,22 @@ class Btf:
         """Return every type called `name`, in the order of their ids."""
         return [self._type(id) for id in self._ids(name)]
 
-    def string(self, offset: int) -> str:
+    def string(self, offset: int, cut: bool = False) -> str:
         """Return the string at `offset` of the string section; bytes that are no UTF-8 are escaped.
+
+        `cut`: give the first 4096 bytes of a longer one.
 
         Raises: FormatError when nothing lies there, or a string of more than 4096 bytes.
         """
         if offset < self._string_base and self.base:
-            return self.base.string(offset)
+            return self.base.string(offset, cut)
         if offset >= self._string_end:
             raise FormatError(f"string offset {offset} lies behind the strings, which end at {self._string_end}")
         at = self._text_at + offset - self._string_base
         end = self._text.find(b"\0", at, at + MAX_NAME + 1)
-        if end < 0:
+        if end < 0 and cut:
+            end = at + MAX_NAME
+        elif end < 0:
             raise FormatError(f"the string at offset {offset} has more than {MAX_NAME} bytes")
         return self._text[at:end].decode("utf-8", "backslashreplace")
 

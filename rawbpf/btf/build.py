@@ -1,0 +1,289 @@
+"""Building BTF: types in, the bytes that BPF_BTF_LOAD takes out.
+
+Ids are given at once and count from 1; identical types get the id of the first. What may refer to
+what is the kernel's to check. Knows nothing of values or files.
+
+Format: Documentation/bpf/btf.rst (v6.12)
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+
+from rawbpf.btf.btf import HEADER_SIZE, MAGIC
+from rawbpf.btf.types import (
+    LINKAGES,
+    MAX_DEPTH,
+    Array,
+    Composite,
+    Const,
+    Datasec,
+    DeclTag,
+    Enum,
+    Enum64,
+    Float,
+    Func,
+    FuncProto,
+    Fwd,
+    Int,
+    Ptr,
+    Restrict,
+    Struct,
+    Type,
+    Typedef,
+    TypeTag,
+    Union,
+    Var,
+    Void,
+    Volatile,
+)
+from rawbpf.errors import FormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal
+
+    # (name, type id, bit offset) or, with a bit-field, (name, type id, bit offset, bits)
+    MemberSpec = tuple[str, int, int] | tuple[str, int, int, int]
+
+# The class has methods `int` and `float`, as BTF has kinds.
+Id = int
+_KFLAG = 1 << 31
+_FLOAT_SIZES = (2, 4, 8, 12, 16)
+
+
+def assemble(words: array[int], strings: bytes, byteorder: Literal["little", "big"]) -> bytes:
+    """Return the BTF of a type section (words of this machine's byte order) and a string section."""
+    if byteorder != sys.byteorder:
+        words = array("I", words)
+        words.byteswap()
+    types = words.tobytes()
+    order = "<" if byteorder == "little" else ">"
+    header = struct.pack(order + "HBBIIIII", MAGIC, 1, 0, HEADER_SIZE, 0, len(types), len(types), len(strings))
+    return header + types + strings
+
+
+class Builder:
+    """Collect types and turn them into BTF. Every method that adds a type returns its id; 0 is void.
+
+    Sizes are bytes, offsets of members bits, those of variables bytes. `len(builder)` is the next id:
+    a type may refer to one that comes later, as `builder.ptr(len(builder) + 1)` does.
+    """
+
+    def __init__(self, byteorder: Literal["little", "big"] = sys.byteorder) -> None:
+        self.byteorder: Literal["little", "big"] = byteorder
+        self._records: list[tuple[Id, ...]] = []
+        self._known: dict[tuple[Id, ...], Id] = {}
+        self._strings = bytearray(b"\0")
+        self._offsets = {"": 0}
+        self._copied: dict[Type, Id] = {}
+
+    def __len__(self) -> Id:
+        return len(self._records) + 1
+
+    def string(self, text: str) -> Id:
+        """Return the offset of `text` in the string section. Raises: ValueError for a NUL in it."""
+        offset = self._offsets.get(text)
+        if offset is None:
+            if "\0" in text:
+                raise ValueError(f"a name in BTF cannot hold a NUL: {text!r}")
+            self._offsets[text] = offset = len(self._strings)
+            self._strings += text.encode("utf-8", "replace") + b"\0"
+        return offset
+
+    def int(self, name: str, size: Id, signed: bool = False, char: bool = False, bool: bool = False) -> Id:
+        """Add an integer of 1, 2, 4, 8 or 16 bytes. Raises: ValueError for another size."""
+        if size not in (1, 2, 4, 8, 16):
+            raise ValueError(f"int {name!r} has {size} bytes; 1, 2, 4, 8 and 16 are possible")
+        encoding = (1 if signed else 0) | (2 if char else 0) | (4 if bool else 0)
+        return self._add(Int, name, size, encoding << 24 | size * 8)
+
+    def float(self, name: str, size: Id) -> Id:
+        """Add a floating-point number of 2, 4, 8, 12 or 16 bytes. Raises: ValueError for another size."""
+        if size not in _FLOAT_SIZES:
+            raise ValueError(f"float {name!r} has {size} bytes; 2, 4, 8, 12 and 16 are possible")
+        return self._add(Float, name, size)
+
+    def ptr(self, type: Id) -> Id:
+        """Add a pointer to `type`."""
+        return self._add(Ptr, "", type)
+
+    def array(self, type: Id, length: Id, index_type: Id = 0) -> Id:
+        """Add an array. `index_type`: any integer type; without it `unsigned int` is added for that."""
+        index = index_type or self.int("unsigned int", 4)
+        return self._add(Array, "", 0, type, index, length)
+
+    def struct(self, name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
+        """Add a struct. `members`: (name, type id, bit offset) each, and a fourth, the bits of a bit-field."""
+        return self._composite(Struct, name, size, members)
+
+    def union(self, name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
+        """Add a union. `members` as for `struct`."""
+        return self._composite(Union, name, size, members)
+
+    def enum(self, name: str, values: Iterable[tuple[str, Id]], size: Id = 4, signed: bool = False) -> Id:
+        """Add an enumeration. `values`: (name, value) each. Raises: ValueError when one does not fit 32 bits."""
+        tail: list[Id] = []
+        for label, value in values:
+            if not (-(1 << 31) <= value < 1 << 31 if signed else 0 <= value < 1 << 32):
+                raise ValueError(f"enum {name!r}: {label} = {value} does not fit; use enum64 or signed=True")
+            tail += (self.string(label), value & 0xFFFFFFFF)
+        return self._add(Enum, name, size, *tail, vlen=len(tail) // 2, kflag=signed)
+
+    def enum64(self, name: str, values: Iterable[tuple[str, Id]], size: Id = 8, signed: bool = False) -> Id:
+        """Add an enumeration of 64 bits. Since: Linux 6.0. Raises: ValueError when a value does not fit."""
+        tail: list[Id] = []
+        for label, value in values:
+            if not (-(1 << 63) <= value < 1 << 63 if signed else 0 <= value < 1 << 64):
+                raise ValueError(f"enum64 {name!r}: {label} = {value} does not fit 64 bits")
+            tail += (self.string(label), value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF)
+        return self._add(Enum64, name, size, *tail, vlen=len(tail) // 3, kflag=signed)
+
+    def fwd(self, name: str, union: bool = False) -> Id:
+        """Add the declaration of a struct, or of a union."""
+        return self._add(Fwd, name, 0, kflag=union)
+
+    def typedef(self, name: str, type: Id) -> Id:
+        """Add another name for `type`."""
+        return self._add(Typedef, name, type)
+
+    def volatile(self, type: Id) -> Id:
+        """Add volatile `type`."""
+        return self._add(Volatile, "", type)
+
+    def const(self, type: Id) -> Id:
+        """Add constant `type`."""
+        return self._add(Const, "", type)
+
+    def restrict(self, type: Id) -> Id:
+        """Add restricted `type`, a pointer."""
+        return self._add(Restrict, "", type)
+
+    def func_proto(self, return_type: Id, params: Iterable[tuple[str, Id]], variadic: bool = False) -> Id:
+        """Add a prototype. `params`: (name, type id) each."""
+        tail = [word for name, type in params for word in (self.string(name), type)]
+        if variadic:
+            tail += (0, 0)
+        return self._add(FuncProto, "", return_type, *tail, vlen=len(tail) // 2)
+
+    def func(self, name: str, type: Id, linkage: str = "global") -> Id:
+        """Add a function of prototype `type`. `linkage`: static, global or extern (ValueError for others)."""
+        return self._add(Func, name, type, vlen=_linkage(linkage))
+
+    def var(self, name: str, type: Id, linkage: str = "global") -> Id:
+        """Add a variable. `linkage`: static, global or extern (ValueError for others)."""
+        return self._add(Var, name, type, _linkage(linkage))
+
+    def datasec(self, name: str, size: Id, variables: Iterable[tuple[Id, Id, Id]]) -> Id:
+        """Add a section. `variables`: (variable's id, offset, size) each; they are sorted by offset."""
+        tail = [word for entry in sorted(variables, key=lambda entry: entry[1]) for word in entry]
+        return self._add(Datasec, name, size, *tail, vlen=len(tail) // 3)
+
+    def decl_tag(self, name: str, type: Id, component_index: Id = -1) -> Id:
+        """Add a tag on `type`, or on its member or parameter `component_index`. Since: Linux 5.16"""
+        return self._add(DeclTag, name, type, component_index & 0xFFFFFFFF)
+
+    def type_tag(self, name: str, type: Id) -> Id:
+        """Add a tag that qualifies `type`. Since: Linux 5.17"""
+        return self._add(TypeTag, name, type)
+
+    def add(self, type: Type) -> Id:
+        """Copy `type` from its Btf, with what it needs, and return the new id.
+
+        Pointers to named structs and unions become pointers to declarations, so that a copy stays small.
+
+        Raises: FormatError when the types are broken or nest without end.
+        """
+        return self._copy(type, 0)
+
+    def to_bytes(self) -> bytes:
+        """Return the BTF."""
+        words = array("I")
+        for record in self._records:
+            words.extend(record)
+        return assemble(words, bytes(self._strings), self.byteorder)
+
+    def _add(self, kind: type[Type], name: str, size_or_type: Id, *tail: Id, vlen: Id = 0, kflag: bool = False) -> Id:
+        if vlen > 0xFFFF:
+            raise ValueError(f"{kind.kind_name} {name!r} has {vlen} parts; 65535 are possible")
+        info = (_KFLAG if kflag else 0) | kind.kind << 24 | vlen
+        record = (self.string(name), info, size_or_type, *tail)
+        id = self._known.get(record)
+        if id is None:
+            for word in record:
+                if not 0 <= word < 1 << 32:
+                    raise ValueError(f"{kind.kind_name} {name!r}: {word} does not fit 32 bits")
+            self._records.append(record)
+            self._known[record] = id = len(self._records)
+        return id
+
+    def _composite(self, kind: type[Composite], name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
+        specs = list(members)
+        kflag = any(spec[3:] not in ((), (0,)) for spec in specs)
+        tail: list[Id] = []
+        for spec in specs:
+            label, type, offset = spec[:3]
+            if kflag:
+                bits = spec[3] if len(spec) == 4 else 0
+                if not 0 <= offset < 1 << 24 or not 0 <= bits < 1 << 8:
+                    raise ValueError(f"{kind.kind_name} {name!r}: {label!r} lies too far behind for bit-fields")
+                offset |= bits << 24
+            tail += (self.string(label), type, offset)
+        return self._add(kind, name, size, *tail, vlen=len(specs), kflag=kflag)
+
+    def _copy(self, type: Type, depth: Id) -> Id:
+        if isinstance(type, Void):
+            return 0
+        id = self._copied.get(type)
+        if id is None:
+            if depth > MAX_DEPTH:
+                raise FormatError(f"{type!r} lies more than {MAX_DEPTH} types deep")
+            self._copied[type] = id = self._copy_new(type, depth + 1)
+        return id
+
+    def _copy_new(self, type: Type, depth: Id) -> Id:
+        name = type.name
+        if isinstance(type, Int):
+            encoding = (1 if type.signed else 0) | (2 if type.is_char else 0) | (4 if type.is_bool else 0)
+            return self._add(Int, name, type.size, encoding << 24 | type.offset << 16 | type.bits)
+        if isinstance(type, Composite):
+            members = [(own, self._copy(of, depth), offset, bits) for own, of, offset, bits in type.members]
+            return self._composite(type.__class__, name, type.size, members)
+        if isinstance(type, Ptr):
+            target = type.type
+            if isinstance(target, Composite) and target.name:
+                return self.ptr(self.fwd(target.name, isinstance(target, Union)))
+            return self.ptr(self._copy(target, depth))
+        if isinstance(type, Array):
+            return self.array(self._copy(type.type, depth), type.length, self._copy(type.index_type, depth))
+        if isinstance(type, Enum):
+            add = self.enum64 if isinstance(type, Enum64) else self.enum
+            return add(name, type.values, type.size, type.signed)
+        if isinstance(type, Float):
+            return self._add(Float, name, type.size)
+        if isinstance(type, Fwd):
+            return self.fwd(name, type.is_union)
+        if isinstance(type, FuncProto):
+            params = [(own, self._copy(of, depth)) for own, of in type.params]
+            return self.func_proto(self._copy(type.return_type, depth), params, type.variadic)
+        if isinstance(type, Func):
+            return self.func(name, self._copy(type.type, depth), type.linkage)
+        if isinstance(type, Var):
+            return self.var(name, self._copy(type.type, depth), type.linkage)
+        if isinstance(type, Datasec):
+            return self.datasec(
+                name, type.size, [(self._copy(var, depth), at, size) for var, at, size in type.variables]
+            )
+        if isinstance(type, DeclTag):
+            return self.decl_tag(name, self._copy(type.type, depth), type.component_index)
+        assert isinstance(type, (Typedef, Const, Volatile, Restrict, TypeTag))
+        return self._add(type.__class__, name, self._copy(type.type, depth))
+
+
+def _linkage(word: str) -> int:
+    if word not in LINKAGES:
+        raise ValueError(f"linkage {word!r} is unknown: {', '.join(LINKAGES)}")
+    return LINKAGES.index(word)
