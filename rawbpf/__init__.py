@@ -8,22 +8,80 @@ from __future__ import annotations
 
 from rawbpf import default as _default  # noqa: F401  (fills the slots of the lower layers)
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf import asm as asm
+    from rawbpf import btf as btf
+    from rawbpf import features as features
+    from rawbpf.codec import Codec as Codec
+    from rawbpf.codec import PerCpu as PerCpu
+    from rawbpf.codec import codec_for as codec_for
+    from rawbpf.errors import BpfError as BpfError
+    from rawbpf.errors import Closed as Closed
+    from rawbpf.errors import Empty as Empty
+    from rawbpf.errors import FormatError as FormatError
+    from rawbpf.errors import IndexOutOfRange as IndexOutOfRange
+    from rawbpf.errors import IterationAborted as IterationAborted
+    from rawbpf.errors import KeyExists as KeyExists
+    from rawbpf.errors import KeyNotFound as KeyNotFound
+    from rawbpf.errors import MapFull as MapFull
+    from rawbpf.errors import NotSupported as NotSupported
+    from rawbpf.errors import PermissionDenied as PermissionDenied
+    from rawbpf.errors import SpecError as SpecError
+    from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.map.array import ArrayMap as ArrayMap
+    from rawbpf.map.base import Map as Map
+    from rawbpf.map.hash import HashMap as HashMap
+    from rawbpf.map.hash import LruHashMap as LruHashMap
+    from rawbpf.map.percpu import LruPerCpuHashMap as LruPerCpuHashMap
+    from rawbpf.map.percpu import PerCpuArrayMap as PerCpuArrayMap
+    from rawbpf.map.percpu import PerCpuHashMap as PerCpuHashMap
+    from rawbpf.syscall.current import using as using
+
 __version__ = "0.1.0"
 
+# Where each public name lives.
 _HOMES = {
+    "ArrayMap": "map.array",
     "BpfError": "errors",
-    "KeyNotFound": "errors",
-    "KeyExists": "errors",
+    "Closed": "errors",
+    "Codec": "codec",
+    "Empty": "errors",
+    "FormatError": "errors",
+    "HashMap": "map.hash",
     "IndexOutOfRange": "errors",
     "IterationAborted": "errors",
-    "Empty": "errors",
+    "KeyExists": "errors",
+    "KeyNotFound": "errors",
+    "LruHashMap": "map.hash",
+    "LruPerCpuHashMap": "map.percpu",
+    "Map": "map.base",
     "MapFull": "errors",
-    "Closed": "errors",
-    "PermissionDenied": "errors",
     "NotSupported": "errors",
-    "VerifierError": "errors",
+    "PerCpu": "codec",
+    "PerCpuArrayMap": "map.percpu",
+    "PerCpuHashMap": "map.percpu",
+    "PermissionDenied": "errors",
     "SpecError": "errors",
-    "FormatError": "errors",
-    "Map": "map",
+    "VerifierError": "errors",
+    "codec_for": "codec",
     "using": "syscall.current",
 }
+_MODULES = ("asm", "btf", "features")
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in _HOMES:
+        value: object = getattr(import_module(f"rawbpf.{_HOMES[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"rawbpf.{name}")
+    else:
+        raise AttributeError(f"module 'rawbpf' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_MODULES})

@@ -35,10 +35,22 @@ class BpfError(OSError):
 
     `errno` is the kernel's, `cmd` the command (None where the call was no bpf command), `subject`
     what it was done to, `hint` why it may have failed and what to try, `backend` whose kernel
-    refused ("kernel", "sim").
+    refused ("kernel", "sim"). `applied` counts the elements of a batch that took effect before it was
+    refused; None where the kernel does not tell, and for what is no batch.
     """
 
-    def __init__(self, errno: int, *, call: str, cmd: int | None = None, subject: str = "", hint: str = "", backend: str = "kernel") -> None:
+    applied: int | None = None
+
+    def __init__(
+        self,
+        errno: int,
+        *,
+        call: str,
+        cmd: int | None = None,
+        subject: str = "",
+        hint: str = "",
+        backend: str = "kernel",
+    ) -> None:
         super().__init__(errno, errno_text(errno))
         self.call = call
         self.subject = subject
@@ -55,23 +67,29 @@ class BpfError(OSError):
 
         return Cmd(self._cmd)
 
+    def _detail(self) -> str:
+        return ""
+
     def __str__(self) -> str:
         number = self.errno or 0
-        what = f"{self.call} {self.subject}".rstrip()
+        what = f"{self.call} {self.subject}{self._detail()}".rstrip()
         where = "" if self.backend == "kernel" else f" [{self.backend}]"
         return f"{what}{where}: {errno_name(number)}: {self.hint or errno_text(number)}"
 
 
-class KeyNotFound(BpfError, KeyError):
+class _KeyedError(BpfError):
+    key: object = None
+
+    def _detail(self) -> str:
+        return "" if self.key is None else f"[{self.key!r}]"
+
+
+class KeyNotFound(_KeyedError, KeyError):
     """The map has no such key (`key`)."""
 
-    key: object = None
 
-
-class KeyExists(BpfError, FileExistsError):
+class KeyExists(_KeyedError, FileExistsError):
     """The map has this key (`key`) already."""
-
-    key: object = None
 
 
 class IndexOutOfRange(BpfError, IndexError):

@@ -37,7 +37,7 @@ def current() -> Backend:
         return _stack[-1]
 
 
-class using:
+class using:  # noqa: N801  (reads as a statement: with using(...))
     """Make `backend` the one that new objects are made with, for a `with` block; nests.
 
     Objects keep the backend that they were made with. Raises: RuntimeError when a second thread
@@ -53,13 +53,17 @@ class using:
         global _owner
         with _lock:
             if _owner not in (0, get_ident()):
-                raise RuntimeError("another thread is inside rawbpf.using(): the backend is process-wide; pass backend= instead")
+                raise RuntimeError(
+                    "another thread is inside rawbpf.using(): the backend is process-wide; pass backend= instead"
+                )
             self._outer, _owner = _owner, get_ident()
             self._previous = _stack[:]
             _stack.append(self._backend)
         return self._backend
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         global _owner
         with _lock:
             _stack[:] = self._previous

@@ -61,7 +61,10 @@ class KernelBackend:
     def __init__(self) -> None:
         if sys.platform != "linux":
             raise NotSupported(
-                _ENOSYS, call="bpf", subject=f"on {sys.platform}", hint="the kernel backend needs Linux; parsing works anywhere"
+                _ENOSYS,
+                call="bpf",
+                subject=f"on {sys.platform}",
+                hint="the kernel backend needs Linux; parsing works anywhere",
             )
         bpf, self._perf_event_open = syscall_numbers(_machine())
         # PyDLL keeps the GIL: a call of a microsecond must not queue for it again behind a busy thread.

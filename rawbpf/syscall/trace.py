@@ -62,7 +62,9 @@ def _decode(cmd: int, attr: ByRef, size: int) -> dict[str, int | bytes]:
     # Fields that lie beyond the size handed in are what the buffer happened to hold: not part of the call.
     image = ctypes.create_string_buffer(ctypes.string_at(attr, size), 256)
     values = ((name, layout.get(image, name)) for name, offset, _ in layout.fields if offset < size)
-    return {name: value for name, value in values if value and value != bytes(len(value) if isinstance(value, bytes) else 0)}
+    return {
+        name: value for name, value in values if value and value != bytes(len(value) if isinstance(value, bytes) else 0)
+    }
 
 
 def _shown(value: int | bytes) -> str:
@@ -72,4 +74,4 @@ def _shown(value: int | bytes) -> str:
 
 
 def _print(call: Call) -> None:
-    print(call, file=sys.stderr)
+    sys.stderr.write(f"{call}\n")

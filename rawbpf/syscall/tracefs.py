@@ -28,7 +28,9 @@ def tracepoint_id(category: str, name: str) -> int:
     """
     subject = f"tracepoint {category}/{name}"
     if not all(part and "/" not in part and part not in (".", "..") for part in (category, name)):
-        raise ValueError(f"a tracepoint is a category and a name, such as sched/sched_switch; got {category!r}, {name!r}")
+        raise ValueError(
+            f"a tracepoint is a category and a name, such as sched/sched_switch; got {category!r}, {name!r}"
+        )
     try:
         root = _open_tracefs()
     except PermissionError as error:
@@ -89,7 +91,9 @@ def _close_names(root: int, category: str, name: str) -> str:
     except FileNotFoundError:
         close = difflib.get_close_matches(category, _list(root, "events"))
         return f"this kernel has no tracepoint category {category!r}" + _suggest(close)
-    return f"category {category!r} has no tracepoint {name!r} in this kernel" + _suggest(difflib.get_close_matches(name, names))
+    return f"category {category!r} has no tracepoint {name!r} in this kernel" + _suggest(
+        difflib.get_close_matches(name, names)
+    )
 
 
 def _list(root: int, path: str) -> list[str]:

@@ -1,0 +1,133 @@
+"""Array maps: sequences of the kernel, of a fixed length and never without an element.
+
+Kernel side: kernel/bpf/arraymap.c (v6.12).
+"""
+
+from __future__ import annotations
+
+import operator
+
+from rawbpf.errors import IndexOutOfRange, NotSupported
+from rawbpf.map.bulk import BulkMap
+from rawbpf.map.handle import closed
+from rawbpf.map.memory import cast_view
+from rawbpf.uapi.constants import BPF_F_MMAPABLE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TypeVar, overload
+
+    V = TypeVar("V")
+    D = TypeVar("D")
+
+_ENOENT, _E2BIG, _EINVAL = 2, 7, 22
+
+
+class ArrayMap(BulkMap[int, "V"]):
+    """An array, used like a sequence of fixed length: `m[i]`, `m[-1]`, slices, `len`, `in` by value."""
+
+    __slots__ = ()
+
+    map_type = "array"
+    _indexed = True
+    _operations = ("__getitem__", "__setitem__", "put")
+
+    # The bodies of those three are never run: each open map has compiled ones in their place.
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __getitem__(self, index: int) -> V: ...
+        @overload
+        def __getitem__(self, index: slice) -> list[V]: ...
+
+    def __getitem__(self, index: int | slice) -> V | list[V]:
+        """Return the value at `index`, which may be negative, or a list for a slice.
+
+        Raises: IndexOutOfRange; Closed; PermissionDenied (EPERM: opened for writing only); TypeError.
+        Source: kernel/bpf/syscall.c:map_lookup_elem
+        """
+        raise closed(str(self._shape))
+
+    def __setitem__(self, index: int, value: V) -> None:
+        """Store `value` at `index`, which may be negative.
+
+        Raises: IndexOutOfRange; Closed; PermissionDenied (EPERM: frozen, or opened for reading only);
+        TypeError, ValueError, OverflowError for a value that cannot be encoded.
+        Source: kernel/bpf/syscall.c:map_update_elem
+        """
+        raise closed(str(self._shape))
+
+    def put(self, index: int, value: V, flags: int = 0) -> None:  # noqa: ARG002
+        """Store `value` at `index`, from 0 on, with BPF_ flags. Raises: as `m[index] = value`."""
+        raise closed(str(self._shape))
+
+    def __len__(self) -> int:
+        return self._shape.max_entries
+
+    def __iter__(self) -> Iterator[V]:
+        return iter(self.values())
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == other for other in self.values())
+
+    def __reversed__(self) -> Iterator[V]:
+        return (self[i] for i in range(len(self) - 1, -1, -1))
+
+    def lookup(self, index: int, flags: int = 0) -> V:
+        """Return the value at `index`. `flags` must be 0 unless the value has a spin lock. Raises: as `m[index]`."""
+        if flags:
+            raise NotSupported(
+                _EINVAL, call="map_lookup_elem", subject=str(self._shape), hint=f"flags {flags:#x} on an array"
+            )
+        return self[index]
+
+    def _position(self, index: object, cmd: int, errno: int) -> int:
+        position = operator.index(index)  # type: ignore[arg-type]
+        actual = position + len(self) if position < 0 else position
+        if not 0 <= actual < len(self):
+            raise self._fail(cmd, errno, position)
+        return actual
+
+    def _get_index(self, index: object) -> object:
+        # What is no u32: a slice, a negative number, a number too large, or a mistake.
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self[self._position(index, BPF_MAP_LOOKUP_ELEM, _ENOENT)]
+
+    def _set_index(self, index: object, value: V) -> None:
+        if isinstance(index, slice):
+            raise TypeError("an array stores one value at a time; update() takes {index: value} in one batch")
+        self[self._position(index, BPF_MAP_UPDATE_ELEM, _E2BIG)] = value
+
+    def memory(self) -> memoryview:
+        """Return the array's own memory, with an item per element; reads and writes make no system call.
+
+        Elements lie `value_size` rounded up to 8 bytes apart: where that is more than a scalar takes, and
+        for structs, the view has rows of bytes. It stays valid after `close()`. An array made with
+        BPF_F_MMAPABLE has it. Raises: NotSupported for others; Closed; PermissionDenied (EPERM: frozen).
+        Since: Linux 5.5.
+        Source: kernel/bpf/arraymap.c:array_map_mmap
+        """
+        if not self._shape.map_flags & BPF_F_MMAPABLE:
+            hint = "only arrays created with BPF_F_MMAPABLE can be mapped into memory"
+            raise NotSupported(_EINVAL, call="mmap", subject=str(self._shape), hint=hint)
+        backend = self._handle.backend
+        stride = self._shape.value_size + 7 & ~7
+        length = stride * len(self)
+        pages = length + backend.host.page_size - 1 & -backend.host.page_size
+        with self._handle as fd:
+            octets = memoryview(backend.mmap(fd, pages))[:length]
+        if self._value.format and stride == self._value.size:
+            return cast_view(octets, self._value.format)
+        return octets.cast("B", [len(self), stride])
+
+    def _has_key(self, key: object) -> bool:
+        return isinstance(key, int) and 0 <= key < len(self)
+
+    def _get(self, key: int, default: D | None) -> V | D | None:
+        try:
+            return self[key]
+        except IndexOutOfRange:
+            return default

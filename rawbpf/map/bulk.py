@@ -1,0 +1,164 @@
+"""The verbs over many or all elements, decoded: what dictionaries and arrays of the kernel share.
+
+Built on `batch`, which moves bytes; here they become keys and values. Each pass over a map reads
+batch by batch, so that memory stays bounded whatever the map's size.
+"""
+
+from __future__ import annotations
+
+from rawbpf.map.base import Map
+from rawbpf.map.batch import DEFAULT_CHUNK, Elements
+from rawbpf.map.memory import cast_view
+from rawbpf.map.view import ItemsView, KeysView, ValuesView
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeVar
+
+    import numpy as np
+
+    from rawbpf.codec import Codec
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+    D = TypeVar("D")
+
+
+class BulkMap(Map["K", "V"]):
+    """A map whose elements can all be read: hashes and arrays, per CPU or not."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        # What a missing key is, hashes and arrays say.
+        def _get(self, key: K, default: D | None) -> V | D | None: ...
+        def _has_key(self, key: object) -> bool: ...
+
+    def _elements(self) -> Elements:
+        return Elements(self._handle, self._shape, self._value.size)
+
+    # Reading ---------------------------------------------------------------------
+
+    def batches(self, n: int = DEFAULT_CHUNK) -> Iterator[tuple[list[K], list[V]]]:
+        """Yield (keys, values) of up to `n` elements at a time, each element once.
+
+        Every element that is there during the whole iteration is yielded exactly once; others may
+        appear or not. Raises: Closed; ValueError for `n` below 1; IterationAborted.
+        Since: Linux 5.6 in batches; one by one before.
+        """
+        key, value = self._key, self._value
+        for keys, values, count in self._elements().read(n):
+            yield key.unpack_many(keys, count), value.unpack_many(values, count)
+
+    def keys(self) -> KeysView[K]:
+        """Return a view of the keys, read anew by each iteration."""
+        return KeysView(self)
+
+    def values(self) -> ValuesView[V]:
+        """Return a view of the values, read anew by each iteration."""
+        return ValuesView(self)
+
+    def items(self) -> ItemsView[K, V]:
+        """Return a view of the (key, value) pairs, read anew by each iteration."""
+        return ItemsView(self)
+
+    def snapshot(self) -> dict[K, V]:
+        """Return all elements as a dict; the kernel gives no moment at which all were so at once.
+
+        Raises: Closed.
+        """
+        result: dict[K, V] = {}
+        for keys, values in self.batches():
+            result.update(zip(keys, values, strict=True))
+        return result
+
+    def columns(self) -> tuple[memoryview, memoryview]:
+        """Return all keys and all values, each as one memoryview with an item per element.
+
+        Scalars give a view of their own format; what is wider gives rows of bytes: shape (count, size).
+        Raises: Closed.
+        """
+        keys, values, total = bytearray(), bytearray(), 0
+        for some_keys, some_values, count in self._elements().read():
+            keys += some_keys
+            values += some_values
+            total += count
+        return _column(keys, self._key, total), _column(values, self._value, total)
+
+    def to_numpy(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+        """Return all keys and all values as numpy arrays over the memory of `columns()`.
+
+        Raises: Closed; ImportError where numpy is not installed.
+        """
+        import numpy as np
+
+        keys, values = self.columns()
+        return np.asarray(keys), np.asarray(values)
+
+    def get_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
+        """Return the values of `keys`, in their order, with `default` for those that are missing. Raises: Closed."""
+        get: Callable[..., V | D | None] = self._get
+        return [get(key, default) for key in keys]
+
+    # Writing ---------------------------------------------------------------------
+
+    def update(self, items: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
+        """Store all of `items`, a mapping or pairs, in one batch; the last of equal keys wins.
+
+        All are encoded before the first is stored. Raises: Closed; TypeError, ValueError, OverflowError
+        for what cannot be encoded; MapFull, IndexOutOfRange and others with `.applied`.
+        Since: Linux 5.6 in one call; one by one before.
+        Source: kernel/bpf/syscall.c:generic_map_update_batch
+        """
+        pairs: Iterable[tuple[K, V]] = items.items() if hasattr(items, "items") else items
+        keys: list[K] = []
+        values: list[V] = []
+        for key, value in pairs:
+            keys.append(key)
+            values.append(value)
+        self._elements().write(self._key.pack_many(keys), self._value.pack_many(values), len(keys))
+
+    def put_many(self, items: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
+        """Store all of `items`; as `update`."""
+        self.update(items)
+
+    # In one pass -----------------------------------------------------------------
+
+    def count(self) -> int:
+        """Count the elements. Raises: Closed."""
+        return sum(count for _, _, count in self._elements().read())
+
+    def sum(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
+        """Add up all values, or that `field` of them; per-CPU values count with all CPUs. Raises: Closed."""
+        return sum(_pick(value, field) for value in self.values())
+
+    def min(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
+        """Return the least value, or least `field`. Raises: Closed; ValueError for an empty map."""
+        return min(_pick(value, field) for value in self.values())
+
+    def max(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
+        """Return the greatest value, or greatest `field`. Raises: Closed; ValueError for an empty map."""
+        return max(_pick(value, field) for value in self.values())
+
+    def filter(self, predicate: Callable[[K, V], object]) -> dict[K, V]:
+        """Return the elements for which `predicate(key, value)` is true. Raises: Closed."""
+        return {key: value for key, value in self.items() if predicate(key, value)}
+
+    def top(self, n: int, by: str | None = None) -> list[tuple[K, V]]:
+        """Return the `n` elements with the greatest values, or greatest field `by`, greatest first. Raises: Closed."""
+        import heapq
+
+        return heapq.nlargest(n, self.items(), key=lambda item: _pick(item[1], by))
+
+
+def _pick(value: Any, field: str | None) -> Any:  # noqa: ANN401  (a value of any type)
+    total = value.sum() if hasattr(value, "sum") else value
+    return total if field is None else getattr(total, field)
+
+
+def _column(content: bytearray, codec: Codec[object], count: int) -> memoryview:
+    view = memoryview(content)
+    if codec.format:
+        return cast_view(view, codec.format)
+    return view.cast("B", [count, codec.size]) if count else view

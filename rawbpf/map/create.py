@@ -1,0 +1,215 @@
+"""Making maps: from arguments, with a small BTF of their own, and from a specification of an object file.
+
+Kernel side: kernel/bpf/syscall.c:map_create, map_check_btf (v6.12).
+"""
+
+from __future__ import annotations
+
+import os
+
+from rawbpf.codec import codec_for
+from rawbpf.errors import BpfError
+from rawbpf.map.base import Shape
+from rawbpf.map.handle import Handle
+from rawbpf.map.types import map_class
+from rawbpf.syscall import btf as btf_command
+from rawbpf.syscall import map as command
+from rawbpf.syscall.current import current
+from rawbpf.uapi import constants as c
+from rawbpf.uapi.names import map_type_name, map_type_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rawbpf.codec import Codec, Description
+    from rawbpf.map.base import Map
+    from rawbpf.spec.map import MapSpec
+    from rawbpf.syscall.protocol import Backend
+
+PER_CPU = (
+    c.BPF_MAP_TYPE_PERCPU_HASH,
+    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    c.BPF_MAP_TYPE_PERCPU_ARRAY,
+    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+)
+# Indexed by a u32, whether the caller says so or not.
+_INDEXED = (
+    c.BPF_MAP_TYPE_ARRAY,
+    c.BPF_MAP_TYPE_PERCPU_ARRAY,
+    c.BPF_MAP_TYPE_PROG_ARRAY,
+    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+    c.BPF_MAP_TYPE_CGROUP_ARRAY,
+    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    c.BPF_MAP_TYPE_DEVMAP,
+    c.BPF_MAP_TYPE_SOCKMAP,
+    c.BPF_MAP_TYPE_CPUMAP,
+    c.BPF_MAP_TYPE_XSKMAP,
+    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
+)
+_KEYLESS = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, c.BPF_MAP_TYPE_BLOOM_FILTER)
+_FROM_BTF = (
+    c.BPF_MAP_TYPE_HASH,
+    c.BPF_MAP_TYPE_ARRAY,
+    c.BPF_MAP_TYPE_PERCPU_HASH,
+    c.BPF_MAP_TYPE_PERCPU_ARRAY,
+    c.BPF_MAP_TYPE_LRU_HASH,
+    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    c.BPF_MAP_TYPE_CGROUP_STORAGE,
+    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+    c.BPF_MAP_TYPE_SK_STORAGE,
+    c.BPF_MAP_TYPE_INODE_STORAGE,
+    c.BPF_MAP_TYPE_TASK_STORAGE,
+    c.BPF_MAP_TYPE_CGRP_STORAGE,
+)
+"""The types whose maps the kernel lets carry BTF of keys and values; it refuses the others or ignores theirs."""
+
+
+def create(
+    map_type: str | int,
+    /,
+    *,
+    key: Description | None = None,
+    value: Description | None = None,
+    max_entries: int | None = None,
+    name: str = "",
+    flags: int = 0,
+    map_extra: int = 0,
+    numa_node: int | None = None,
+    inner: Map[Any, Any] | None = None,
+    pin: str | os.PathLike[str] | None = None,
+    token: int | None = None,
+    backend: Backend | None = None,
+) -> Map[Any, Any]:
+    """Create a map; documented as `Map.create`."""
+    backend = backend or current()
+    number = map_type_number(map_type) if isinstance(map_type, str) else map_type
+    word = map_type_name(number)
+    key_codec = _codec(
+        "key", word, key if key is not None else "u32" if number in _INDEXED else None, number in _KEYLESS
+    )
+    value_codec = _codec("value", word, value if value is not None else _default_value(number), False)
+    if number in _INDEXED and key_codec.size != 4:
+        raise ValueError(f"key={key!r}: {word} maps are indexed by a u32; leave key= out")
+    if max_entries is None:
+        raise TypeError(f"a {word} map needs max_entries=, how many elements it can hold")
+    if number == c.BPF_MAP_TYPE_LPM_TRIE:
+        flags |= c.BPF_F_NO_PREALLOC
+    if numa_node is not None:
+        flags |= c.BPF_F_NUMA_NODE
+    btf_fd, key_id, value_id = _load_btf(backend, number, key_codec, value_codec)
+    try:
+        fd = command.map_create(
+            backend,
+            map_type=number,
+            key_size=key_codec.size,
+            value_size=value_codec.size,
+            max_entries=max_entries,
+            map_flags=flags,
+            inner_map_fd=0 if inner is None else inner.fileno(),
+            numa_node=numa_node or 0,
+            name=_checked_name(name),
+            btf_fd=btf_fd,
+            btf_key_type_id=key_id,
+            btf_value_type_id=value_id,
+            map_extra=map_extra,
+            token_fd=token or 0,
+        )
+    finally:
+        if btf_fd:
+            backend.close(btf_fd)
+    shape = Shape(number, key_codec.size, value_codec.size, max_entries, flags, name)
+    made = open_map(backend, fd, shape, key_codec, value_codec)
+    if pin is not None:
+        try:
+            made.pin(pin)
+        except BaseException:
+            made.close()
+            raise
+    return made
+
+
+def create_from_spec(
+    backend: Backend, spec: MapSpec, *, btf_fd: int = 0, inner_fd: int = 0, token: int | None = None
+) -> Map[Any, Any]:
+    """Create the map that `spec` describes. `btf_fd` is the object's BTF, of which `spec` has type ids.
+
+    Raises: as `Map.create`.
+    """
+    with_btf = btf_fd if spec.map_type in _FROM_BTF and spec.key_type_id else 0
+    flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
+    # Data sections are called `object.rodata` or `.rodata`, whose last 15 characters tell most.
+    name = spec.name[-15:] if spec.is_data else spec.name[:15]
+    fd = command.map_create(
+        backend,
+        map_type=spec.map_type,
+        key_size=spec.key_size,
+        value_size=spec.value_size,
+        max_entries=spec.max_entries,
+        map_flags=flags,
+        map_extra=spec.map_extra,
+        inner_map_fd=inner_fd,
+        numa_node=spec.numa_node or 0,
+        name=_checked_name(name),
+        btf_fd=with_btf,
+        btf_key_type_id=spec.key_type_id if with_btf else 0,
+        btf_value_type_id=spec.value_type_id if with_btf else 0,
+        token_fd=token or 0,
+    )
+    try:
+        key = codec_for(spec.key if spec.key is not None and not spec.is_data else spec.key_size)
+        value = codec_for(spec.value if spec.value is not None and not spec.is_data else spec.value_size)
+        shape = Shape(spec.map_type, spec.key_size, spec.value_size, spec.max_entries, flags, spec.name)
+        if spec.map_type in _INDEXED:
+            key = codec_for("u32")
+        return open_map(backend, fd, shape, key, value)
+    except BaseException:
+        backend.close(fd)
+        raise
+
+
+def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Codec[Any]) -> Map[Any, Any]:
+    """Return the object for the map behind `fd`, which becomes its own; `value` is the codec of one CPU's value."""
+    if shape.map_type in PER_CPU:
+        from rawbpf.codec.percpu import PerCpuCodec
+
+        value = PerCpuCodec(value, backend.host.possible_cpus)
+    return map_class(shape.map_type)._open(Handle(backend, fd), shape, key, value)
+
+
+def _codec(what: str, word: str, description: Description | None, absent: bool) -> Codec[Any]:
+    if description is None:
+        if absent:
+            return codec_for(0)
+        raise TypeError(f'a {word} map needs {what}=, such as {what}="u32", a dict of fields, or a size in bytes')
+    return codec_for(description)
+
+
+def _default_value(map_type: int) -> Description | None:
+    # What these hold is a descriptor when written and an id when read.
+    holds_fd = map_type in _INDEXED and map_type not in (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
+    return "u32" if holds_fd or map_type == c.BPF_MAP_TYPE_HASH_OF_MAPS else None
+
+
+def _checked_name(name: str) -> bytes:
+    # The kernel's EINVAL would name no reason.
+    allowed = name.replace("_", "").replace(".", "")
+    if len(name) >= c.BPF_OBJ_NAME_LEN or (allowed and not (allowed.isascii() and allowed.isalnum())):
+        raise ValueError(f"name {name!r}: at most {c.BPF_OBJ_NAME_LEN - 1} of A-Z a-z 0-9 _ and .")
+    return name.encode()
+
+
+def _load_btf(backend: Backend, map_type: int, key: Codec[Any], value: Codec[Any]) -> tuple[int, int, int]:
+    if map_type not in _FROM_BTF:
+        return 0, 0, 0
+    from rawbpf.btf.build import Builder
+
+    builder = Builder(backend.host.byteorder)
+    key_id, value_id = key.add_to(builder), value.add_to(builder)
+    if not key_id or not value_id:
+        return 0, 0, 0
+    try:
+        return btf_command.btf_load(backend, builder.to_bytes()), key_id, value_id
+    except BpfError:
+        # Types for others to see are a courtesy; a map without them works as well (before Linux 4.18 all do).
+        return 0, 0, 0

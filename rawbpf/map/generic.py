@@ -1,0 +1,20 @@
+"""Any map type that has no class of its own: the verbs of single elements, as far as the kernel has them."""
+
+from __future__ import annotations
+
+from rawbpf.map.hash import HashMap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar, TypeVar
+
+    K = TypeVar("K")
+    V = TypeVar("V")
+
+
+class GenericMap(HashMap["K", "V"]):
+    """A map of a type without its own class. What its type does not do raises NotSupported."""
+
+    __slots__ = ()
+
+    map_type: ClassVar[str | None] = None

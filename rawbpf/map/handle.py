@@ -1,0 +1,92 @@
+"""The file descriptor of an open map, and how it is closed under the feet of other threads.
+
+Point operations read the descriptor from the attribute buffers that they lease (`operation`), calls
+that release the GIL read it here. After `close()` neither can reach the number, because the kernel
+may give it to another file at once: buffers are overwritten with -1, operations are swapped for ones
+that raise Closed, and the last call still under way closes the descriptor.
+
+No lock is held, so that a signal handler may use the map that it interrupted: every step is one list
+operation, which the interpreter does not divide.
+"""
+
+from __future__ import annotations
+
+from rawbpf.errors import Closed
+from rawbpf.syscall.lifetime import opened_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+_EBADF = 9
+
+
+class Handle:
+    """One descriptor, shared by a map and the views of it. `with handle as fd:` lends the number."""
+
+    __slots__ = ("_lent", "_live", "_open", "backend", "describe", "fd_words", "opened_at", "poisoned")
+
+    def __init__(self, backend: Backend, fd: int) -> None:
+        self.backend = backend
+        self.describe = f"fd {fd}"
+        # The descriptor word of every attribute buffer, and every class with operations over them.
+        self.fd_words: list[memoryview] = []
+        self.poisoned: list[type] = []
+        self._live = fd
+        self._open = [fd]
+        self._lent: list[None] = []
+        self.opened_at = opened_at()
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 once closed."""
+        return self._live
+
+    def __enter__(self) -> int:
+        self._lent.append(None)
+        if self._live < 0:
+            self.__exit__()
+            raise closed(self.describe)
+        return self._live
+
+    def __exit__(self, *_: object) -> None:
+        self._lent.pop()
+        if self._live < 0 and not self._lent:
+            self._close_once()
+
+    def close(self) -> None:
+        """Make every operation raise Closed, and close the descriptor when the last call has returned."""
+        self._live = -1
+        for owner in self.poisoned:
+            for name in ("__getitem__", "__setitem__", "__delitem__", "__contains__", "get", "put"):
+                if name in owner.__dict__:
+                    setattr(owner, name, self._refuse)
+        for word in self.fd_words:
+            word[0] = -1
+        if not self._lent:
+            self._close_once()
+
+    def release(self) -> int:
+        """Give the descriptor up without closing it and return it; operations then raise Closed.
+
+        Raises: Closed.
+        """
+        with self as fd:
+            self._open.clear()
+            self.close()
+        return fd
+
+    def _close_once(self) -> None:
+        try:
+            fd = self._open.pop()
+        except IndexError:
+            return
+        self.backend.close(fd)
+
+    def _refuse(self, *_: object) -> None:
+        raise closed(self.describe)
+
+
+def closed(subject: str) -> Closed:
+    """The error of an operation on what was closed."""
+    return Closed(_EBADF, call="use", subject=subject, hint="it was closed; open it again by pin, id or name")

@@ -1,0 +1,78 @@
+"""What the kernel tells of a map: `struct bpf_map_info`, and what only fdinfo has.
+
+Source: include/uapi/linux/bpf.h:struct bpf_map_info, kernel/bpf/syscall.c:bpf_map_show_fdinfo (v6.12)
+"""
+
+from __future__ import annotations
+
+from rawbpf.syscall import obj
+from rawbpf.uapi.info import MAP_INFO
+from rawbpf.uapi.names import map_type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+    from rawbpf.uapi.enums import MapType
+
+
+class MapInfo:
+    """A map as it was when asked; holds no descriptor. Sizes are bytes.
+
+    `id type_number name key_size value_size max_entries map_flags map_extra btf_id key_type_id
+    value_type_id`; `memory` is what the kernel charges for it, `frozen` whether user space may still
+    write; both None where fdinfo has no such line.
+    """
+
+    __slots__ = (
+        "btf_id",
+        "frozen",
+        "id",
+        "key_size",
+        "key_type_id",
+        "map_extra",
+        "map_flags",
+        "max_entries",
+        "memory",
+        "name",
+        "type_number",
+        "value_size",
+        "value_type_id",
+    )
+
+    def __init__(self, raw: bytes, fdinfo: str) -> None:
+        field = MAP_INFO.unpack(raw)
+        self.id: int = field["id"]
+        self.type_number: int = field["type"]
+        self.name: str = field["name"].rstrip(b"\0").decode("ascii", "backslashreplace")
+        self.key_size: int = field["key_size"]
+        self.value_size: int = field["value_size"]
+        self.max_entries: int = field["max_entries"]
+        self.map_flags: int = field["map_flags"]
+        self.map_extra: int = field["map_extra"]
+        self.btf_id: int = field["btf_id"]
+        self.key_type_id: int = field["btf_key_type_id"]
+        self.value_type_id: int = field["btf_value_type_id"]
+        lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
+        self.memory: int | None = int(lines["memlock"]) if "memlock" in lines else None
+        self.frozen: bool | None = lines["frozen"].strip() == "1" if "frozen" in lines else None
+
+    @property
+    def type(self) -> MapType | int:
+        """The map type; a plain int where this release does not know it."""
+        from rawbpf.uapi.enums import MapType  # enums cost milliseconds: only who asks pays
+
+        try:
+            return MapType(self.type_number)
+        except ValueError:
+            return self.type_number
+
+    def __repr__(self) -> str:
+        kind = map_type_name(self.type_number)
+        sizes = f"{self.key_size} -> {self.value_size} bytes"
+        limit = f"max_entries {self.max_entries}, flags {self.map_flags:#x}"
+        return f"<MapInfo {self.id}: {self.name!r} ({kind}), {sizes}, {limit}>"
+
+
+def read_info(backend: Backend, fd: int) -> MapInfo:
+    """Ask the kernel about the map behind `fd`. Raises: Closed (EBADF), BpfError (EINVAL: no map)."""
+    return MapInfo(obj.obj_get_info_by_fd(backend, fd, MAP_INFO.size), backend.fdinfo(fd))

@@ -1,0 +1,122 @@
+"""Opening maps that exist: by descriptor, id, pin or name, typed by the BTF that they carry."""
+
+from __future__ import annotations
+
+import os
+
+from rawbpf.codec import codec_for
+from rawbpf.errors import BpfError
+from rawbpf.map.base import Shape
+from rawbpf.map.create import open_map
+from rawbpf.map.info import MapInfo, read_info
+from rawbpf.syscall import obj
+from rawbpf.syscall.current import current
+from rawbpf.uapi.constants import BPF_F_RDONLY, BPF_F_WRONLY
+from rawbpf.uapi.info import BTF_INFO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from rawbpf.btf.btf import Btf
+    from rawbpf.codec import Codec
+    from rawbpf.map.base import Map
+    from rawbpf.syscall.protocol import Backend
+
+_ENOENT = 2
+_MODES = {"r": BPF_F_RDONLY, "w": BPF_F_WRONLY, "rw": 0}
+
+
+def from_fd(fd: int, own: bool, backend: Backend | None) -> Map[Any, Any]:
+    """Documented as `Map.from_fd`."""
+    backend = backend or current()
+    return _open(backend, fd if own else backend.dup(fd))
+
+
+def from_id(map_id: int, backend: Backend | None) -> Map[Any, Any]:
+    """Documented as `Map.from_id`."""
+    backend = backend or current()
+    return _open(backend, obj.map_get_fd_by_id(backend, map_id))
+
+
+def from_pin(path: str | os.PathLike[str], mode: str, backend: Backend | None) -> Map[Any, Any]:
+    """Documented as `Map.from_pin`."""
+    backend = backend or current()
+    if mode not in _MODES:
+        raise ValueError(f"mode {mode!r}: a map is opened 'r', 'w' or 'rw'")
+    opened = _open(backend, obj.obj_get(backend, os.fsencode(path), _MODES[mode]))
+    opened._pins.append(os.fspath(path))
+    return opened
+
+
+def from_name(name: str, backend: Backend | None) -> Map[Any, Any]:
+    """Documented as `Map.from_name`."""
+    backend = backend or current()
+    found = [info.id for info in infos(backend) if info.name == name]
+    if not found:
+        hint = "no map has this name (the kernel keeps 15 characters); rawbpf.maps() lists them"
+        raise BpfError(_ENOENT, call="open", subject=f"map {name!r}", hint=hint, backend=backend.name)
+    if len(found) > 1:
+        raise ValueError(
+            f"{len(found)} maps are called {name!r}: open one of the ids {', '.join(map(str, found))} with from_id"
+        )
+    return from_id(found[0], backend)
+
+
+def infos(backend: Backend) -> Iterator[MapInfo]:
+    """Yield what the kernel tells of every map. Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN)."""
+    map_id = obj.map_get_next_id(backend, 0)
+    while map_id is not None:
+        try:
+            fd = obj.map_get_fd_by_id(backend, map_id)
+        except BpfError as error:
+            if error.errno != _ENOENT:  # it went away since
+                raise
+        else:
+            try:
+                yield read_info(backend, fd)
+            finally:
+                backend.close(fd)
+        map_id = obj.map_get_next_id(backend, map_id)
+
+
+def _open(backend: Backend, fd: int) -> Map[Any, Any]:
+    try:
+        info = read_info(backend, fd)
+        shape = Shape(info.type_number, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name)
+        key, value = _codecs(backend, info)
+        return open_map(backend, fd, shape, key, value)
+    except BaseException:
+        backend.close(fd)
+        raise
+
+
+def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
+    key, value = codec_for(info.key_size), codec_for(info.value_size)
+    btf = _read_btf(backend, info.btf_id) if info.btf_id and info.key_type_id else None
+    if btf is not None:
+        # The kernel has compared the sizes; where it was lenient, bytes are the honest answer.
+        typed_key, typed_value = codec_for(btf[info.key_type_id]), codec_for(btf[info.value_type_id])
+        key = typed_key if typed_key.size == key.size else key
+        value = typed_value if typed_value.size == value.size else value
+    return key, value
+
+
+def _read_btf(backend: Backend, btf_id: int) -> Btf | None:
+    import ctypes
+
+    from rawbpf.btf import Btf
+
+    try:
+        fd = obj.btf_get_fd_by_id(backend, btf_id)
+    except BpfError:
+        return None  # by id needs CAP_SYS_ADMIN: without it a map is untyped, not unusable
+    try:
+        size = BTF_INFO.integer(obj.obj_get_info_by_fd(backend, fd, BTF_INFO.size), "btf_size")
+        content = ctypes.create_string_buffer(size)
+        request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
+        obj.obj_fill_info_by_fd(backend, fd, request)
+    finally:
+        backend.close(fd)
+    return Btf.from_bytes(content.raw[:size])

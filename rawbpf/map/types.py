@@ -1,0 +1,34 @@
+"""Which class serves which map type: a table of names, so that only the class in use is imported.
+
+The only dynamic import of the package. Types without a row are served by `generic:GenericMap`, with
+the verbs that any map has.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from rawbpf.uapi import constants
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rawbpf.map.base import Map
+
+_GENERIC = "generic:GenericMap"
+CLASSES = {
+    constants.BPF_MAP_TYPE_HASH: "hash:HashMap",
+    constants.BPF_MAP_TYPE_ARRAY: "array:ArrayMap",
+    constants.BPF_MAP_TYPE_PERCPU_HASH: "percpu:PerCpuHashMap",
+    constants.BPF_MAP_TYPE_PERCPU_ARRAY: "percpu:PerCpuArrayMap",
+    constants.BPF_MAP_TYPE_LRU_HASH: "hash:LruHashMap",
+    constants.BPF_MAP_TYPE_LRU_PERCPU_HASH: "percpu:LruPerCpuHashMap",
+}
+
+
+def map_class(map_type: int) -> type[Map[Any, Any]]:
+    """Return the class whose objects are maps of `map_type`."""
+    module, _, name = CLASSES.get(map_type, _GENERIC).partition(":")
+    found: type[Map[Any, Any]] = getattr(import_module(f"rawbpf.map.{module}"), name)
+    return found

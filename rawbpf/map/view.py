@@ -1,0 +1,75 @@
+"""Views of a map's keys, values and items: iterable again and again, each time over the map as it is then."""
+
+from __future__ import annotations
+
+from types import GenericAlias
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, Generic, TypeVar
+
+    from rawbpf.map.bulk import BulkMap
+
+    T = TypeVar("T")
+    K = TypeVar("K")
+    V = TypeVar("V")
+
+    class _Base(Generic[T]):
+        pass
+else:
+
+    class _Base:
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+class _View(_Base["T"]):
+    __slots__ = ("_map",)
+
+    def __init__(self, source: BulkMap[Any, Any]) -> None:
+        self._map = source
+
+    def __len__(self) -> int:
+        return self._map.count()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._map!r}>"
+
+
+class KeysView(_View["K"]):
+    """The keys. `len` counts the elements, which reads the whole of a hash."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[K]:
+        for keys, _ in self._map.batches():
+            yield from keys
+
+    def __contains__(self, key: object) -> bool:
+        return self._map._has_key(key)
+
+
+class ValuesView(_View["V"]):
+    """The values."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[V]:
+        for _, values in self._map.batches():
+            yield from values
+
+
+class ItemsView(_View["tuple[K, V]"]):
+    """The (key, value) pairs."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        for keys, values in self._map.batches():
+            yield from zip(keys, values, strict=True)
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2 or not self._map._has_key(item[0]):
+            return False
+        return bool(self._map._get(item[0], None) == item[1])

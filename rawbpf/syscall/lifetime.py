@@ -1,0 +1,22 @@
+"""What everything that owns a descriptor shares: where it was opened, and the warning when it is dropped open."""
+
+from __future__ import annotations
+
+import sys
+
+
+def opened_at() -> str:
+    """Return `file:line` of the nearest caller outside rawbpf."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rawbpf."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def warn_unclosed(owner: object, where: str) -> None:
+    """Emit the ResourceWarning for `owner`, which is being dropped without `close()`."""
+    try:
+        import warnings
+    except ImportError:  # the interpreter is going down: nobody is left to be warned
+        return
+    warnings.warn(f"unclosed {owner!r}, opened at {where}", ResourceWarning, source=owner, stacklevel=3)
