@@ -14,7 +14,7 @@ from array import array
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.build import assemble
 from rawbpf.btf.layout import align_of, size_of
-from rawbpf.btf.types import Datasec, Func, Int, Type, Var
+from rawbpf.btf.types import Datasec, Func, FuncProto, Int, Type, Var
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -41,8 +41,8 @@ def fixup_datasecs(data: bytes, sections: Mapping[str, tuple[int, Mapping[str, i
     words = array("I", btf.words)
     tail = _Tail(btf)
     for type in btf:
-        if isinstance(type, Func) and words[type._at + 1] & 0xFFFF == _EXTERN:
-            words[type._at + 1] += _GLOBAL - _EXTERN
+        if isinstance(type, Func):
+            _fix_func(words, type, tail)
         elif isinstance(type, Datasec):
             _fix(words, type, sections.get(type.name), tail)
     words.extend(tail.words)
@@ -72,14 +72,22 @@ def add_strings(data: bytes, texts: Iterable[str]) -> tuple[bytes, dict[str, int
 
 
 class _Tail:
-    # Types and strings that are added behind the existing ones: the stand-in for what `.ksyms` declares.
+    # Types and strings that are added behind the existing ones: stand-ins for what `.ksyms` declares.
     def __init__(self, btf: Btf) -> None:
         self._btf = btf
+        self._name = 0
         self._int = 0
         self._var = 0
         self._next = len(btf)
+        self.named: set[int] = set()
         self.words = array("I")
         self.strings = bytearray()
+
+    def name(self) -> int:
+        # Where the name lies of whatever has none and needs one.
+        if not self._name:
+            self._name = self._string(_PLACEHOLDER)
+        return self._name
 
     def int_id(self) -> int:
         # The id of a 32-bit integer.
@@ -88,20 +96,36 @@ class _Tail:
             if existing is not None and existing.size == _PLACEHOLDER_SIZE:
                 self._int = existing.id
             else:
-                self._int = self._add("int", Int, _PLACEHOLDER_SIZE, 1 << 24 | 32)
+                self._int = self._add(self._string("int"), Int, _PLACEHOLDER_SIZE, 1 << 24 | 32)
         return self._int
 
     def var_id(self) -> int:
         # The id of a variable that stands for a function, which a DATASEC of the kernel cannot hold.
         if not self._var:
-            self._var = self._add(_PLACEHOLDER, Var, self.int_id(), _GLOBAL)
+            self._var = self._add(self.name(), Var, self.int_id(), _GLOBAL)
         return self._var
 
-    def _add(self, name: str, kind: type[Type], *rest: int) -> int:
-        self.words.extend((len(self._btf.strings) + len(self.strings), kind.kind << 24, *rest))
-        self.strings += name.encode() + b"\0"
+    def _add(self, name: int, kind: type[Type], *rest: int) -> int:
+        self.words.extend((name, kind.kind << 24, *rest))
         self._next += 1
         return self._next - 1
+
+    def _string(self, text: str) -> int:
+        offset = len(self._btf.strings) + len(self.strings)
+        self.strings += text.encode() + b"\0"
+        return offset
+
+
+def _fix_func(words: array[int], func: Func, tail: _Tail) -> None:
+    if words[func._at + 1] & 0xFFFF == _EXTERN:
+        words[func._at + 1] += _GLOBAL - _EXTERN
+    # Declarations may leave parameters without a name; functions of the kernel's BTF may not.
+    proto = func.type
+    if isinstance(proto, FuncProto) and proto.id not in tail.named:
+        tail.named.add(proto.id)
+        first = proto._at + 3
+        for at in range(first, first + 2 * len(proto.params), 2):
+            words[at] = words[at] or tail.name()
 
 
 def _fix(words: array[int], section: Datasec, known: tuple[int, Mapping[str, int]] | None, tail: _Tail) -> None:

@@ -24,9 +24,13 @@ from rawbpf.btf.types import (
     Var,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 # Anonymous structs nest, and may do so without end; what is deeper or longer is shown as `...`.
 _MAX_NESTING = 8
-_MAX_LINES = 20_000
+_MAX_TEXT = 1 << 20
 
 
 def describe(type: Type) -> str:
@@ -43,11 +47,7 @@ def describe(type: Type) -> str:
         linkage = "" if type.linkage == "global" else f"{type.linkage} "
         return f"{linkage}{writer.declare(type.type, type.name, 0)};"
     if isinstance(type, Datasec):
-        lines = [
-            f"\t{writer.declare(var.type, var.name, 1)}; // offset {at}, size {size}"
-            for var, at, size in type.variables
-        ]
-        return "\n".join([f'SEC("{type.name}") {{', *lines, "};"])
+        return f'SEC("{type.name}") {{\n{writer.variables(type)}}};'
     if isinstance(type, DeclTag):
         return f'__attribute__((btf_decl_tag("{type.name}")))'
     if isinstance(type, Fwd):
@@ -65,18 +65,26 @@ def declare(type: Type, name: str) -> str:
 
 class _Writer:
     def __init__(self) -> None:
-        self.lines = 0
+        self.spent = 0
+
+    def full(self) -> bool:
+        return self.spent > _MAX_TEXT
 
     def declare(self, type: Type, declarator: str, depth: int) -> str:
+        text = self._declare(type, declarator, depth)
+        self.spent += len(text) + 1
+        return text
+
+    def _declare(self, type: Type, declarator: str, depth: int) -> str:
         # From the name outwards, as C declarators read: `*` binds weaker than `[]` and `()`.
         qualifiers = ""
         for _ in range(MAX_DEPTH):
             if isinstance(type, QUALIFIERS):
                 word = f'__attribute__((btf_type_tag("{type.name}")))' if isinstance(type, TypeTag) else type.kind_name
-                qualifiers = f"{word} {qualifiers}"
+                qualifiers += f"{word} "
                 type = type.type
             elif isinstance(type, Ptr):
-                declarator = f"*{' ' if qualifiers else ''}{qualifiers}{declarator}".rstrip()
+                declarator = f"*{qualifiers}{declarator}".rstrip()
                 qualifiers = ""
                 type = type.type
             elif isinstance(type, Array):
@@ -103,32 +111,50 @@ class _Writer:
         return type.name or type.kind_name
 
     def parameters(self, proto: FuncProto, depth: int) -> str:
-        self.lines += 1
-        if depth > _MAX_NESTING or self.lines > _MAX_LINES:
+        if depth > _MAX_NESTING or self.full():
             return "..."
-        texts = [self.declare(type, name, depth + 1) for name, type in proto.params]
-        if proto.variadic:
+        texts = []
+        for name, type in proto.params:
+            if self.full():
+                break
+            texts.append(self.declare(type, name, depth + 1))
+        if proto.variadic or self.full():
             texts.append("...")
         return ", ".join(texts) or "void"
 
     def body(self, type: Composite | Enum, depth: int) -> str:
         head = f"{_word(type)} {type.name}".rstrip()
-        if depth > _MAX_NESTING or self.lines > _MAX_LINES:
+        if depth > _MAX_NESTING or self.full():
             return f"{head} {{ ... }}"
-        tab, lines = "\t" * depth, []
-        if isinstance(type, Enum):
-            for name, value in type.values:
-                lines.append(f"{tab}\t{name} = {value},\n")
-            self.lines += len(lines)
-        else:
-            for name, own, _, bits in type.members:
-                self.lines += 1
-                if self.lines > _MAX_LINES:
-                    lines.append(f"{tab}\t...\n")
-                    break
-                width = f" : {bits}" if bits else ""
-                lines.append(f"{tab}\t{self.declare(own, name, depth + 1)}{width};\n")
-        return f"{head} {{\n{''.join(lines)}{tab}}}"
+        tab = "\t" * depth
+        lines = self.enumerators(type) if isinstance(type, Enum) else self.members(type, depth + 1)
+        inner = "".join(f"{tab}\t{line}\n" for line in lines)
+        return f"{head} {{\n{inner}{tab}}}"
+
+    def enumerators(self, type: Enum) -> Iterator[str]:
+        for name, value in type.values:
+            text = f"{name} = {value},"
+            self.spent += len(text)
+            yield text
+            if self.full():
+                yield "..."
+                return
+
+    def members(self, type: Composite, depth: int) -> Iterator[str]:
+        for name, own, _, bits in type.members:
+            yield f"{self.declare(own, name, depth)}{f' : {bits}' if bits else ''};"
+            if self.full():
+                yield "..."
+                return
+
+    def variables(self, section: Datasec) -> str:
+        lines = []
+        for var, at, size in section.variables:
+            lines.append(f"\t{self.declare(var.type, var.name, 1)}; // offset {at}, size {size}\n")
+            if self.full():
+                lines.append("\t...\n")
+                break
+        return "".join(lines)
 
 
 def _word(type: Composite | Enum) -> str:
