@@ -13,6 +13,7 @@ from struct import calcsize, pack_into, unpack_from
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     AttrBuffer = ctypes.Array[ctypes.c_char]
 
@@ -74,6 +75,22 @@ class Layout:
         offset, form = self._find(field)
         value: int | bytes = unpack_from(form, buffer, offset)[0]
         return value
+
+    def integer(self, buffer: AttrBuffer | bytearray | bytes, field: str) -> int:
+        """Return one number; 0 for a field beyond the end of `buffer`, which an older kernel does not know."""
+        offset, form = self._find(field)
+        if form.endswith("s"):
+            raise TypeError(f"{self.name}.{field} is a name, not a number")
+        value: int = unpack_from(form, buffer, offset)[0] if offset + calcsize(form) <= len(buffer) else 0
+        return value
+
+    def unpack(self, buffer: AttrBuffer | bytearray | bytes) -> dict[str, Any]:
+        """Return all fields by name: ints, and bytes for names; zeros beyond the end of `buffer`.
+
+        What a field holds is known from its name only, hence the Any.
+        """
+        image = bytes(buffer).ljust(self.size, b"\0")
+        return {field: unpack_from(form, image, offset)[0] for field, (offset, form) in self._at.items()}
 
     def end(self, field: str) -> int:
         """Return the size of an attr that reaches up to and including `field`."""
