@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ctypes import get_errno, sizeof
 
-from rawbpf.syscall.command import number, pack
+from rawbpf.syscall.command import pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
 from rawbpf.syscall.pointer import pointer_to
@@ -52,7 +52,7 @@ def btf_load(
     result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
     errno = get_errno()
     if report is not None:
-        report.log_true_size = number(layout, attr_buffer, "btf_log_true_size")
+        report.log_true_size = layout.integer(attr_buffer, "btf_log_true_size")
     if result < 0:
         subject = subject or f"({len(btf)} bytes)"
         raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)

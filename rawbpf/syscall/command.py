@@ -45,9 +45,3 @@ def command(
     if result < 0:
         raise bpf_error(backend, get_errno(), cmd=layout.cmd, subject=subject, map_type=map_type, values=values)
     return result, attr
-
-
-def number(layout: Layout, attr: AttrBuffer, field: str) -> int:
-    """Return what the kernel wrote into an integer field."""
-    value = layout.get(attr, field)
-    return value if isinstance(value, int) else 0

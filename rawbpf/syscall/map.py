@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ctypes import get_errno
 
-from rawbpf.syscall.command import command, number, pack
+from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
 from rawbpf.syscall.pointer import pointer_to
@@ -320,9 +320,9 @@ def _read_batch(
     fields = cursors | _batch(fd, keys, values, count, elem_flags, flags)
     attr_buffer = pack(layout, fields)
     if invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True) >= 0:
-        return number(layout, attr_buffer, "count"), 0
+        return layout.integer(attr_buffer, "count"), 0
     if (errno := get_errno()) == _ENOENT:
-        return number(layout, attr_buffer, "count"), _ENOENT
+        return layout.integer(attr_buffer, "count"), _ENOENT
     raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, map_type=map_type, values=fields)
 
 
@@ -341,7 +341,7 @@ def _write_batch(
     fields = _batch(fd, keys, values, count, elem_flags, flags)
     attr_buffer = pack(layout, fields)
     if invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True) >= 0:
-        return number(layout, attr_buffer, "count")
+        return layout.integer(attr_buffer, "count")
     error = bpf_error(backend, get_errno(), cmd=layout.cmd, subject=subject, map_type=map_type, values=fields)
     error.applied = _applied(layout, attr_buffer, count)
     raise error
@@ -363,5 +363,5 @@ def _batch(
 def _applied(layout: Layout, attr_buffer: AttrBuffer, count: int) -> int | None:
     # The kernel writes `count` back only once the map type's own code ran; until then it is what was
     # handed in. A batch that failed cannot have applied all of it, so that value tells nothing.
-    done = number(layout, attr_buffer, "count")
+    done = layout.integer(attr_buffer, "count")
     return None if done >= count else done

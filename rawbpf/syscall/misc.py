@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import get_errno
 
-from rawbpf.syscall.command import command, number, pack
+from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
 from rawbpf.syscall.pointer import pointer_to
@@ -67,17 +67,17 @@ def task_fd_query(backend: Backend, pid: int, fd: int, *, subject: str = "") -> 
         if invoke(backend, layout.cmd, attr_buffer, layout.size) >= 0:
             break
         errno = get_errno()
-        needed = number(layout, attr_buffer, "buf_len") + 1
+        needed = layout.integer(attr_buffer, "buf_len") + 1
         if errno != _ENOSPC or needed <= size:
             subject = subject or f"descriptor {fd} of process {pid}"
             raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
         size = needed
     return TaskFd(
-        number(layout, attr_buffer, "prog_id"),
-        number(layout, attr_buffer, "fd_type"),
+        layout.integer(attr_buffer, "prog_id"),
+        layout.integer(attr_buffer, "fd_type"),
         name.value,
-        number(layout, attr_buffer, "probe_offset"),
-        number(layout, attr_buffer, "probe_addr"),
+        layout.integer(attr_buffer, "probe_offset"),
+        layout.integer(attr_buffer, "probe_addr"),
     )
 
 

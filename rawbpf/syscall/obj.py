@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import get_errno
 
-from rawbpf.syscall.command import command, number, pack
+from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
 from rawbpf.syscall.pointer import cstring, pointer_to
@@ -79,7 +79,7 @@ def obj_fill_info_by_fd(backend: Backend, fd: int, info: CData, *, subject: str 
     """
     values: dict[str, int | bytes] = {"bpf_fd": fd, "info_len": ctypes.sizeof(info), "info": pointer_to(info)}
     _, filled = command(backend, attr.OBJ_GET_INFO_BY_FD, values, subject=subject)
-    return min(number(attr.OBJ_GET_INFO_BY_FD, filled, "info_len"), ctypes.sizeof(info))
+    return min(attr.OBJ_GET_INFO_BY_FD.integer(filled, "info_len"), ctypes.sizeof(info))
 
 
 def map_get_next_id(backend: Backend, start_id: int = 0) -> int | None:
@@ -121,7 +121,7 @@ def _next_id(backend: Backend, layout: Layout, start_id: int) -> int | None:
         if (errno := get_errno()) == _ENOENT:
             return None
         raise bpf_error(backend, errno, cmd=layout.cmd, subject=f"above {start_id}", values=values)
-    return number(layout, attr_buffer, "next_id")
+    return layout.integer(attr_buffer, "next_id")
 
 
 def map_get_fd_by_id(backend: Backend, map_id: int, open_flags: int = 0) -> int:

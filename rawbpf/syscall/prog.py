@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import get_errno, sizeof
 
-from rawbpf.syscall.command import command, number, pack
+from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
 from rawbpf.syscall.pointer import cstring, pointer_to
@@ -116,7 +116,7 @@ def prog_load(
     result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
     errno = get_errno()
     if report is not None:
-        report.log_true_size = number(layout, attr_buffer, "log_true_size")
+        report.log_true_size = layout.integer(attr_buffer, "log_true_size")
     if result < 0:
         subject = subject or _description(name, prog_type, len(insns) // _INSN_SIZE)
         raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
@@ -200,10 +200,10 @@ def prog_test_run(
     if result < 0 and (errno := get_errno()) != _ENOSPC:
         raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
     return TestRun(
-        number(layout, attr_buffer, "retval"),
-        number(layout, attr_buffer, "duration"),
-        number(layout, attr_buffer, "data_size_out"),
-        number(layout, attr_buffer, "ctx_size_out"),
+        layout.integer(attr_buffer, "retval"),
+        layout.integer(attr_buffer, "duration"),
+        layout.integer(attr_buffer, "data_size_out"),
+        layout.integer(attr_buffer, "ctx_size_out"),
         result >= 0,
     )
 
@@ -334,13 +334,13 @@ def prog_query(
         "link_ids": pointer_to(link_ids),
     }
     _, filled = command(backend, layout, values, subject=subject or attach_type_name(attach_type), blocking=True)
-    count = number(layout, filled, "prog_cnt")
+    count = layout.integer(filled, "prog_cnt")
     known = min(count, max_progs)
     return Attached(
         tuple(prog_ids[:known]),
         count,
-        number(layout, filled, "attach_flags"),
-        number(layout, filled, "revision"),
+        layout.integer(filled, "attach_flags"),
+        layout.integer(filled, "revision"),
         tuple(prog_flags[:known]) if prog_flags is not None else (),
         tuple(link_ids[:known]) if link_ids is not None else (),
     )
