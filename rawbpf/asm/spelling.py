@@ -119,11 +119,9 @@ def _call(i: Instruction) -> str:
         return f"call kernel-function#{i.imm}"
     if i.opcode & 8:
         return f"callx r{i.dst}"
-    from rawbpf.uapi.helper import (
-        helper_name,
-    )  # a table of some kilobytes, for messages only
+    from rawbpf.uapi.helper import HELPERS, helper_name  # some kilobytes, for messages only
 
-    return f"call {helper_name(i.imm)}#{i.imm}"
+    return f"call {helper_name(i.imm) if 0 < i.imm < len(HELPERS) else 'unknown'}#{i.imm}"
 
 
 def _load_special(i: Instruction) -> str:

@@ -42,7 +42,7 @@ class ObjectData:
         name: str = "",
         *,
         byteorder: Literal["little", "big"] = "little",
-        license: str = "",  # noqa: A002 - the word of the interface
+        license: str = "",
         kernel_version: int = 0,
         maps: dict[str, MapSpec] | None = None,
         programs: dict[str, ProgramSpec] | None = None,

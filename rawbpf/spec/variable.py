@@ -29,10 +29,10 @@ class VariableSpec:
     def __init__(
         self,
         name: str,
-        map: MapSpec,  # noqa: A002 - the words of the interface
+        map: MapSpec,
         offset: int,
         size: int,
-        type: Type | None = None,  # noqa: A002
+        type: Type | None = None,
         *,
         constant: bool = False,
         byteorder: Literal["little", "big"] = "little",

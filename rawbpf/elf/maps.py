@@ -1,0 +1,192 @@
+"""Map definitions: the `.maps` section's variables, whose BTF types spell a map's properties.
+
+`__uint(max_entries, 16)` is a pointer to an array of 16, `__type(key, __u32)` a pointer to the type,
+`__ulong(map_extra, 3)` an enum of one value, `__array(values, ...)` a flexible array of pointers.
+Knows nothing of instructions.
+
+Source: tools/lib/bpf/libbpf.c:parse_btf_map_def, tools/lib/bpf/bpf_helpers.h (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.btf.layout import size_of, strip
+from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
+from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
+from rawbpf.errors import FormatError, SpecError
+from rawbpf.spec.map import PIN_BY_NAME, MapSpec
+from rawbpf.uapi import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.btf.btf import Btf
+    from rawbpf.btf.types import Member, Type
+    from rawbpf.elf.container import Container, Section
+
+MAPS = ".maps"
+_POINTER = 8
+_OUTER = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
+_NUMBERS = ("type", "max_entries", "map_flags", "numa_node", "key_size", "value_size", "map_extra", "pinning")
+_FIELDS = (*_NUMBERS, "key", "value", "values")
+
+
+class Definitions:
+    """What a `.maps` section defines: `maps` by name, and `at`, the names by their place in the section."""
+
+    __slots__ = ("at", "maps", "slots")
+
+    def __init__(self) -> None:
+        self.maps: dict[str, MapSpec] = {}
+        self.at: dict[int, str] = {}
+        # (first byte, end, name) of each definition's `values`, which relocations fill.
+        self.slots: list[tuple[int, int, str]] = []
+
+
+def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
+    """Return the maps that the object defines.
+
+    Raises: SpecError for a definition that contradicts itself or that has no BTF, FormatError for
+    damaged bytes.
+    """
+    out = Definitions()
+    legacy = elf.find("maps")
+    if legacy is not None and legacy.size:
+        raise SpecError(
+            "section 'maps': legacy definitions (struct bpf_map_def) are not supported yet: write "
+            "struct { __uint(type, ...); __uint(max_entries, ...); __type(key, ...); __type(value, ...); } "
+            'name SEC(".maps");'
+        )
+    section = elf.find(MAPS)
+    if section is None or not section.size:
+        return out
+    if btf is None:
+        raise SpecError("section '.maps' needs types, but there is no .BTF section: compile with -g")
+    definitions = btf.find(MAPS, Datasec)
+    if definitions is None:
+        raise SpecError("section '.maps' has no types in BTF: compile with clang 10 or later and -g")
+    for variable, offset, size in definitions.variables:
+        name = variable.name
+        definition = strip(variable.type)
+        if not isinstance(definition, Struct):
+            raise SpecError(f"map {name!r} is defined by a {definition.kind_name} and not by a struct")
+        if offset + size > section.size:
+            raise FormatError(f"map {name!r} (bytes {offset} to {offset + size}) lies outside .maps", section.offset)
+        if name in out.maps or offset in out.at:
+            raise SpecError(f"map {name!r} is defined twice")
+        out.maps[name] = _definition(name, definition)
+        out.at[offset] = name
+        values = next((member for member in definition.members if member.name == "values"), None)
+        if values is not None:
+            out.slots.append((offset + values.bit_offset // 8, offset + size, name))
+    _initial_values(elf, section, out)
+    return out
+
+
+def _definition(name: str, definition: Struct, *, inner: bool = False) -> MapSpec:
+    spec = MapSpec(name, c.BPF_MAP_TYPE_UNSPEC, section=MAPS)
+    given: dict[str, int] = {}
+    for member in definition.members:
+        field = member.name
+        if field in _NUMBERS:
+            given[field] = _number(name, member)
+        elif field == "key":
+            spec.key, spec.key_type_id, spec.key_size = _pointed(name, member)
+        elif field == "value":
+            spec.value, spec.value_type_id, spec.value_size = _pointed(name, member)
+        elif field != "values":
+            raise SpecError(f"map {name!r}: unknown field {field!r}; known are {' '.join(_FIELDS)}")
+    if "type" not in given:
+        raise SpecError(f"map {name!r}: no type is given: __uint(type, BPF_MAP_TYPE_...)")
+    spec.map_type = given["type"]
+    spec.max_entries = given.get("max_entries", 0)
+    spec.map_flags = given.get("map_flags", 0)
+    spec.map_extra = given.get("map_extra", 0)
+    spec.numa_node = given.get("numa_node")
+    spec.pinning = given.get("pinning", 0)
+    if spec.pinning not in (0, PIN_BY_NAME):
+        raise SpecError(f"map {name!r}: pinning {spec.pinning} is neither LIBBPF_PIN_NONE nor LIBBPF_PIN_BY_NAME")
+    if inner and spec.pinning:
+        raise SpecError(f"map {name!r}: an inner map cannot be pinned")
+    spec.key_size = _size(name, "key", spec.key, spec.key_size, given.get("key_size"))
+    spec.value_size = _size(name, "value", spec.value, spec.value_size, given.get("value_size"))
+    values = next((member for member in definition.members if member.name == "values"), None)
+    if values is not None:
+        _values(spec, values, inner=inner)
+    return spec
+
+
+def _number(name: str, member: Member) -> int:
+    target = strip(member.type)
+    if isinstance(target, Enum):
+        values = target.values
+        if len(values) != 1:
+            raise SpecError(f"map {name!r}: field {member.name!r} is an enum of {len(values)} values: use __ulong")
+        return values[0][1]
+    if isinstance(target, Ptr):
+        array = strip(target.type)
+        if isinstance(array, Array):
+            return array.length
+    raise SpecError(f"map {name!r}: field {member.name!r} is a {target.kind_name}: use __uint({member.name}, ...)")
+
+
+def _pointed(name: str, member: Member) -> tuple[Type, int, int]:
+    pointer = strip(member.type)
+    if not isinstance(pointer, Ptr):
+        raise SpecError(f"map {name!r}: field {member.name!r} is a {pointer.kind_name}: use __type({member.name}, ...)")
+    target = pointer.type
+    return target, target.id, size_of(target)
+
+
+def _size(name: str, side: str, typed: Type | None, size: int, given: int | None) -> int:
+    if given is None:
+        return size
+    if typed is not None and given != size:
+        raise SpecError(f"map {name!r}: {side}_size is {given}, but its {side} type has {size} bytes")
+    return given
+
+
+def _values(spec: MapSpec, member: Member, *, inner: bool) -> None:
+    name = spec.name
+    array = strip(member.type)
+    pointer = strip(array.type) if isinstance(array, Array) else None
+    target = strip(pointer.type) if isinstance(pointer, Ptr) else None
+    if inner:
+        raise SpecError(f"map {name!r}: maps nest only once")
+    if spec.value_size not in (0, 4):
+        raise SpecError(f"map {name!r}: values of maps and programs have 4 bytes, not {spec.value_size}")
+    spec.value_size = 4
+    if spec.map_type == c.BPF_MAP_TYPE_PROG_ARRAY and isinstance(target, FuncProto):
+        spec.key_size = spec.key_size or 4
+    elif spec.map_type in _OUTER and isinstance(target, Struct):
+        spec.inner = _definition(f"{name}.inner", target, inner=True)
+        spec.key_size = spec.key_size or 4
+    else:
+        raise SpecError(
+            f"map {name!r}: 'values' is for maps of maps (pointers to a struct that defines a map) "
+            "and for program arrays (pointers to functions)"
+        )
+
+
+def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
+    content = section.content
+    order = elf.byteorder
+    for offset, kind, symbol in elf.relocations(section):
+        found = next(((first, name) for first, end, name in out.slots if first <= offset < end), None)
+        if (
+            kind != R_BPF_64_ABS64
+            or found is None
+            or (offset - found[0]) % _POINTER
+            or offset + _POINTER > len(content)
+        ):
+            raise SpecError(f"section '.maps': the reference to {symbol.name!r} at byte {offset} is no value of a map")
+        first, name = found
+        spec = out.maps[name]
+        addend = int.from_bytes(content[offset : offset + _POINTER], order)
+        if spec.inner is not None:
+            target = out.at.get(symbol.value + addend) if symbol.section == section.index else None
+            if target is None:
+                raise SpecError(f"map {name!r}: its value {symbol.name!r} is no map of this object")
+        else:
+            if symbol.type != STT_FUNC:
+                raise SpecError(f"map {name!r}: its value {symbol.name!r} is no program of this object: is it static?")
+            target = symbol.name
+        spec.values[(offset - first) // _POINTER] = target

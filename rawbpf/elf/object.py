@@ -1,0 +1,195 @@
+"""From the bytes of an object file to `ObjectData`: what is in it, by name.
+
+Puts together what the neighbours read: container, map definitions, code. Makes no system call and
+needs no privileges; the same bytes give the same data on every machine.
+
+Source: tools/lib/bpf/libbpf.c:bpf_object__elf_collect (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.asm.instruction import FunctionReference
+from rawbpf.btf.btf import Btf
+from rawbpf.btf.ext import BtfExt
+from rawbpf.btf.fixup import fixup_datasecs
+from rawbpf.btf.types import Datasec, Func, Var
+from rawbpf.elf.code import read_functions
+from rawbpf.elf.container import (
+    SHF_ALLOC,
+    SHT_NOBITS,
+    SHT_PROGBITS,
+    STB_LOCAL,
+    STT_FUNC,
+    STT_SECTION,
+    STV_HIDDEN,
+    STV_INTERNAL,
+    read,
+)
+from rawbpf.elf.maps import read_definitions
+from rawbpf.errors import FormatError, SpecError
+from rawbpf.spec.map import MapSpec
+from rawbpf.spec.object import ObjectData
+from rawbpf.spec.program import ProgramSpec
+from rawbpf.spec.variable import VariableSpec
+from rawbpf.uapi import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.asm.instruction import Instruction
+    from rawbpf.elf.code import Function
+    from rawbpf.elf.container import Container, Section
+
+_DATA = (".rodata", ".data", ".bss")
+_MAX_VALUE = (1 << 31) - 1
+
+
+def parse(data: bytes | memoryview, name: str) -> ObjectData:
+    """Return what the object file in `data` defines; `name` is the file's, for messages.
+
+    Raises: FormatError for bytes that are no BPF object or a damaged one; SpecError for an object that
+    asks for what cannot be had; ImportError without pyelftools.
+    """
+    elf = read(data, name)
+    btf_bytes = _btf_bytes(elf)
+    btf = Btf.from_bytes(btf_bytes) if btf_bytes else None
+    if btf is not None and btf.byteorder != elf.byteorder:
+        raise FormatError(f"{name}: the file is {elf.byteorder}-endian, but its .BTF section is not")
+    out = ObjectData(
+        name,
+        byteorder=elf.byteorder,
+        license=_license(elf),
+        kernel_version=_kernel_version(elf),
+        btf=btf,
+        btf_bytes=btf_bytes,
+    )
+    definitions = read_definitions(elf, btf)
+    out.maps.update(definitions.maps)
+    data_sections = _data_sections(elf, btf, out)
+    extension = elf.find(".BTF.ext")
+    ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
+    _functions(out, read_functions(elf, definitions.at, data_sections, ext))
+    return out
+
+
+def _btf_bytes(elf: Container) -> bytes:
+    section = elf.find(".BTF")
+    if section is None or not section.size:
+        return b""
+    # What only the linker knows: the sizes of data sections, and where global variables lie in them.
+    places: dict[str, tuple[int, dict[str, int]]] = {s.name: (s.size, {}) for s in elf.sections if s.flags & SHF_ALLOC}
+    for symbol in elf.symbols:
+        of = elf.section_of(symbol)
+        if (
+            of is not None
+            and of.name in places
+            and symbol.bind != STB_LOCAL
+            and symbol.type not in (STT_FUNC, STT_SECTION)
+        ):
+            places[of.name][1][symbol.name] = symbol.value
+    return _hidden(elf, fixup_datasecs(bytes(section.content), places))
+
+
+def _hidden(elf: Container, btf_bytes: bytes) -> bytes:
+    # A hidden function is global for the linker only. The verifier checks global ones on their own, with
+    # arguments of any value, and static ones with those of their calls: hidden ones are to be static.
+    names = {s.name for s in elf.symbols if s.type == STT_FUNC and s.visibility in (STV_HIDDEN, STV_INTERNAL)}
+    if not names:
+        return btf_bytes
+    btf = Btf.from_bytes(btf_bytes)
+    out = bytearray(btf_bytes)
+    for name in names:
+        function = btf.find(name, Func)
+        if function is not None:
+            info = btf.offset_of(function._at + 1)
+            out[info : info + 4] = (Func.kind << 24).to_bytes(4, btf.byteorder)
+    return bytes(out)
+
+
+def _license(elf: Container) -> str:
+    section = elf.find("license")
+    if section is None or section.type == SHT_NOBITS:
+        return ""
+    return bytes(section.content).partition(b"\0")[0].decode("utf-8", "surrogateescape")
+
+
+def _kernel_version(elf: Container) -> int:
+    section = elf.find("version")
+    if section is None or section.type != SHT_PROGBITS:
+        return 0
+    if section.size != 4:
+        raise FormatError(f"section 'version' has {section.size} bytes instead of 4", section.offset)
+    return int.from_bytes(section.content, elf.byteorder)
+
+
+def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int, str]:
+    # Each becomes an array of one value; the names by the section's index are returned.
+    names: dict[int, str] = {}
+    for section in elf.sections:
+        if not _is_data(section):
+            continue
+        name = section.name
+        if name in out.maps:
+            raise SpecError(f"two data sections are called {name!r}")
+        if section.size > _MAX_VALUE:
+            raise FormatError(f"section {name!r} of {section.size} bytes is too large for a map", section.offset)
+        constant = name.startswith(".rodata")
+        types = btf.find(name, Datasec) if btf is not None else None
+        names[section.index] = name
+        out.maps[name] = spec = MapSpec(
+            name,
+            c.BPF_MAP_TYPE_ARRAY,
+            4,
+            section.size,
+            1,
+            # Variables are read and written through memory; programs may not write constants.
+            map_flags=c.BPF_F_MMAPABLE | (c.BPF_F_RDONLY_PROG if constant else 0),
+            value=types,
+            value_type_id=types.id if types is not None else 0,
+            contents=None if section.type == SHT_NOBITS else bytearray(section.content),
+            frozen=constant,
+            section=name,
+        )
+        if types is not None:
+            _variables(types, spec, out)
+    return names
+
+
+def _is_data(section: Section) -> bool:
+    if section.type not in (SHT_PROGBITS, SHT_NOBITS) or not section.flags & SHF_ALLOC or not section.size:
+        return False
+    return not section.is_code and any(section.name == stem or section.name.startswith(stem + ".") for stem in _DATA)
+
+
+def _variables(types: Datasec, spec: MapSpec, out: ObjectData) -> None:
+    for variable, offset, size in types.variables:
+        if not isinstance(variable, Var):
+            continue
+        name = variable.name
+        if offset + size > spec.value_size:
+            raise FormatError(
+                f"variable {name!r} (bytes {offset} to {offset + size}) lies outside the {spec.value_size} bytes of "
+                f"section {spec.section!r}"
+            )
+        if name in out.variables:  # static ones of several linked files
+            name = f"{spec.section}:{name}@{offset}"
+        out.variables[name] = VariableSpec(
+            name, spec, offset, size, variable.type, constant=spec.frozen, byteorder=out.byteorder
+        )
+
+
+def _functions(out: ObjectData, functions: list[Function]) -> None:
+    bodies: dict[str, list[Instruction]] = {}
+    for function in functions:
+        bodies[function.name] = function.instructions
+        if function.is_program:
+            out.programs[function.name] = ProgramSpec.from_section(
+                function.name, function.section, list(function.instructions)
+            )
+        else:
+            out.functions[function.name] = function.instructions
+    # A program may be called like any function; then it is both.
+    for instructions in bodies.values():
+        for instruction in instructions:
+            reference = instruction.reference
+            if isinstance(reference, FunctionReference) and reference.name in out.programs:
+                out.functions[reference.name] = bodies[reference.name]

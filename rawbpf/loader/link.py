@@ -1,0 +1,93 @@
+"""Linking: a program and the functions it calls become one row of instructions.
+
+The verifier wants the main program first and every subprogram it reaches behind it, called by
+distance in slots. Pure: maps stay references by name, nothing is loaded.
+
+Source: tools/lib/bpf/libbpf.c:bpf_object__reloc_code, kernel/bpf/verifier.c:add_subprog_and_kfunc (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.asm.instruction import FunctionReference, slots
+from rawbpf.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rawbpf.asm.instruction import Instruction, Line
+    from rawbpf.spec.program import ProgramSpec
+
+
+def link(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> list[Instruction]:
+    """Return `program`'s instructions with every function that they reach appended, calls resolved.
+
+    `functions`: the object's functions by name. Each is appended once, in the order in which a walk
+    that follows every call at once first meets it; the given lists are not changed.
+
+    Raises: SpecError when a function that is called is not among them.
+    """
+    order = _reached(program, functions)
+    starts: dict[str | None, int] = {}
+    at = 0
+    for name, body in order.items():
+        starts[name] = at
+        at += slots(body)
+    out: list[Instruction] = []
+    at = 0
+    for body in order.values():
+        for instruction in body:
+            at += instruction.slots
+            reference = instruction.reference
+            if not isinstance(reference, FunctionReference):
+                out.append(instruction)
+                continue
+            # Both count from the slot behind the first one, so that a load's second slot is counted.
+            delta = starts[reference.name] - (at - instruction.slots + 1)
+            imm = delta if instruction.is_call else delta & 0xFFFFFFFF
+            out.append(instruction.replace(imm=imm, reference=False))
+    return out
+
+
+def _reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> dict[str | None, list[Instruction]]:
+    # The main program's key is None: it may be called as a function, too, and is then appended by its name.
+    order: dict[str | None, list[Instruction]] = {None: program.instructions}
+    path = [(program.name, iter(program.instructions))]
+    while path:
+        caller, rest = path[-1]
+        for instruction in rest:
+            reference = instruction.reference
+            if not isinstance(reference, FunctionReference) or reference.name in order:
+                continue
+            if reference.name not in functions:
+                raise SpecError(
+                    f"program {program.name!r}: {caller!r} calls {reference.name!r}, which the object does not define"
+                )
+            order[reference.name] = functions[reference.name]
+            path.append((reference.name, iter(functions[reference.name])))
+            break
+        else:
+            path.pop()
+    return order
+
+
+def function_starts(instructions: list[Instruction]) -> list[tuple[int, int]]:
+    """Return (slot, BTF id) of each function in linked instructions, for `pack_func_info`."""
+    out = []
+    at = 0
+    for instruction in instructions:
+        if instruction.function is not None:
+            out.append((at, instruction.function))
+        at += instruction.slots
+    return out
+
+
+def line_starts(instructions: list[Instruction]) -> list[tuple[int, Line]]:
+    """Return (slot, line) of each instruction that begins a source line."""
+    out = []
+    at = 0
+    for instruction in instructions:
+        if instruction.line is not None:
+            out.append((at, instruction.line))
+        at += instruction.slots
+    return out
