@@ -1,0 +1,84 @@
+"""C enumerations: IntEnum members for the numbers that have names, ints for others."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from rawbpf.codec.scalar import IntCodec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rawbpf.btf.build import Builder
+    from rawbpf.codec.base import ByteOrder
+
+    Pairs = tuple[tuple[str, int], ...]
+
+# Building an IntEnum takes 14 microseconds a member.
+_MOST_MEMBERS = 4096
+
+_classes: dict[tuple[str, Pairs], type[CEnum]] = {}
+
+
+class CEnum(IntEnum):
+    """A value of a C enumeration."""
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., CEnum], tuple[object, ...]]:
+        cls = type(self)
+        return _rebuild, (cls.__name__, tuple((name, int(one)) for name, one in cls.__members__.items()), int(self))
+
+
+class EnumCodec(IntCodec):
+    """A C enumeration; `values` are the enumerators. Members, their names and any int in range can be written."""
+
+    def __init__(self, tag: str, size: int, signed: bool, values: Pairs, byteorder: ByteOrder) -> None:
+        self.tag = tag
+        self.values = values
+        self._numbers = dict(values)
+        known: dict[int, int] | None = None
+        if 0 < len(values) <= _MOST_MEMBERS:
+            known = {int(one): one for one in enum_class(tag, values)}
+        super().__init__(size, signed, byteorder, f"enum {tag}" if tag else "enum", known)
+
+    def by_name(self, value: object, where: str) -> object:
+        """Return the number of the enumerator called `value`; what is no str is returned. Raises ValueError."""
+        if not isinstance(value, str):
+            return value
+        if value not in self._numbers:
+            raise ValueError(f"{where}: {self.name} has no {value!r}; it has {', '.join(self._numbers)}")
+        return self._numbers[value]
+
+    def explain(self) -> str:
+        """Return the enumerators."""
+        return f"{super().explain()}: {', '.join(f'{name} = {number}' for name, number in self.values)}"
+
+    def build(self, builder: Builder) -> int:
+        """Add the enumeration; one of 64 bits needs Linux 6.0."""
+        make = builder.enum64 if self.size == 8 else builder.enum
+        return make(self.tag, self.values, self.size, self.signed)
+
+
+def enum_class(tag: str, values: Pairs) -> type[CEnum]:
+    """Return the IntEnum of the enumeration `tag`; the same one for equal enumerators.
+
+    Names that an IntEnum has for itself (`name`, `mro`, `real`) get an underscore.
+    """
+    cls = _classes.get((tag, values))
+    if cls is None:
+        members: dict[str, int] = {}
+        for name, number in values:
+            own = name.strip("_") or "member"
+            own = name if name[:1] != "_" and name[-1:] != "_" else own
+            while own in members or hasattr(CEnum, own):
+                own += "_0"
+            members[own] = number
+        # By the metaclass's functional call, which type checkers take for a conversion.
+        make: Callable[[str, dict[str, int]], type[CEnum]] = CEnum  # type: ignore[assignment]
+        cls = make(tag or "enum", members)
+        _classes[tag, values] = cls
+    return cls
+
+
+def _rebuild(tag: str, values: Pairs, number: int) -> CEnum:
+    return enum_class(tag, values)(number)
