@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Anonymous structs nest, and may do so without end; what is deeper or longer is shown as `...`.
 _MAX_NESTING = 8
-_MAX_TEXT = 1 << 20
+_MAX_TEXT = 1 << 16
 
 
 def describe(type: Type) -> str:
