@@ -70,14 +70,14 @@ def _name(words: tuple[str, ...], number: int, kind: str) -> str:
 
 
 def _number(words: tuple[str, ...], word: str, kind: str, aliases: dict[str, str] | None = None) -> int:
-    known = aliases.get(word, word) if aliases else word
     try:
-        return words.index(known)
+        return words.index(aliases.get(word, word) if aliases else word)
     except ValueError:
         pass
     import difflib  # only for the message of a mistake: it costs milliseconds
 
-    close = difflib.get_close_matches(word.lower(), words, n=3)
+    lower = word.lower()
+    close = difflib.get_close_matches(lower, words, n=3) or [known for known in words if lower and lower in known][:3]
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(words)}"
     raise ValueError(f"no {kind} {word!r}: {hint}")
 
