@@ -273,30 +273,38 @@ class Btf:
         return found
 
     def _search(self, name: str) -> tuple[int, ...]:
-        ids = list(self.base._ids(name)) if self.base else []
-        places = self._places(name.encode("utf-8", "replace") + b"\0")
-        if not places or not name or "\0" in name:
-            return tuple(ids)
+        own: list[int] = []
+        if name and "\0" not in name:
+            whole, tails = self._places(name.encode("utf-8", "replace") + b"\0")
+            # Linkers may let a name be the tail of a longer one, but then do not store it by itself too.
+            own = self._named(whole) or self._named(tails)
+        return (*(self.base._ids(name) if self.base else ()), *own)
+
+    def _named(self, places: list[int]) -> list[int]:
+        # Own types whose name lies at one of `places`.
+        if not places:
+            return []
         if not self._names:
             self._names = array("I", map(self.words.__getitem__, self._positions)).tobytes()
         if len(places) > _FEW:
-            used = set(places).intersection(memoryview(self._names).cast("I"))
+            names = memoryview(self._names).cast("I")
+            used = set(places).intersection(names)
             if len(used) > _FEW:
-                names = memoryview(self._names).cast("I")
-                return (*ids, *(id for id, offset in enumerate(names, self.first_id) if offset in used))
+                return [id for id, offset in enumerate(names, self.first_id) if offset in used]
             places = list(used)
-        own = (_aligned(self._names, place.to_bytes(4, sys.byteorder)) for place in places)
-        return (*ids, *sorted(self.first_id + index for indices in own for index in indices))
+        found = (_aligned(self._names, place.to_bytes(4, sys.byteorder)) for place in places)
+        return sorted(self.first_id + index for indices in found for index in indices)
 
-    def _places(self, needle: bytes) -> list[int]:
-        # String offsets where `needle` lies. A string may be the tail of another, so that every place counts and
-        # not only those behind a NUL; the names of a split BTF may lie in its base's strings.
-        places = self.base._places(needle) if self.base else []
-        at = self._text.find(needle, self._text_at, self._text_end)
+    def _places(self, needle: bytes) -> tuple[list[int], list[int]]:
+        # String offsets where `needle` lies as a whole string, and where as the tail of one. The names of a split
+        # BTF may lie in its base's strings.
+        whole, tails = self.base._places(needle) if self.base else ([], [])
+        text, shift = self._text, self._string_base - self._text_at
+        at = text.find(needle, self._text_at, self._text_end)
         while at >= 0:
-            places.append(at - self._text_at + self._string_base)
-            at = self._text.find(needle, at + 1, self._text_end)
-        return places
+            (tails if at > self._text_at and text[at - 1] else whole).append(at + shift)
+            at = text.find(needle, at + 1, self._text_end)
+        return whole, tails
 
     def __repr__(self) -> str:
         split = f", {len(self) - self.first_id} of them its own" if self.base else ""
