@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf import asm as asm
     from rawbpf import btf as btf
+    from rawbpf import clock as clock
     from rawbpf import features as features
     from rawbpf.codec import Codec as Codec
     from rawbpf.codec import PerCpu as PerCpu
@@ -29,13 +30,18 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.loader.object import Object as Object
+    from rawbpf.loader.spec import ObjectSpec as ObjectSpec
+    from rawbpf.loader.spec import load as load
     from rawbpf.map.array import ArrayMap as ArrayMap
     from rawbpf.map.base import Map as Map
     from rawbpf.map.hash import HashMap as HashMap
     from rawbpf.map.hash import LruHashMap as LruHashMap
+    from rawbpf.map.open import maps as maps
     from rawbpf.map.percpu import LruPerCpuHashMap as LruPerCpuHashMap
     from rawbpf.map.percpu import PerCpuArrayMap as PerCpuArrayMap
     from rawbpf.map.percpu import PerCpuHashMap as PerCpuHashMap
+    from rawbpf.program.program import Program as Program
     from rawbpf.syscall.current import using as using
 
 __version__ = "0.1.0"
@@ -58,16 +64,21 @@ _HOMES = {
     "Map": "map.base",
     "MapFull": "errors",
     "NotSupported": "errors",
+    "Object": "loader.object",
+    "ObjectSpec": "loader.spec",
     "PerCpu": "codec",
     "PerCpuArrayMap": "map.percpu",
     "PerCpuHashMap": "map.percpu",
     "PermissionDenied": "errors",
+    "Program": "program.program",
     "SpecError": "errors",
     "VerifierError": "errors",
     "codec_for": "codec",
+    "load": "loader.spec",
+    "maps": "map.open",
     "using": "syscall.current",
 }
-_MODULES = ("asm", "btf", "features")
+_MODULES = ("asm", "btf", "clock", "features")
 
 
 def __getattr__(name: str) -> object:

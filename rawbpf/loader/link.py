@@ -91,3 +91,14 @@ def line_starts(instructions: list[Instruction]) -> list[tuple[int, Line]]:
             out.append((at, instruction.line))
         at += instruction.slots
     return out
+
+
+def core_relocations(instructions: list[Instruction]) -> list[tuple[int, int, int, int]]:
+    """Return (slot, type id, string offset, kind) of each CO-RE relocation, for `pack_core_relo`."""
+    out = []
+    at = 0
+    for instruction in instructions:
+        if instruction.core is not None:
+            out.append((at, *instruction.core))
+        at += instruction.slots
+    return out

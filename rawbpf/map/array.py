@@ -16,9 +16,11 @@ from rawbpf.uapi.constants import BPF_F_MMAPABLE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_U
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import TypeVar, overload
+    from typing import Any, overload
 
-    V = TypeVar("V")
+    from typing_extensions import TypeVar
+
+    V = TypeVar("V", default=Any)
     D = TypeVar("D")
 
 _ENOENT, _E2BIG, _EINVAL = 2, 7, 22

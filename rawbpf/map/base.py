@@ -24,7 +24,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, ClassVar, Generic, Literal, Self, TypedDict, TypeVar, Unpack, overload
+    from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
+
+    from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec, Description
     from rawbpf.map.array import ArrayMap
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
     from rawbpf.map.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
     from rawbpf.syscall.protocol import Backend
 
-    K = TypeVar("K")
-    V = TypeVar("V")
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+
+    # A map whose class, and so whose verbs, are known only at run time.
+    AnyMap: TypeAlias = Any
 
     class _Base(Generic[K, V]):
         pass
@@ -172,7 +177,7 @@ class Map(_Base["K", "V"]):
         ) -> PerCpuArrayMap[Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> Map[Any, Any]: ...
+        def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> AnyMap: ...
         @overload
         @classmethod
         def create(cls, /, **options: Unpack[CreateOptions]) -> Self: ...
@@ -204,7 +209,7 @@ class Map(_Base["K", "V"]):
         return create(map_type, **options)
 
     @classmethod
-    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> Map[Any, Any]:
+    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
         """Open the map behind `fd`, which is duplicated unless `own` hands it over.
 
         Raises: Closed (EBADF), BpfError (EINVAL: the descriptor is no map's).
@@ -214,7 +219,7 @@ class Map(_Base["K", "V"]):
         return from_fd(fd, own, backend)
 
     @classmethod
-    def from_id(cls, map_id: int, *, backend: Backend | None = None) -> Map[Any, Any]:
+    def from_id(cls, map_id: int, *, backend: Backend | None = None) -> AnyMap:
         """Open the map with the id `map_id`, as `info.id` and bpftool show it.
 
         Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
@@ -225,9 +230,7 @@ class Map(_Base["K", "V"]):
         return from_id(map_id, backend)
 
     @classmethod
-    def from_pin(
-        cls, path: str | os.PathLike[str], mode: str = "rw", *, backend: Backend | None = None
-    ) -> Map[Any, Any]:
+    def from_pin(cls, path: str | os.PathLike[str], mode: str = "rw", *, backend: Backend | None = None) -> AnyMap:
         """Open the map pinned at `path`; `mode` is "r", "w" or "rw".
 
         Raises: BpfError (ENOENT), PermissionDenied (EACCES, EPERM), ValueError for another mode.
@@ -238,7 +241,7 @@ class Map(_Base["K", "V"]):
         return from_pin(path, mode, backend)
 
     @classmethod
-    def from_name(cls, name: str, *, backend: Backend | None = None) -> Map[Any, Any]:
+    def from_name(cls, name: str, *, backend: Backend | None = None) -> AnyMap:
         """Open the map of that name, of which there must be exactly one.
 
         Raises: BpfError (ENOENT), ValueError where several maps have the name (it lists their ids),
@@ -300,22 +303,23 @@ class Map(_Base["K", "V"]):
         return self._handle.backend is other._handle.backend and self.id == other.id
 
     @property
-    def raw(self) -> Map[bytes, bytes]:
-        """The same map with bytes in and out. A view: it closes with this object."""
+    def raw(self) -> AnyMap:
+        """The same map with bytes in and out; arrays keep their indices. A view: it closes with this object."""
         from rawbpf.codec import codec_for
 
         value = codec_for(self._value.size)
-        key = codec_for(self._key.size)
+        key: Codec[Any] = self._key if self._indexed else codec_for(self._key.size)
         return map_class(self._shape.map_type)._open(self._handle, self._shape, key, value, self)
 
     # Life time -------------------------------------------------------------------
 
-    def dup(self) -> Map[K, V]:
+    def dup(self) -> Self:
         """Return a second object of this map, with a descriptor of its own. Raises: Closed."""
         backend = self._handle.backend
         with self._handle as fd:
             copy = backend.dup(fd)
-        return map_class(self._shape.map_type)._open(Handle(backend, copy), self._shape, self._key, self._value)
+        family: type[Self] = map_class(self._shape.map_type)
+        return family._open(Handle(backend, copy), self._shape, self._key, self._value)
 
     def freeze(self) -> None:
         """Refuse every later write from user space; programs still write.

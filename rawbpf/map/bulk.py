@@ -14,14 +14,15 @@ from rawbpf.map.view import ItemsView, KeysView, ValuesView
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any, TypeVar
+    from typing import Any
 
     import numpy as np
+    from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
 
-    K = TypeVar("K")
-    V = TypeVar("V")
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
     D = TypeVar("D")
 
 

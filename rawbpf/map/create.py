@@ -130,16 +130,19 @@ def create(
 
 
 def create_from_spec(
-    backend: Backend, spec: MapSpec, *, btf_fd: int = 0, inner_fd: int = 0, token: int | None = None
+    backend: Backend, spec: MapSpec, *, name: str, btf_fd: int = 0, inner_fd: int = 0, token: int | None = None
 ) -> Map[Any, Any]:
-    """Create the map that `spec` describes. `btf_fd` is the object's BTF, of which `spec` has type ids.
+    """Create the map that `spec` describes, called `name` in the kernel.
+
+    `btf_fd` is the object's BTF, of which `spec` has type ids (0: none); `inner_fd` the template of a
+    map of maps.
 
     Raises: as `Map.create`.
     """
-    with_btf = btf_fd if spec.map_type in _FROM_BTF and spec.key_type_id else 0
+    # A data section has no type of keys, only of its one value.
+    typed = spec.value_type_id and (spec.key_type_id or spec.is_data)
+    with_btf = btf_fd if typed and spec.map_type in _FROM_BTF else 0
     flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
-    # Data sections are called `object.rodata` or `.rodata`, whose last 15 characters tell most.
-    name = spec.name[-15:] if spec.is_data else spec.name[:15]
     fd = command.map_create(
         backend,
         map_type=spec.map_type,
@@ -174,7 +177,8 @@ def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Co
         from rawbpf.codec.percpu import PerCpuCodec
 
         value = PerCpuCodec(value, backend.host.possible_cpus)
-    return map_class(shape.map_type)._open(Handle(backend, fd), shape, key, value)
+    made: Map[Any, Any] = map_class(shape.map_type)._open(Handle(backend, fd), shape, key, value)
+    return made
 
 
 def _codec(what: str, word: str, description: Description | None, absent: bool) -> Codec[Any]:

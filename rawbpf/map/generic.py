@@ -6,10 +6,12 @@ from rawbpf.map.hash import HashMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar, TypeVar
+    from typing import Any, ClassVar
 
-    K = TypeVar("K")
-    V = TypeVar("V")
+    from typing_extensions import TypeVar
+
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
 
 
 class GenericMap(HashMap["K", "V"]):

@@ -16,10 +16,12 @@ from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import ClassVar, TypeVar, overload
+    from typing import Any, ClassVar, overload
 
-    K = TypeVar("K")
-    V = TypeVar("V")
+    from typing_extensions import TypeVar
+
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
     D = TypeVar("D")
 
 _EINVAL, _ENOTSUPP = 22, 524

@@ -13,6 +13,7 @@ from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
 from rawbpf.uapi.constants import BPF_F_RDONLY, BPF_F_WRONLY
 from rawbpf.uapi.info import BTF_INFO
+from rawbpf.uapi.names import map_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,17 @@ def from_name(name: str, backend: Backend | None) -> Map[Any, Any]:
             f"{len(found)} maps are called {name!r}: open one of the ids {', '.join(map(str, found))} with from_id"
         )
     return from_id(found[0], backend)
+
+
+def maps(name: str | None = None, type: str | int | None = None) -> list[MapInfo]:
+    """Return what the kernel tells of every map, or of those with that name and type; holds no descriptor.
+
+    `type`: a name such as "hash", or the kernel's number. Raises: PermissionDenied (EPERM: needs
+    CAP_SYS_ADMIN); ValueError for an unknown type name. Since: Linux 4.13.
+    """
+    number = map_type_number(type) if isinstance(type, str) else type
+    found = infos(current())
+    return [info for info in found if name in (None, info.name) and number in (None, info.type_number)]
 
 
 def infos(backend: Backend) -> Iterator[MapInfo]:

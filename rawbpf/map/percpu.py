@@ -11,12 +11,14 @@ from rawbpf.map.hash import HashMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any
+
+    from typing_extensions import TypeVar
 
     from rawbpf.codec.percpu import PerCpu  # noqa: F401  (in the strings of the bases)
 
-    K = TypeVar("K")
-    V = TypeVar("V")
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
 
 
 class PerCpuHashMap(HashMap["K", "PerCpu[V]"]):

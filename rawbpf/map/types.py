@@ -14,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rawbpf.map.base import Map
 
 _GENERIC = "generic:GenericMap"
 CLASSES = {
@@ -27,8 +26,8 @@ CLASSES = {
 }
 
 
-def map_class(map_type: int) -> type[Map[Any, Any]]:
+def map_class(map_type: int) -> type[Any]:
     """Return the class whose objects are maps of `map_type`."""
     module, _, name = CLASSES.get(map_type, _GENERIC).partition(":")
-    found: type[Map[Any, Any]] = getattr(import_module(f"rawbpf.map.{module}"), name)
+    found: type[Any] = getattr(import_module(f"rawbpf.map.{module}"), name)
     return found

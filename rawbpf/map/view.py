@@ -7,13 +7,15 @@ from types import GenericAlias
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Generic, TypeVar
+    from typing import Any, Generic
+
+    from typing_extensions import TypeVar
 
     from rawbpf.map.bulk import BulkMap
 
-    T = TypeVar("T")
-    K = TypeVar("K")
-    V = TypeVar("V")
+    T = TypeVar("T", default=Any)
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
 
     class _Base(Generic[T]):
         pass

@@ -1,0 +1,1 @@
+"""From an object file to a loaded object: specification, maps, programs, links."""

@@ -1,0 +1,119 @@
+"""A loaded object: its open maps, programs and variables, and the links that attach the programs.
+
+Owns what was made for it: `close()` detaches, then closes programs and maps. What is pinned stays.
+"""
+
+from __future__ import annotations
+
+from rawbpf.syscall.lifetime import opened_at, warn_unclosed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from rawbpf.link.base import Link
+    from rawbpf.loader.variable import Variable
+    from rawbpf.map.base import AnyMap
+    from rawbpf.program.program import Program
+    from rawbpf.syscall.protocol import Backend
+
+
+class Links(list["Link"]):
+    """The links that one `attach()` made; `skipped` has (program name, why) of those it could not know how to.
+
+    As a context manager it detaches them in reverse.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skipped: list[tuple[str, str]] = []
+
+    def close(self) -> None:
+        """Detach all of them, the last first. Idempotent."""
+        for link in reversed(self):
+            link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Object:
+    """What `ObjectSpec.load` made: `maps`, `programs` and `variables` by name; `obj["name"]` finds any of them."""
+
+    def __init__(self, name: str, backend: Backend) -> None:
+        self.name = name
+        self.backend = backend
+        self.maps: dict[str, AnyMap] = {}
+        self.programs: dict[str, Program] = {}
+        self.variables: dict[str, Variable] = {}
+        self._links: list[Link] = []
+        self._closed = False
+        self._opened_at = opened_at()
+
+    def __getitem__(self, name: str) -> AnyMap:
+        """Return the map, program or variable called `name`. Raises: KeyError, which lists the names."""
+        for kind in (self.maps, self.programs, self.variables):
+            if name in kind:
+                return kind[name]
+        names = [*self.maps, *self.programs, *self.variables]
+        raise KeyError(f"{self.name} has no map, program or variable {name!r}; it has {', '.join(names) or 'none'}")
+
+    def attach(self) -> Links:
+        """Attach every loaded program whose section says where to, and return the links, which this object owns.
+
+        Programs that need to be told are in `.skipped`, with the reason. When one fails, those that were
+        attached are detached again. Raises: as `Program.attach`.
+        """
+        links = Links()
+        try:
+            for name, program in self.programs.items():
+                obstacle = program.attach_obstacle
+                if obstacle:
+                    links.skipped.append((name, obstacle))
+                else:
+                    links.append(program.attach())
+                    self._links.append(links[-1])
+        except BaseException:
+            links.close()
+            raise
+        return links
+
+    def take(self, name: str) -> AnyMap:
+        """Return the map or program called `name` and leave it to the caller to close. Raises: KeyError."""
+        for kind in (self.maps, self.programs):
+            if name in kind:
+                return kind.pop(name)
+        raise KeyError(f"{self.name} has no map or program {name!r}")
+
+    def close(self) -> None:
+        """Detach the links, the last first, and close programs and maps. Idempotent."""
+        self._closed = True
+        while self._links:
+            self._links.pop().close()
+        for program in self.programs.values():
+            program.close()
+        for each in self.maps.values():
+            each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            warn_unclosed(self, self._opened_at)
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"
+        return f"<Object {self.name!r}: {state}>"

@@ -1,0 +1,94 @@
+"""The programs of an object: linked with their subprograms, maps patched in, and loaded one after the other."""
+
+from __future__ import annotations
+
+from rawbpf.asm.instruction import MapReference
+from rawbpf.btf.ext import pack_core_relo, pack_func_info, pack_line_info
+from rawbpf.errors import SpecError
+from rawbpf.loader.link import core_relocations, function_starts, line_starts, link
+from rawbpf.program.program import load_program
+from rawbpf.uapi.constants import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rawbpf.asm.instruction import Instruction
+    from rawbpf.loader.object import Object
+    from rawbpf.map.base import Map
+    from rawbpf.program.program import LoadOptions
+    from rawbpf.spec.object import ObjectData
+    from rawbpf.spec.program import ProgramSpec
+
+
+def load_programs(
+    obj: Object,
+    content: ObjectData,
+    chosen: list[ProgramSpec],
+    *,
+    btf_fd: int,
+    log_level: int,
+    log_size: int | None,
+    token: int | None,
+) -> None:
+    """Give `obj` the programs `chosen` of `content`. Raises: SpecError; as `Program.load`."""
+    for spec in chosen:
+        if not spec.prog_type:
+            raise SpecError(
+                f"program {spec.name!r} is in section {spec.section!r}, which names no program type: "
+                f"set spec.programs[{spec.name!r}].prog_type, or leave it out with only="
+            )
+        instructions = link(spec, content.functions)
+        options: LoadOptions = {
+            "prog_flags": spec.prog_flags,
+            "kern_version": content.kernel_version,
+            "token_fd": token or 0,
+        }
+        if btf_fd:
+            options |= _types(instructions, btf_fd)
+        elif any(instruction.core for instruction in instructions):
+            raise SpecError(
+                f"program {spec.name!r} has CO-RE relocations, and this kernel refused the BTF that they refer to"
+            )
+        obj.programs[spec.name] = load_program(
+            obj.backend,
+            prog_type=spec.prog_type,
+            instructions=[_patched(instruction, obj.maps, spec.name) for instruction in instructions],
+            name=spec.name,
+            license=content.license,
+            expected_attach_type=spec.expected_attach_type,
+            section=spec.definition,
+            target=spec.attach_target,
+            log_level=log_level,
+            log_size=log_size,
+            **options,
+        )
+
+
+def _types(instructions: list[Instruction], btf_fd: int) -> LoadOptions:
+    lines = (
+        (slot, line.file_name_offset, line.text_offset, line.number, line.column)
+        for slot, line in line_starts(instructions)
+    )
+    return {
+        "btf_fd": btf_fd,
+        "func_info": pack_func_info(function_starts(instructions)),
+        "line_info": pack_line_info(lines),
+        # Since Linux 5.17 the kernel itself relocates to its own types.
+        "core_relos": pack_core_relo(core_relocations(instructions)),
+    }
+
+
+def _patched(instruction: Instruction, maps: Mapping[str, Map[Any, Any]], program: str) -> Instruction:
+    reference = instruction.reference
+    if not isinstance(reference, MapReference):
+        return instruction
+    if reference.name not in maps:
+        raise SpecError(f"program {program!r} refers to map {reference.name!r}, which the specification no longer has")
+    fd = maps[reference.name].fileno()
+    if reference.offset is None:
+        return instruction.replace(src=BPF_PSEUDO_MAP_FD, imm=fd, reference=False)
+    # The second slot's immediate says which byte of the value is meant.
+    value = reference.offset << 32 | fd
+    return instruction.replace(src=BPF_PSEUDO_MAP_VALUE, imm=value, reference=False)

@@ -1,0 +1,157 @@
+"""An object file as a specification: what it defines, open to edits, and the way to load it.
+
+Reading needs no privileges and makes no system call; `load` talks to a kernel and leaves the
+specification as it was.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any, Literal, TypedDict, Unpack
+
+    from rawbpf.btf import Btf
+    from rawbpf.loader.object import Object
+    from rawbpf.map.base import Map
+    from rawbpf.spec.map import MapSpec
+    from rawbpf.spec.object import ObjectData
+    from rawbpf.spec.program import ProgramSpec
+    from rawbpf.spec.variable import VariableSpec
+    from rawbpf.syscall.protocol import Backend
+
+    class LoadOptions(TypedDict, total=False):
+        """The keyword arguments of `ObjectSpec.load`."""
+
+        only: Iterable[str] | None
+        maps: Mapping[str, Map[Any, Any]] | None
+        pin_dir: str | os.PathLike[str] | None
+        target_btf: Btf | None
+        log_level: int
+        log_size: int | None
+        token: int | None
+        backend: Backend | None
+
+
+class ObjectSpec:
+    """What an object file defines: `maps`, `programs` and `variables` by name; `license`, `byteorder`, `btf`.
+
+    Edit before loading: `spec.maps["exec_count"].max_entries = 4096`,
+    `spec.variables["min_uid"].value = 1000`, `spec.programs["count"].autoload = False`.
+    """
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: ObjectData) -> None:
+        self._content = content
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> ObjectSpec:
+        """Read the object file at `path`, as `clang -target bpf -g -c` writes it.
+
+        Raises: OSError; FormatError for what is no BPF object; SpecError for an object that contradicts
+        itself; ImportError without pyelftools.
+        """
+        with open(path, "rb") as file:
+            content = file.read()
+        return cls.from_bytes(content, name=os.path.basename(os.fspath(path)))
+
+    @classmethod
+    def from_bytes(cls, content: bytes, *, name: str = "object") -> ObjectSpec:
+        """Read an object file from memory; `name` is what messages call it. Raises: as `from_file`."""
+        from rawbpf.elf import parse
+
+        return cls(parse(content, name))
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self._content.name
+
+    @property
+    def maps(self) -> dict[str, MapSpec]:
+        """The maps, data sections such as `.bss` included."""
+        return self._content.maps
+
+    @property
+    def programs(self) -> dict[str, ProgramSpec]:
+        """The programs, by the names of their C functions."""
+        return self._content.programs
+
+    @property
+    def variables(self) -> dict[str, VariableSpec]:
+        """The global variables, by name."""
+        return self._content.variables
+
+    @property
+    def btf(self) -> Btf | None:
+        """The object's types; None where it was compiled without -g."""
+        return self._content.btf
+
+    @property
+    def license(self) -> str:
+        """The license, by which the kernel decides whether GPL-only helpers may be called."""
+        return self._content.license
+
+    @property
+    def byteorder(self) -> Literal["little", "big"]:
+        """The byte order of the machines that the object was compiled for."""
+        return self._content.byteorder
+
+    def copy(self) -> ObjectSpec:
+        """Return a specification that can be edited without changing this one."""
+        return ObjectSpec(self._content.copy())
+
+    def load(
+        self,
+        only: Iterable[str] | None = None,
+        maps: Mapping[str, Map[Any, Any]] | None = None,
+        pin_dir: str | os.PathLike[str] | None = None,
+        target_btf: Btf | None = None,
+        log_level: int = 0,
+        log_size: int | None = None,
+        token: int | None = None,
+        backend: Backend | None = None,
+    ) -> Object:
+        """Create the maps, load the programs, and return the object that owns both.
+
+        `only`: the programs to load, by name; by default all but those whose section begins with `?`.
+        `maps`: open maps to use in place of the object's own, by the object's names for them; they stay
+        the caller's. `pin_dir`: the bpffs directory of maps that are pinned by name (by default
+        /sys/fs/bpf). `target_btf`: the types to relocate against, in place of the running kernel's.
+        `log_level`, `log_size`: the verifier's log, kept as `Program.log`; by default it is only asked
+        for when a program is refused. `token`: a BPF token's fd. `backend`: by default the current one.
+
+        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; BpfError. Nothing stays behind.
+        """
+        from rawbpf.loader.load import load
+
+        return load(
+            self._content.copy(),
+            only=only,
+            maps=maps,
+            pin_dir=pin_dir,
+            target_btf=target_btf,
+            log_level=log_level,
+            log_size=log_size,
+            token=token,
+            backend=backend,
+        )
+
+    def __getstate__(self) -> ObjectData:
+        return self._content
+
+    def __setstate__(self, content: ObjectData) -> None:
+        self._content = content
+
+    def __repr__(self) -> str:
+        head = f"<ObjectSpec {self.name!r}: {self.license or 'no license'}, {self.byteorder}-endian>"
+        rows = (*self.programs.values(), *self.maps.values(), *self.variables.values())
+        return "\n  ".join([head, *map(repr, rows)])
+
+
+def load(path: str | os.PathLike[str], **options: Unpack[LoadOptions]) -> Object:
+    """Read the object file at `path` and load it; `options` are those of `ObjectSpec.load`. Raises: as both."""
+    return ObjectSpec.from_file(path).load(**options)

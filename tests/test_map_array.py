@@ -1,0 +1,110 @@
+"""Arrays behave as sequences of a fixed length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import rawbpf
+from rawbpf.uapi.constants import BPF_F_MMAPABLE
+
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+
+@pytest.fixture
+def array(backend: Backend) -> Iterator[rawbpf.ArrayMap[Any]]:
+    with rawbpf.Map.create("array", value="u32", max_entries=10, name="numbers") as m:
+        m.update({i: i * i for i in range(10)})
+        yield m
+
+
+def test_indices_and_slices_are_those_of_a_list(array: rawbpf.ArrayMap[int]) -> None:
+    model = [i * i for i in range(10)]
+    assert list(array) == list(array.values()) == model
+    assert list(reversed(array)) == model[::-1]
+    for index in (0, 3, 9, -1, -10):
+        assert array[index] == model[index]
+    for part in (slice(None), slice(2, 5), slice(None, None, 3), slice(-3, None), slice(20, 30)):
+        assert array[part] == model[part]
+    assert len(array) == 10
+    assert 81 in array
+    assert 82 not in array
+    assert dict(array.items()) == array.snapshot() == dict(enumerate(model))
+
+
+def test_writing_takes_negative_indices(array: rawbpf.ArrayMap[int]) -> None:
+    array[-1] = 5
+    array[0] = 6
+    assert (array[9], array[0]) == (5, 6)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda m: m[10], id="read behind the end"),
+        pytest.param(lambda m: m[-11], id="read before the start"),
+        pytest.param(lambda m: m[2**40], id="read beyond u32"),
+        pytest.param(lambda m: m.__setitem__(10, 1), id="write behind the end"),
+        pytest.param(lambda m: m.__setitem__(-11, 1), id="write before the start"),
+        pytest.param(lambda m: m.update({3: 1, 10: 1}), id="batch behind the end"),
+    ],
+)
+def test_an_index_out_of_range_is_an_index_error(
+    array: rawbpf.ArrayMap[int], operation: Callable[[Any], object]
+) -> None:
+    with pytest.raises(rawbpf.IndexOutOfRange) as caught:
+        operation(array)
+    assert isinstance(caught.value, IndexError)
+    assert "numbers" in str(caught.value)
+
+
+def test_a_batch_behind_the_end_says_how_much_was_stored(array: rawbpf.ArrayMap[int]) -> None:
+    with pytest.raises(rawbpf.IndexOutOfRange) as caught:
+        array.update({0: 100, 1: 101, 10: 0, 2: 102})
+    assert caught.value.applied == 2
+    assert array[:3] == [100, 101, 4]
+
+
+def test_what_is_no_index_is_a_type_error(array: rawbpf.ArrayMap[int]) -> None:
+    for wrong in ("1", 1.0, None):
+        with pytest.raises(TypeError):
+            array[wrong]  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="update"):
+        array[0:2] = 5  # type: ignore[index]
+    with pytest.raises(OverflowError):
+        array[0] = -1
+    assert not hasattr(array, "pop")
+    assert not hasattr(array, "__delitem__")
+
+
+def test_get_many_has_a_default_for_indices_out_of_range(array: rawbpf.ArrayMap[int]) -> None:
+    assert array.get_many([2, 50, 3], default=-1) == [4, -1, 9]
+
+
+@pytest.mark.parametrize("value", ["u64", "u32", {"a": "u32", "b": "u64", "c": "u8"}], ids=["u64", "u32", "struct"])
+def test_memory_is_the_map_itself(backend: Backend, value: Any) -> None:
+    with rawbpf.Map.create("array", value=value, max_entries=5, flags=BPF_F_MMAPABLE) as m:
+        memory = m.memory()
+        assert len(memory) == 5
+        m.raw[2] = bytes(range(1, m.value_type.size + 1))
+        if memory.format == "Q":
+            assert memory[2] == m[2]
+            memory[4] = 77
+            assert m[4] == 77
+        else:
+            row = memory.cast("B")[2 * 8 * -(-m.value_type.size // 8) :]
+            assert bytes(row[: m.value_type.size]) == m.raw[2]
+
+
+def test_memory_needs_the_flag_and_outlives_close(backend: Backend) -> None:
+    with rawbpf.Map.create("array", value="u64", max_entries=5) as plain:
+        with pytest.raises(rawbpf.NotSupported, match="BPF_F_MMAPABLE"):
+            plain.memory()
+    m = rawbpf.Map.create("array", value="u64", max_entries=5, flags=BPF_F_MMAPABLE)
+    memory = m.memory()
+    m.close()
+    memory[1] = 3
+    assert memory[1] == 3
