@@ -152,7 +152,7 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
     if errno == _E2BIG:
         return rule.too_big(values)
     if errno in (ENOTSUPP, _EOPNOTSUPP):
-        return rule.not_supported(values) or f"this kernel does not support such a {word} map"
+        return rule.not_supported(values) or f"this kernel does not support such {rule.article(word)} map"
     if errno == _ENOMEM:
         size = _amount(rule.memory(host, values))
         lazily = ", or allocate as it fills (BPF_F_NO_PREALLOC)" if word in ("hash", "percpu_hash") else ""
@@ -195,7 +195,7 @@ def _prog_load(_host: Host, errno: int, _cmd: int, _map_type: int | None, values
 
 
 def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values: Values) -> str:
-    word = "maps of this type" if map_type is None else f"a {map_type_name(map_type)} map"
+    word = "maps of this type" if map_type is None else f"{rule.article(map_type_name(map_type))} map"
     update = cmd in (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_UPDATE_BATCH)
     if update and errno in (_E2BIG, _ENOSPC):
         return _full(map_type)

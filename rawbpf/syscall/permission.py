@@ -125,8 +125,8 @@ def explain(host: Host, wanted: tuple[str, ...]) -> str:
     locked = f"; the kernel is locked down ({lockdown})" if lockdown and lockdown != "none" else ""
     if not missing:
         return (
-            f"this process has {' and '.join(wanted)}, so something else forbids it: capabilities that count "
-            f"only inside a container's user namespace, a seccomp filter, or a security module{locked}"
+            f"this process has {' and '.join(wanted)}, so something else forbids it: a security module, a seccomp "
+            f"filter, or a user namespace (a container's), inside which alone they count{locked}"
         )
     it = "them" if len(missing) > 1 else "it"
     caps = ",".join(missing).lower()

@@ -122,6 +122,11 @@ def flag_names(flags: int) -> str:
     return " | ".join([*names, *([hex(unknown)] if unknown else [])])
 
 
+def article(word: str) -> str:
+    """Return `word` behind "a" or "an"."""
+    return f"{'an' if word[:1] in 'aeio' else 'a'} {word}"
+
+
 def bad_name(name: bytes) -> str:
     """Return what is wrong with an object's name; "" if nothing is."""
     if len(name) >= c.BPF_OBJ_NAME_LEN:
@@ -143,20 +148,20 @@ def _broken(host: Host, fields: Mapping[str, int], values: Mapping[str, int | by
     kind = fields.get("map_type", 0)
     if kind not in _RULES:
         return
-    word = map_type_name(kind)
+    word = article(map_type_name(kind))
     accepted, required, key_size, value_size = _RULES[kind]
     flags = fields.get("map_flags", 0)
     yield from _size("key_size", key_size, fields.get("key_size", 0), word)
     yield from _size("value_size", value_size, fields.get("value_size", 0), word)
     yield from _entries(host, kind, fields.get("max_entries", 0), word)
     if missing := required & ~flags:
-        yield f"a {word} map requires the flag {flag_names(missing)}"
+        yield f"{word} map requires the flag {flag_names(missing)}"
     if surplus := flags & ~(accepted | _ANY_TYPE):
-        yield f"a {word} map does not take the flag {flag_names(surplus)}"
+        yield f"{word} map does not take the flag {flag_names(surplus)}"
     for both in (_RW, _PROG):
         if flags & both == both:
             yield f"{flag_names(both)} exclude each other"
-    yield from _extras(kind, flags, fields, word)
+    yield from _extras(host, kind, flags, fields, word)
 
 
 def _size(what: str, allowed: _Size, size: int, word: str) -> Iterator[str]:
@@ -167,10 +172,10 @@ def _size(what: str, allowed: _Size, size: int, word: str) -> Iterator[str]:
         return
     elif isinstance(allowed, range):
         step = f" and a multiple of {allowed.step}" if allowed.step > 1 else ""
-        yield f"{what} of a {word} map must be {allowed[0]} to {allowed[-1]}{step}, not {size}"
+        yield f"{what} of {word} map must be {allowed[0]} to {allowed[-1]}{step}, not {size}"
     else:
         why = " (an index)" if what == "key_size" and allowed == _INDEX and "storage" not in word else ""
-        yield f"{what} of a {word} map must be {' or '.join(map(str, allowed))}{why}, not {size}"
+        yield f"{what} of {word} map must be {' or '.join(map(str, allowed))}{why}, not {size}"
 
 
 def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
@@ -181,31 +186,34 @@ def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
             yield f"max_entries must be a power of two and a multiple of the page size ({page}); try {best}"
     elif kind in _NO_ENTRIES:
         if entries:
-            yield f"max_entries of a {word} map must be 0, not {entries}"
+            yield f"max_entries of {word} map must be 0, not {entries}"
     elif not entries:
         yield "max_entries must not be 0"
 
 
-def _extras(kind: int, flags: int, fields: Mapping[str, int], word: str) -> Iterator[str]:
+def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: str) -> Iterator[str]:
     extra = fields.get("map_extra", 0)
     if kind == c.BPF_MAP_TYPE_BLOOM_FILTER:
         if extra > 15:
             yield f"map_extra, the number of hash functions, must be at most 15, not {extra}"
-    elif extra and kind != c.BPF_MAP_TYPE_ARENA:
-        yield f"map_extra must be 0 for a {word} map"
+    elif kind == c.BPF_MAP_TYPE_ARENA:
+        if extra % host.page_size:
+            yield f"map_extra, where the arena is mapped, must be a multiple of the page size ({host.page_size})"
+    elif extra:
+        yield f"map_extra must be 0 for {word} map"
     if kind in _NESTED and not fields.get("inner_map_fd"):
-        yield f"a {word} map needs inner_map_fd, a map that serves as the template of the maps in it"
+        yield f"{word} map needs inner_map_fd, a map that serves as the template of the maps in it"
     if flags & c.BPF_F_STACK_BUILD_ID and fields.get("value_size", 0) % 32:
         yield "with BPF_F_STACK_BUILD_ID value_size must be a multiple of 32"
     if flags & _NU and fields.get("numa_node", 0) > 0:
         yield f"NUMA node {fields['numa_node']} may not be online"
     key_id, value_id = fields.get("btf_key_type_id", 0), fields.get("btf_value_type_id", 0)
     if kind in _LOCAL and not (key_id and value_id):
-        yield f"a {word} map needs BTF: btf_fd, btf_key_type_id of an int and btf_value_type_id"
+        yield f"{word} map needs BTF: btf_fd, btf_key_type_id of an int and btf_value_type_id"
     if key_id and not value_id:
         yield "btf_key_type_id needs btf_value_type_id beside it"
     elif value_id and kind in _REFUSE_BTF:
-        yield f"a {word} map takes no BTF for its key and value: leave btf_key_type_id and btf_value_type_id out"
+        yield f"{word} map takes no BTF for its key and value: leave btf_key_type_id and btf_value_type_id out"
     if kind == c.BPF_MAP_TYPE_STRUCT_OPS and not fields.get("btf_vmlinux_value_type_id"):
         yield "a struct_ops map needs btf_vmlinux_value_type_id, the kernel's type of its value"
 
@@ -224,10 +232,11 @@ def too_big(values: Mapping[str, int | bytes]) -> str:
     if kind in HASHES and key + value > 4 << 20:
         return f"key_size and value_size together are {key + value} bytes; at most about 4 MiB (4194255) are allowed"
     if kind in (*_NO_ENTRIES, c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
-        return f"value_size {value} is more than the kernel can allocate at once for a {map_type_name(kind)} map"
+        return f"value_size {value} is more than the kernel can allocate at once for {article(map_type_name(kind))} map"
     if entries >= 1 << 31:
         return f"max_entries must be below 2147483648, not {entries}"
-    return f"key_size {key}, value_size {value} or max_entries {entries} is too large for a {map_type_name(kind)} map"
+    word = article(map_type_name(kind))
+    return f"key_size {key}, value_size {value} or max_entries {entries} is too large for {word} map"
 
 
 def memory(host: Host, values: Mapping[str, int | bytes]) -> int:
@@ -249,11 +258,11 @@ def memory(host: Host, values: Mapping[str, int | bytes]) -> int:
 def not_supported(values: Mapping[str, int | bytes]) -> str:
     """Return what is not supported, for fields that MAP_CREATE answered with ENOTSUPP; "" if that is not known."""
     kind, flags = values.get("map_type", 0), values.get("map_flags", 0)
-    word = map_type_name(kind) if isinstance(kind, int) else ""
+    word = article(map_type_name(kind)) if isinstance(kind, int) else ""
     if kind in _LRU and isinstance(flags, int) and flags & _NP:
         return "an LRU map is always preallocated: leave BPF_F_NO_PREALLOC out"
     if kind in _NESTED:
         return "a map of this type cannot be the template (inner_map_fd) of a map of maps"
     if values.get("btf_value_type_id"):
-        return f"a {word} map takes no BTF, or no such special field (lock, timer, kptr) in its value: leave it out"
+        return f"{word} map takes no BTF, or no such special field (lock, timer, kptr) in its value: leave it out"
     return ""
