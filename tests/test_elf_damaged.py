@@ -92,13 +92,17 @@ def test_an_object_of_clang_with_bytes_changed_at_random_never_surprises(seed: i
     assert survived
 
 
-def hostile_sections(kind: Literal["symbols", "code", "data"]) -> bytes:
+def aliases(count: int) -> bytes:
     elf = ElfWriter()
-    if kind == "symbols":
-        section = elf.code("xdp", encode([build.exit_()] * 1000, "little"))
-        for count in range(1000):
-            elf.symbol(f"f{count}", section, 0, 8000)
-    elif kind == "code":
+    section = elf.code("xdp", encode([build.exit_()] * 1000, "little"))
+    for number in range(count):
+        elf.symbol(f"f{number}", section, 0, 8000)
+    return elf.build()
+
+
+def hostile_sections(kind: Literal["code", "data"]) -> bytes:
+    elf = ElfWriter()
+    if kind == "code":
         for count in range(200):
             elf.symbol(f"f{count}", elf.code(f"xdp{count}", CODE), 0, 16)
     else:
@@ -106,15 +110,26 @@ def hostile_sections(kind: Literal["symbols", "code", "data"]) -> bytes:
     return elf.build()
 
 
-def test_a_thousand_names_for_one_function_share_its_instructions() -> None:
-    data = parse(hostile_sections("symbols"), "aliases.o")
-    assert len(data.programs) == 1000
+def test_a_function_has_a_few_names_but_not_so_many_that_a_small_file_fills_memory() -> None:
+    programs = parse(aliases(16), "aliases.o").programs
+    assert {len(program.instructions) for program in programs.values()} == {1000}
+    assert len(programs) == 16
+    with pytest.raises(SpecError, match="has more than 16 names"):
+        parse(aliases(17), "aliases.o")
 
 
 def test_a_large_bss_costs_nothing_until_it_is_written() -> None:
     data = parse(hostile_sections("data"), "large.o")
     assert data.maps[".bss"].contents is None
     assert data.maps[".bss"].value_size == (1 << 31) - 1
+
+
+def test_sections_that_overlap_are_refused_before_each_costs_as_much_as_the_file() -> None:
+    elf = ElfWriter()
+    for count in range(8):
+        elf.symbol(f"f{count}", elf.section(f"xdp{count}", CODE, flags=6, size=1000), 0, 16)
+    with pytest.raises(FormatError, match="together exceed the file"):
+        parse(elf.build(), "x.o")
 
 
 def test_many_sections_of_code_are_read() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _CALL = 0x85
 _TEXT = ".text"
+_MAX_ALIASES = 16
 
 
 class Function:
@@ -114,14 +115,15 @@ def _functions(elf: Container, codes: Mapping[int, _Code]) -> list[Function]:
         symbols.sort(key=lambda symbol: (symbol.value, symbol.bind == STB_LOCAL))
         offsets = sorted({symbol.value for symbol in symbols})
         ends = dict(zip(offsets, [*offsets[1:], code.section.size], strict=True))
-        bodies: dict[tuple[int, int], list[Instruction]] = {}
+        names: dict[int, int] = {}
         for symbol in symbols:
+            names[symbol.value] = names.get(symbol.value, 0) + 1
+            if names[symbol.value] > _MAX_ALIASES:
+                # Each name has its own list of instructions, and a small file can hold very many names.
+                raise SpecError(f"function {symbol.name!r} has more than {_MAX_ALIASES} names")
             name = _unique(symbol.name, taken)
             code.functions.setdefault(symbol.value, name)
-            place = symbol.value, symbol.size
-            if place not in bodies:  # aliases share one
-                bodies[place] = _body(code, symbol, ends[symbol.value])
-            out.append(Function(name, code.section, bodies[place], symbol))
+            out.append(Function(name, code.section, _body(code, symbol, ends[symbol.value]), symbol))
     return out
 
 
