@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from support import needs
 from support.suite import run_suite
@@ -101,3 +103,24 @@ def test_a_skip_for_a_feature_that_the_kernel_has_is_a_complaint(feature: str) -
 def test_an_unknown_need_is_an_error_and_not_a_skip(need: str) -> None:
     with pytest.raises(ValueError, match="unknown need"):
         needs.require(need)
+
+
+@pytest.mark.parametrize("need", ["map_type:hash", "prog_type:xdp", "helper:xdp:map_lookup_elem", "capability:CAP_BPF"])
+def test_a_need_that_the_kernel_meets_does_not_skip(backend: object, need: str) -> None:
+    needs.require(need)
+
+
+@pytest.mark.needs("kernel", "file:/sys/kernel/btf/vmlinux")
+@pytest.mark.parametrize(
+    ("need", "reason"),
+    [
+        ("helper:socket_filter:override_return", "helper:socket_filter:override_return is not supported"),
+        ("tracepoint:syscalls/no_such_call", "tracepoint:syscalls/no_such_call does not exist"),
+        ("file:/no/such/file", "file:/no/such/file does not exist"),
+    ],
+)
+def test_a_need_that_the_kernel_does_not_meet_skips(monkeypatch: pytest.MonkeyPatch, need: str, reason: str) -> None:
+    monkeypatch.setattr(needs, "skips", Counter())
+    with pytest.raises(needs.Unmet, match=reason):
+        needs.require(need)
+    assert needs.skips == {reason: 1}

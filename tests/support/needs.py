@@ -15,6 +15,7 @@ the test runs and shows. Any other skip is turned into a failure by conftest.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
@@ -23,9 +24,12 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from _pytest.outcomes import Skipped
+
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
 
 NO_PERMISSION = "no permission"
 _UNSUPPORTED = " is not supported"
@@ -121,30 +125,35 @@ def _capability(name: str) -> str | None:
 
 def _feature(kind: str, what: str) -> str | None:
     from rawbpf import features
-    from rawbpf.uapi import names
 
     if kind == "helper":
         program, _, helper = what.partition(":")
-        support = features.helper(names.prog_type_number(program), helper)
+        support = features.helper(program, helper, backend=_backend())
     elif kind == "map_type":
-        support = features.map_type(names.map_type_number(what))
+        support = features.map_type(what, backend=_backend())
     else:
-        support = features.prog_type(names.prog_type_number(what))
-    if support or "UNKNOWN" in repr(support):
-        return None
-    if "NO_PERMISSION" in repr(support):
-        # A probe that speaks of permissions to a process that has them is wrong: the test shall run and show it.
-        return None if may_use_bpf() else NO_PERMISSION
-    return f"{kind}:{what}{_UNSUPPORTED}"
+        support = features.prog_type(what, backend=_backend())
+    if support == features.Answer.UNSUPPORTED:
+        return f"{kind}:{what}{_UNSUPPORTED}"
+    if support == features.Answer.NO_PERMISSION and not may_use_bpf():
+        return NO_PERMISSION
+    # Also where the probe cannot tell, or speaks of permissions to a process that has them: let the test show it.
+    return None
+
+
+@functools.cache
+def _backend() -> Backend:
+    from rawbpf.syscall.kernel import KernelBackend
+
+    return KernelBackend()
 
 
 def _tracepoint(what: str) -> str | None:
     from rawbpf.errors import BpfError, PermissionDenied
-    from rawbpf.syscall.kernel import KernelBackend
 
     category, _, name = what.partition("/")
     try:
-        KernelBackend().host.tracepoint(category, name)
+        _backend().host.tracepoint(category, name)
     except PermissionDenied:
         return None if may_use_bpf() else NO_PERMISSION
     except BpfError:
