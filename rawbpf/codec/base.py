@@ -99,7 +99,7 @@ class Codec(Generic[T_co]):
 
     def explain(self) -> str:
         """Return in words how the bytes are laid out."""
-        return f"{self.name}: {self.size} bytes, aligned to {self.alignment}"
+        return f"{self.name}: {counted(self.size)}, aligned to {self.alignment}"
 
     def add_to(self, builder: Builder) -> int:
         """Add this type to `builder` and return its BTF id; 0 where BTF has no such type."""
@@ -123,7 +123,7 @@ class Codec(Generic[T_co]):
         return self.name.rpartition(" ")[2]
 
     def __repr__(self) -> str:
-        return f"<codec {self.name}, {self.size} bytes>"
+        return f"<codec {self.name}, {counted(self.size)}>"
 
 
 def exactly(buffer: Raw, size: int, name: str) -> bytes:
@@ -142,6 +142,11 @@ def inside(where: str, name: str) -> str:
 def refuse(where: str, expected: str, value: object) -> TypeError:
     """Return the TypeError that says what was `expected` at `where` instead of `value`."""
     return TypeError(f"{where}: expected {expected}, got {shown(value)} ({type(value).__name__})")
+
+
+def counted(size: int) -> str:
+    """Return `size` with its unit."""
+    return "1 byte" if size == 1 else f"{size} bytes"
 
 
 def shown(value: object) -> str:

@@ -67,6 +67,9 @@ def _places(cls: type, order: ByteOrder) -> list[Place]:
             if width:
                 # ctypes counts from the least significant bit of the storage in either byte order.
                 bits, low = member.size >> 16, member.size & 0xFFFF
+                if low + bits > 8 * codec.size:
+                    # Python before 3.14 puts them beside the storage that it reads.
+                    raise TypeError(f"{cls.__name__}.{name}: ctypes misplaces bit-fields of mixed types; use one type")
                 offset += low if order == "little" else 8 * codec.size - low - bits
             places.append(("" if name in anonymous else name, codec, offset, bits))
     return places

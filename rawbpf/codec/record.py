@@ -47,6 +47,7 @@ class Record(tuple[object, ...]):
     _forwards: ClassVar[tuple[tuple[str, int], ...]] = ()
     _dirty: ClassVar[type[Record] | None] = None
     _padding: bytes = b""
+    __match_args__: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:
 
@@ -112,7 +113,8 @@ class _Dirty(Record):
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a record cannot be changed: use _replace({name}=...)")
 
-    __delattr__ = __setattr__  # type: ignore[assignment]  # refuses alike
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a record cannot be changed: {name}")
 
 
 def record_class(name: str, names: Sequence[str], forwards: Sequence[tuple[str, int]] = ()) -> type[Record]:
@@ -121,10 +123,11 @@ def record_class(name: str, names: Sequence[str], forwards: Sequence[tuple[str, 
     `names`: the fields as C calls them; empty for an anonymous union. `forwards`: (member, index of
     the anonymous union that has it): such a member reads as an attribute of the record too.
     """
+    name = name or "record"
     key = (name, tuple(names), tuple(forwards))
     cls = _classes.get(key)
     if cls is None:
-        fields = attribute_names(names, taken=[])
+        fields = attribute_names(names)
         body: dict[str, object] = {
             "__slots__": (),
             "__doc__": f"struct {name}: {', '.join(fields)}",
@@ -137,7 +140,7 @@ def record_class(name: str, names: Sequence[str], forwards: Sequence[tuple[str, 
             body[member] = _forward(index, member)
         for index, field in enumerate(fields):
             body[field] = _getter(index, f"field {index}: {names[index]}")
-        cls = type(name or "record", (Record,), body)
+        cls = type(name, (Record,), body)
         _classes[key] = cls
     return cls
 
@@ -153,23 +156,23 @@ def make(cls: type[Record], values: Sequence[object], padding: bytes = b"") -> R
     return record
 
 
-def attribute_names(names: Sequence[str], taken: Sequence[str]) -> tuple[str, ...]:
+def attribute_names(names: Sequence[str], taken: Sequence[str] = ()) -> tuple[str, ...]:
     """Return a Python attribute for each C name: keywords and `taken` get an underscore, none is there twice.
 
     What has no name, or one that is no identifier, is called by its index, such as `_2`.
     """
-    used: set[str] = set()
+    used = {*taken, *_OWN}
     fields = []
     for index, name in enumerate(names):
         field = name if name.isidentifier() else f"_{index}"
-        while (
-            field in used
-            or field in taken
-            or field in _OWN
-            or iskeyword(field)
-            or (field[:2] == "__" and field[-2:] == "__")
-        ):
-            field += "_"
+        for candidate in (field, f"{field}_"):
+            special = candidate[:2] == "__" and candidate[-2:] == "__"
+            if candidate not in used and not special and not iskeyword(candidate):
+                field = candidate
+                break
+        else:
+            while field in used or field[-1] == "_":
+                field = f"{field}_{index}"
         used.add(field)
         fields.append(field)
     return tuple(fields)

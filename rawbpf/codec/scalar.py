@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from struct import error as StructError  # noqa: N812
 
-from rawbpf.codec.base import NATIVE, Codec, refuse, shown
+from rawbpf.codec.base import NATIVE, Codec, counted, refuse, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class IntCodec(Codec[int]):
     def explain(self) -> str:
         """Return the range, size and byte order."""
         order = f", {self.byteorder}-endian" if self.size > 1 else ""
-        return f"{self.name}: an int in {self.least}..{self.most}, {_bytes(self.size)}{order}"
+        return f"{self.name}: an int in {self.least}..{self.most}, {counted(self.size)}{order}"
 
     def build(self, builder: Builder) -> int:
         """Add the C type, behind a `__be` or `__le` typedef where the byte order is not the target's."""
@@ -166,7 +166,7 @@ class FloatCodec(Codec[float]):
 
     def explain(self) -> str:
         """Return the size and byte order."""
-        return f"{self.name}: a float, {_bytes(self.size)}, {self.byteorder}-endian"
+        return f"{self.name}: a float, {counted(self.size)}, {self.byteorder}-endian"
 
     def build(self, builder: Builder) -> int:
         """Add the C type."""
@@ -210,7 +210,3 @@ def _joined(format: str, values: list[object] | tuple[object, ...]) -> bytes:
     numbers: array[int] = array(format)
     numbers.extend(values)  # type: ignore[arg-type]  # what is no number is refused here
     return numbers.tobytes()
-
-
-def _bytes(size: int) -> str:
-    return "1 byte" if size == 1 else f"{size} bytes"

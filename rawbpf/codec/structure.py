@@ -9,7 +9,7 @@ big-endian machines. Source: kernel/bpf/btf.c:__btf_bitfield_show (v6.12)
 
 from __future__ import annotations
 
-from rawbpf.codec.base import Codec, exactly, inside, refuse
+from rawbpf.codec.base import Codec, counted, exactly, inside, refuse
 from rawbpf.codec.record import Record, attribute_names, make, record_class
 from rawbpf.codec.scalar import IntCodec, as_int
 from rawbpf.errors import FormatError
@@ -126,7 +126,7 @@ class StructCodec(Codec[Record]):
         self.ctype = ctype
         places = flattened(places, StructCodec)
         names = [place[0] for place in places]
-        attributes = attribute_names(names, ())
+        attributes = attribute_names(names)
         self.fields = fields_of(places, attributes, size, byteorder, f"struct {tag}".rstrip())
         self.gaps, self.loose_bits = gaps(self.fields, size)
         self.hashable = all(field.codec.hashable for field in self.fields)
@@ -169,7 +169,7 @@ class StructCodec(Codec[Record]):
         values = self.values(value, where)
         buffer = bytearray(self.size)
         for field, one in zip(self.fields, values, strict=True):
-            field.write(buffer, one, inside(where, field.name or field.attribute))
+            field.write(buffer, one, inside(where, field.name) if field.name else where)
         if isinstance(value, Record) and value._padding:
             self._put_padding(buffer, value._padding)
         return bytes(buffer)
@@ -235,11 +235,11 @@ class StructCodec(Codec[Record]):
 
     def explain(self) -> str:
         """Return a table of offsets and types, gaps included."""
-        rows: list[tuple[int, str]] = [(start, f"({end - start} bytes of padding)") for start, end in self.gaps]
+        rows: list[tuple[int, str]] = [(start, f"({counted(end - start)} of padding)") for start, end in self.gaps]
         for field in self.fields:
             bits = f" : {field.width}" if field.width else ""
             rows.append((field.offset, f"{field.name or field.attribute}: {field.codec.name}{bits}"))
-        head = f"{self.name}: {self.size} bytes, aligned to {self.alignment}"
+        head = f"{self.name}: {counted(self.size)}, aligned to {self.alignment}"
         return "\n".join([head, *(f"{at:6}  {text}" for at, text in sorted(rows, key=lambda row: row[0]))])
 
     def build(self, builder: Builder) -> int:
