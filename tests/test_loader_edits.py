@@ -101,7 +101,7 @@ def test_a_map_of_the_callers_replaces_the_objects_own(backend: Backend, spec: r
             obj.maps["exec_count"][3] = 4
         assert mine[3] == 4
     with rawbpf.HashMap.create(key="u64", value="u64", max_entries=5) as other:
-        with pytest.raises(rawbpf.SpecError, match="key_size 8 instead of 4.*max_entries 5 instead of 10240"):
+        with pytest.raises(rawbpf.SpecError, match=r"key_size 8 instead of 4.*max_entries 5 instead of 10240"):
             spec.load(maps={"exec_count": other})
         with pytest.raises(rawbpf.SpecError, match="exec_count"):
             spec.load(maps={"nope": other})
@@ -126,7 +126,7 @@ def test_a_map_pinned_by_name_is_shared_by_those_who_load_it(
     with spec.load(pin_dir=pins) as third:
         assert third.maps["exec_count"][5] == 6
     spec.maps["exec_count"].max_entries = 7
-    with pytest.raises(rawbpf.SpecError, match="exec_count.*max_entries 10240 instead of 7"):
+    with pytest.raises(rawbpf.SpecError, match=r"exec_count.*max_entries 10240 instead of 7"):
         spec.load(pin_dir=pins)
     (pins / "exec_count").unlink()
 
@@ -155,7 +155,7 @@ def test_what_was_taken_outlives_the_object(backend: Backend, spec: rawbpf.Objec
 
 
 def test_a_name_that_is_nowhere_lists_those_that_are(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
-    with spec.load() as obj, pytest.raises(KeyError, match="exec_count.*count_execve.*min_uid"):
+    with spec.load() as obj, pytest.raises(KeyError, match=r"exec_count.*count_execve.*min_uid"):
         obj["nope"]
 
 

@@ -100,9 +100,11 @@ def test_memory_is_the_map_itself(backend: Backend, value: Any) -> None:
 
 
 def test_memory_needs_the_flag_and_outlives_close(backend: Backend) -> None:
-    with rawbpf.Map.create("array", value="u64", max_entries=5) as plain:
-        with pytest.raises(rawbpf.NotSupported, match="BPF_F_MMAPABLE"):
-            plain.memory()
+    with (
+        rawbpf.Map.create("array", value="u64", max_entries=5) as plain,
+        pytest.raises(rawbpf.NotSupported, match="BPF_F_MMAPABLE"),
+    ):
+        plain.memory()
     m = rawbpf.Map.create("array", value="u64", max_entries=5, flags=BPF_F_MMAPABLE)
     memory = m.memory()
     m.close()

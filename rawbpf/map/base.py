@@ -212,7 +212,7 @@ class Map(_Base["K", "V"]):
     def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
         """Open the map behind `fd`, which is duplicated unless `own` hands it over.
 
-        Raises: Closed (EBADF), BpfError (EINVAL: the descriptor is no map's).
+        Raises: Closed (EBADF), BpfError (EINVAL: no map's), and then `fd` stays the caller's.
         """
         from rawbpf.map.open import from_fd
 

@@ -32,6 +32,7 @@ _MODES = {"r": BPF_F_RDONLY, "w": BPF_F_WRONLY, "rw": 0}
 def from_fd(fd: int, own: bool, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_fd`."""
     backend = backend or current()
+    read_info(backend, fd)  # a descriptor that is no map's stays the caller's
     return _open(backend, fd if own else backend.dup(fd))
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EACCES, _EEXIST, _EINVAL, _ENOSPC = 1, 2, 7, 9, 13, 17, 22, 28
-_EOPNOTSUPP = 95
+_EBADFD, _EOPNOTSUPP = 77, 95
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT = (
     c.BPF_MAP_LOOKUP_ELEM,
@@ -57,6 +57,7 @@ _LOCAL_STORAGES = (
 
 _ALWAYS: dict[int, type[e.BpfError]] = {
     _EBADF: e.Closed,
+    _EBADFD: e.Closed,  # what OBJ_GET_INFO_BY_FD says since Linux 6.18
     _EPERM: e.PermissionDenied,
     _EACCES: e.PermissionDenied,
     _EOPNOTSUPP: e.NotSupported,

@@ -1,0 +1,147 @@
+"""Maps are opened by descriptor, id, pin and name, with the types that they carry."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support.bpffs import detached_bpffs
+
+import rawbpf
+
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+VALUE = {"count": "u64", "comm": "char[16]"}
+
+
+def _map(name: str = "opened") -> rawbpf.HashMap[int, object]:
+    return rawbpf.HashMap.create(key="u32", value=VALUE, max_entries=8, name=name)
+
+
+def test_an_opened_map_has_the_class_and_types_of_the_original(backend: Backend) -> None:
+    with _map() as m:
+        m[1] = {"count": 2, "comm": "cat"}
+        with (
+            rawbpf.Map.from_id(m.id) as by_id,
+            rawbpf.Map.from_fd(m.fileno()) as by_fd,
+            rawbpf.Map.from_name("opened") as by_name,
+        ):
+            for other in (by_id, by_fd, by_name):
+                assert isinstance(other, rawbpf.HashMap)
+                assert other.same_as(m)
+                assert other[1].comm == "cat"
+                assert other.max_entries == 8
+                assert other.name == "opened"
+        assert m[1].count == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"),
+    [
+        ("hash", rawbpf.HashMap),
+        ("array", rawbpf.ArrayMap),
+        ("lru_hash", rawbpf.LruHashMap),
+        ("percpu_hash", rawbpf.PerCpuHashMap),
+        ("percpu_array", rawbpf.PerCpuArrayMap),
+        ("lru_percpu_hash", rawbpf.LruPerCpuHashMap),
+    ],
+)
+def test_each_type_opens_as_its_class(backend: Backend, kind: str, family: type[rawbpf.Map[object, object]]) -> None:
+    with (
+        rawbpf.Map.create(kind, key="u32", value="be32", max_entries=4) as m,
+        rawbpf.Map.from_id(m.id) as again,
+    ):
+        assert isinstance(m, family)
+        assert isinstance(again, family)
+        assert again.value_type.name == m.value_type.name
+        assert type(again).__name__ == family.__name__
+
+
+def test_a_pin_outlives_the_object_and_opens_in_another_process(backend: Backend) -> None:
+    with detached_bpffs() as root:
+        path = root / "m"
+        with _map() as m:
+            m.pin(path)
+            m[1] = {"count": 5, "comm": "dog"}
+        code = """if True:
+            import sys, rawbpf
+            with rawbpf.Map.from_pin(sys.argv[1]) as m:
+                print(m[1].comm, m[1].count)
+                m[2] = m[1]
+        """
+        output = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+        assert output.stdout.split() == ["dog", "5"]
+        with rawbpf.Map.from_pin(path) as again:
+            assert again[2].count == 5
+            again.unpin()
+            assert not path.exists()
+            with pytest.raises(ValueError, match="not pinned"):
+                again.unpin()
+
+
+@pytest.mark.parametrize(("mode", "reads", "writes"), [("r", True, False), ("w", False, True), ("rw", True, True)])
+def test_the_mode_of_a_pin_is_kept(backend: Backend, mode: str, reads: bool, writes: bool) -> None:
+    with detached_bpffs() as root, _map() as m:
+        m.pin(root / "m")
+        m[1] = {"count": 5, "comm": "dog"}
+        with rawbpf.Map.from_pin(root / "m", mode=mode) as opened:
+            for allowed, operation in ((reads, lambda: opened[1]), (writes, lambda: opened.put(2, m[1]))):
+                if allowed:
+                    operation()
+                else:
+                    with pytest.raises(rawbpf.PermissionDenied, match="opened"):
+                        operation()
+        with pytest.raises(ValueError, match="'r', 'w' or 'rw'"):
+            rawbpf.Map.from_pin(root / "m", mode="x")
+
+
+def test_what_is_not_there_is_said(backend: Backend, tmp_path: Path) -> None:
+    with pytest.raises(rawbpf.BpfError, match="no-such"):
+        rawbpf.Map.from_pin("/no-such/pin")
+    with pytest.raises(rawbpf.BpfError, match="no map has this name"):
+        rawbpf.Map.from_name("no-such-map")
+    with pytest.raises(rawbpf.BpfError) as caught:
+        rawbpf.Map.from_id(2**31 - 2)
+    assert caught.value.errno == 2
+    with pytest.raises(rawbpf.Closed):
+        rawbpf.Map.from_fd(2**20, own=True)
+    with open(os.devnull, "rb") as file, pytest.raises(rawbpf.BpfError):
+        rawbpf.Map.from_fd(file.fileno())
+    with _map() as m, pytest.raises(rawbpf.PermissionDenied, match=r"bpf file system|bpffs"):
+        m.pin(tmp_path / "m")
+
+
+def test_a_name_that_several_maps_have_lists_their_ids(backend: Backend) -> None:
+    with _map("twice") as one, _map("twice") as two:
+        with pytest.raises(ValueError, match=rf"{one.id}.*{two.id}"):
+            rawbpf.Map.from_name("twice")
+        assert {info.id for info in rawbpf.maps(name="twice")} == {one.id, two.id}
+        assert rawbpf.maps(name="twice", type="array") == []
+
+
+def test_a_frozen_map_is_read_only_to_user_space(backend: Backend) -> None:
+    with _map() as m:
+        m[1] = {"count": 5, "comm": "dog"}
+        assert m.info.frozen is False
+        m.freeze()
+        assert m.info.frozen is True
+        assert m[1].count == 5  # type: ignore[attr-defined]
+        for refused in (lambda: m.put(1, m[1]), lambda: m.pop(1), m.clear, lambda: m.update({2: m[1]})):
+            with pytest.raises(rawbpf.PermissionDenied, match="frozen"):
+                refused()
+
+
+def test_info_tells_what_the_kernel_knows(backend: Backend) -> None:
+    with _map() as m:
+        info = m.info
+        assert (info.name, info.key_size, info.value_size, info.max_entries) == ("opened", 4, 24, 8)
+        assert info.type == 1
+        assert info.type.name == "HASH"  # type: ignore[union-attr]
+        assert info.memory is not None
+        assert info.memory > 0
+        assert "opened" in repr(info)
