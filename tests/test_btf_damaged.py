@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -126,6 +127,14 @@ def test_a_refusal_says_what_is_wrong_and_where(at: int, value: bytes, text: str
     assert caught.value.offset is not None
 
 
+def test_strings_that_do_not_start_with_the_empty_one_are_refused() -> None:
+    data = SAMPLES["little"]
+    at = data.rindex(b"\0", 0, data.index(b"\0int\0") + 1)
+    with pytest.raises(FormatError, match="does not start with the empty string") as caught:
+        Btf.from_bytes(data[:at] + b"x" + data[at + 1 :])
+    assert caught.value.offset == at
+
+
 def test_a_reference_to_nowhere_names_both_types_and_the_place() -> None:
     builder = Builder()
     builder.int("int", 4)
@@ -158,7 +167,8 @@ def cyclic() -> dict[str, Btf]:
     self_nest.func_proto(2, [("", 2)] * 20)
     arrays = Builder()
     for id in range(1, MAX_DEPTH - 1):
-        arrays.array(id + 1, 1 << 30, id + 1)
+        arrays.array(id + 1, 1 << 30, MAX_DEPTH - 1)
+    arrays.int("int", 4)
     return {name: Btf.from_bytes(b.to_bytes()) for name, b in locals().items() if isinstance(b, Builder)}
 
 
@@ -175,6 +185,19 @@ def test_types_that_hold_themselves_or_nest_without_end_stop(name: str) -> None:
     else:
         with pytest.raises(FormatError, match=r"never end|4 GiB|ids end"):
             size_of(first)
+
+
+def test_structs_nested_deeper_than_pythons_stack_are_refused() -> None:
+    b = Builder()
+    for id in range(1, 3000):
+        b.struct("", 8, [("", id + 1, 0)])
+    b.int("long", 8)
+    deep = Btf.from_bytes(b.to_bytes())[1]
+    with pytest.raises(FormatError, match="64 deep"):
+        align_of(deep)
+    with pytest.raises(FormatError, match="64 types deep"):
+        Builder().add(deep)
+    assert str(deep).count("{") == 10
 
 
 def test_stripping_a_typedef_of_itself_is_refused() -> None:
@@ -220,6 +243,19 @@ def test_an_extension_cut_at_any_length_is_refused(order: str) -> None:
     for length in range(len(data)):
         with pytest.raises(FormatError):
             BtfExt.from_bytes(data[:length], btf)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("field", [12, 20, 28], ids=["func_info", "line_info", "core_relo"])
+def test_records_cut_at_any_length_are_refused(field: int, order: str) -> None:
+    good, btf = extension(order)
+    (size,) = struct.unpack_from(order + "I", good, field)
+    for length in range(1, size):
+        data = bytearray(good)
+        struct.pack_into(order + "I", data, field, length)
+        with pytest.raises(FormatError) if length != 4 else contextlib.nullcontext():
+            # The last part is cut from the file too, so that nothing stands behind it.
+            BtfExt.from_bytes(bytes(data[: len(data) - (size - length if field == 28 else 0)]), btf)
 
 
 @FUZZ

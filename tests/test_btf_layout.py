@@ -90,8 +90,9 @@ def test_a_packed_struct_has_alignment_1() -> None:
     at_end = b.struct("at_end", 5, [("i", word, 0), ("c", byte, 32)])
     natural = b.struct("natural", 8, [("i", word, 0), ("c", byte, 32)])
     holder = b.struct("holder", 8, [("c", byte, 0), ("p", inside, 8)])
+    padded = b.struct("padded", 8, [("c", byte, 0), ("i", word, 8)])
     btf = Btf.from_bytes(b.to_bytes())
-    assert [align_of(btf[id]) for id in (inside, at_end, natural, holder)] == [1, 1, 4, 1]
+    assert [align_of(btf[id]) for id in (inside, at_end, natural, holder, padded)] == [1, 1, 4, 1, 1]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(4, 4), (8, 8), (None, 8)])

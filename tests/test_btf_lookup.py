@@ -83,6 +83,17 @@ def test_names_that_are_tails_of_other_names_are_found(count: int) -> None:
     assert [type.id for type in Btf.from_bytes(bytes(data)).find_all("task")] == [wanted]
 
 
+def test_a_name_is_not_found_where_two_other_name_offsets_meet() -> None:
+    b = Builder()
+    assert b.string("a") == 1
+    b.string("x" * 252)
+    assert b.string("far") == 0x100
+    b.fwd("far")  # as bytes 00 01 00 00, and behind it 00 00 00 00 of an anonymous type: 01 00 00 00 in between
+    b.ptr(0)
+    wanted = b.fwd("a")
+    assert [type.id for type in Btf.from_bytes(b.to_bytes()).find_all("a")] == [wanted]
+
+
 @pytest.mark.parametrize("duplicates", [2, 40], ids=["few", "many"])
 def test_a_name_that_is_stored_repeatedly_finds_every_type(duplicates: int) -> None:
     records = [[1 + 5 * number, 7 << 24, 0] for number in range(duplicates)]
@@ -119,6 +130,8 @@ def test_a_split_btf_may_have_no_strings_of_its_own() -> None:
     assert split(base, [[0, 2 << 24, 1]])[len(base)].name == ""
     with pytest.raises(FormatError, match="refers to type"):
         str(split(base, [[0, 2 << 24, len(base) + 1]])[len(base)])
+    with pytest.raises(FormatError, match="end with a NUL"):
+        split(base, [], b"name")
 
 
 def test_writable_bytes_are_copied_and_read_only_ones_are_not() -> None:

@@ -189,6 +189,11 @@ def test_repairing_twice_changes_nothing_more() -> None:
     assert placed(Btf.from_bytes(once), ".data") == [("total", 0, 8), ("hidden", 8, 72)]
 
 
+def test_variables_are_sorted_by_the_place_that_they_got() -> None:
+    fixed = Btf.from_bytes(fixup_datasecs(sample()[0], {".data": (88, {"total": 80})}))
+    assert placed(fixed, ".data") == [("hidden", 8, 72), ("total", 80, 8)]
+
+
 def test_variables_of_an_unknown_section_lie_one_after_the_other_by_their_alignment() -> None:
     b = Builder("big")
     byte, word = b.int("char", 1), b.int("int", 4)

@@ -110,7 +110,7 @@ class Btf:
             raise FormatError(f"string section (at {str_at}, {str_size} bytes) ends behind the {room} bytes of BTF", 16)
         self._types_at = header + type_at
         strings_at, strings_end = header + str_at, header + str_at + str_size
-        if (str_size or not self.base) and (not str_size or view[strings_end - 1]):
+        if view[strings_end - 1] if str_size else not self.base:
             raise FormatError("string section does not end with a NUL", strings_end)
         if not self.base and view[strings_at]:
             raise FormatError("string section does not start with the empty string", strings_at)
