@@ -203,6 +203,8 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
         return f"the kernel does not support {cmd_name(cmd)} on {word}"
     if errno == _EINVAL:
         return _invalid_element(cmd, map_type, values)
+    if errno == _ENOSPC and cmd == c.BPF_MAP_LOOKUP_ELEM:
+        return "its sockets cannot be read; created with value_size 8, the map returns their cookies"
     if errno == _EBADF:
         return "the map is closed, or the descriptor handed in as key or value is closed or of another kind"
     if errno == _EBUSY:
@@ -244,11 +246,27 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
             return "elem_flags of a batch may only be BPF_F_LOCK: the kernel refuses BPF_NOEXIST and BPF_EXIST there"
         return _MISSING_COMMAND + _since("command", cmd_name(cmd))
     flags = values.get("flags", 0)
+    wrong_flags = f"maps of this type do not take these flags here ({flags!r})"
     if isinstance(flags, int) and flags & c.BPF_F_LOCK:
         return "BPF_F_LOCK needs a bpf_spin_lock in the value, known by BTF"
-    if flags:
-        return f"maps of this type do not take these flags here ({flags!r})"
-    return "the descriptor is no map, or the kernel refuses this value"
+    if cmd == c.BPF_MAP_UPDATE_ELEM and map_type in _HOLDS:
+        held = f"the value is no descriptor of {_HOLDS[map_type]}, or of one that does not suit the others"
+        return f"{held}; or {wrong_flags}" if flags else held
+    return wrong_flags if flags else "the descriptor is no map, or the kernel refuses this key or value"
+
+
+# What the descriptors are of that these map types take as values.
+_HOLDS = {
+    c.BPF_MAP_TYPE_PROG_ARRAY: "a program",
+    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY: "a perf event",
+    c.BPF_MAP_TYPE_CGROUP_ARRAY: "a cgroup",
+    c.BPF_MAP_TYPE_ARRAY_OF_MAPS: "a map like the template",
+    c.BPF_MAP_TYPE_HASH_OF_MAPS: "a map like the template",
+    c.BPF_MAP_TYPE_SOCKMAP: "a socket",
+    c.BPF_MAP_TYPE_SOCKHASH: "a socket",
+    c.BPF_MAP_TYPE_XSKMAP: "an AF_XDP socket",
+    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY: "a socket with SO_REUSEPORT",
+}
 
 
 _DIALOGUES: dict[int, Callable[[Host, int, int, int | None, Values], str]] = {
