@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _MOST_MEMBERS = 4096
 
 _classes: dict[tuple[str, Pairs], type[CEnum]] = {}
+_made_of: dict[type[CEnum], tuple[str, Pairs]] = {}
 
 
 class CEnum(IntEnum):
     """A value of a C enumeration."""
 
     def __reduce_ex__(self, protocol: object) -> tuple[Callable[..., CEnum], tuple[object, ...]]:
-        cls = type(self)
-        return _rebuild, (cls.__name__, tuple((name, int(one)) for name, one in cls.__members__.items()), int(self))
+        return _rebuild, (*_made_of[type(self)], int(self))
 
 
 class EnumCodec(IntCodec):
@@ -77,6 +77,7 @@ def enum_class(tag: str, values: Pairs) -> type[CEnum]:
         make: Callable[[str, dict[str, int]], type[CEnum]] = CEnum  # type: ignore[assignment]
         cls = make(tag or "enum", members)
         _classes[tag, values] = cls
+        _made_of[cls] = (tag, values)
     return cls
 
 
