@@ -6,6 +6,7 @@ import copy
 import ctypes
 import os
 import pickle
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -243,3 +244,13 @@ def test_a_prototype_without_parameters_is_not_variadic() -> None:
     proto = Btf.from_bytes((builder.func_proto(0, []), builder)[1].to_bytes())[1]
     assert isinstance(proto, FuncProto)
     assert (proto.variadic, proto.params) == (False, ())
+
+
+def test_building_btf_imports_neither_array_nor_collections() -> None:
+    # Creating a map builds BTF; `array` imports collections.abc, which takes milliseconds.
+    root = Path(types.__file__).parents[2]
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); from rawbpf.btf import Builder; print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert "rawbpf.btf.build" in loaded
+    assert not {"array", "collections", "collections.abc", "enum", "functools", "re", "typing"} & set(loaded)

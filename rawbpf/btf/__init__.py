@@ -81,9 +81,8 @@ def vmlinux() -> Btf:
 def __getattr__(name: str) -> object:
     for module, names in _HOMES.items():
         if name in names:
-            from importlib import import_module
-
-            value: object = getattr(import_module(f"rawbpf.btf.{module}"), name)
+            # importlib itself would be the heavier import.
+            value: object = getattr(__import__(f"rawbpf.btf.{module}", fromlist=(name,)), name)
             globals()[name] = value
             return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,7 @@ import struct
 import sys
 from array import array
 
+from rawbpf.btf.base import HEADER_SIZE, MAGIC
 from rawbpf.btf.types import CLASSES, DeclTag, Fwd, Int, Type, TypeTag
 from rawbpf.errors import FormatError
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from typing import Literal, TypeVar, overload
 
     T = TypeVar("T", bound=Type)
-MAGIC = 0xEB9F
-HEADER_SIZE = 24
 MAX_NAME = 4096
 """Longest name in bytes. The kernel's limit is 511 (KSYM_NAME_LEN), but file formats of others know none."""
 

@@ -1,7 +1,7 @@
 """Building BTF: types in, the bytes that BPF_BTF_LOAD takes out.
 
 Ids are given at once and count from 1; identical types get the id of the first. What may refer to
-what is the kernel's to check. Knows nothing of values or files.
+what is the kernel's to check. Knows nothing of values or files, and imports little: creating a map builds BTF.
 
 Format: Documentation/bpf/btf.rst (v6.12)
 """
@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import struct
 import sys
-from array import array
 
-from rawbpf.btf.btf import HEADER_SIZE, MAGIC
+from rawbpf.btf.base import HEADER_SIZE, MAGIC
 from rawbpf.btf.types import (
     LINKAGES,
     MAX_DEPTH,
@@ -43,7 +42,7 @@ from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     # (name, type id, bit offset) or, with a bit-field, (name, type id, bit offset, bits)
@@ -55,13 +54,10 @@ _KFLAG = 1 << 31
 _FLOAT_SIZES = (2, 4, 8, 12, 16)
 
 
-def assemble(words: array[int], strings: bytes, byteorder: Literal["little", "big"]) -> bytes:
-    """Return the BTF of a type section (words of this machine's byte order) and a string section."""
-    if byteorder != sys.byteorder:
-        words = array("I", words)
-        words.byteswap()
-    types = words.tobytes()
+def assemble(words: Sequence[int], strings: bytes, byteorder: Literal["little", "big"]) -> bytes:
+    """Return the BTF of a type section, as 32-bit numbers, and a string section."""
     order = "<" if byteorder == "little" else ">"
+    types = struct.pack(f"{order}{len(words)}I", *words)
     header = struct.pack(order + "HBBIIIII", MAGIC, 1, 0, HEADER_SIZE, 0, len(types), len(types), len(strings))
     return header + types + strings
 
@@ -201,9 +197,7 @@ class Builder:
 
     def to_bytes(self) -> bytes:
         """Return the BTF."""
-        words = array("I")
-        for record in self._records:
-            words.extend(record)
+        words = [word for record in self._records for word in record]
         return assemble(words, bytes(self._strings), self.byteorder)
 
     def _add(self, kind: type[Type], name: str, size_or_type: Id, *tail: Id, vlen: Id = 0, kflag: bool = False) -> Id:
