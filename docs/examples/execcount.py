@@ -18,7 +18,7 @@ def user_name(uid: int) -> str:
         return str(uid)
 
 
-def main(duration: float = 10.0, interval: float = 1.0, min_uid: int = 0) -> None:
+def main(duration: float = 10.0, interval: float = 1.0, *, min_uid: int = 0) -> None:
     """Print a table every `interval` seconds for `duration` seconds; users below `min_uid` are not counted."""
     spec = rawbpf.ObjectSpec.from_file(OBJECT)
     spec.variables["min_uid"].value = min_uid
@@ -34,4 +34,4 @@ def main(duration: float = 10.0, interval: float = 1.0, min_uid: int = 0) -> Non
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:3]), *map(int, sys.argv[3:]))
+    main(*map(float, sys.argv[1:3]), min_uid=int(sys.argv[3]) if sys.argv[3:] else 0)

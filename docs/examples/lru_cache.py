@@ -9,7 +9,7 @@ import rawbpf
 OBJECT = Path(__file__).resolve().parents[2] / "bpf/lru_cache.bpf.o"
 
 
-def main(duration: float = 10.0, interval: float = 1.0, rows: int = 10) -> None:
+def main(duration: float = 10.0, interval: float = 1.0, *, rows: int = 10) -> None:
     """Print the last `rows` programs every `interval` seconds for `duration` seconds."""
     spec = rawbpf.ObjectSpec.from_file(OBJECT)
     spec.maps["recent_execs"].max_entries = 256
@@ -26,4 +26,4 @@ def main(duration: float = 10.0, interval: float = 1.0, rows: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:3]), *map(int, sys.argv[3:]))
+    main(*map(float, sys.argv[1:3]), rows=int(sys.argv[3]) if sys.argv[3:] else 10)

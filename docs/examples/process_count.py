@@ -18,7 +18,7 @@ def command(pid: int) -> str:
         return "(ended)"
 
 
-def main(duration: float = 10.0, interval: float = 1.0, rows: int = 10) -> None:
+def main(duration: float = 10.0, interval: float = 1.0, *, rows: int = 10) -> None:
     """Print the first `rows` processes every `interval` seconds for `duration` seconds."""
     opened: Counter[int] = Counter()
     with rawbpf.load(OBJECT) as obj:
@@ -34,4 +34,4 @@ def main(duration: float = 10.0, interval: float = 1.0, rows: int = 10) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:3]), *map(int, sys.argv[3:]))
+    main(*map(float, sys.argv[1:3]), rows=int(sys.argv[3]) if sys.argv[3:] else 10)

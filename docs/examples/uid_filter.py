@@ -10,9 +10,8 @@ import rawbpf
 OBJECT = Path(__file__).resolve().parents[2] / "bpf/uid_filter.bpf.o"
 
 
-def main(duration: float = 10.0, interval: float = 1.0, uid: int | None = None) -> None:
-    """Switch user `uid` (default: who runs this) off or on every `interval` seconds for `duration` seconds."""
-    uid = os.getuid() if uid is None else uid
+def main(duration: float = 10.0, interval: float = 1.0, *, uid: int) -> None:
+    """Switch counting for user `uid` off or on every `interval` seconds for `duration` seconds."""
     with rawbpf.load(OBJECT) as obj:
         counted = obj.maps["counted_uids"]
         counted[uid] = True  # before attaching: counting starts with the first execution
@@ -27,4 +26,4 @@ def main(duration: float = 10.0, interval: float = 1.0, uid: int | None = None) 
 
 
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:3]), *map(int, sys.argv[3:]))
+    main(*map(float, sys.argv[1:3]), uid=int(sys.argv[3]) if sys.argv[3:] else os.getuid())
