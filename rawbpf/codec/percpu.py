@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, TypeVar
 
+    from rawbpf.btf.build import Builder
     from rawbpf.codec.base import Raw
 
     V = TypeVar("V")
@@ -135,6 +136,10 @@ class PerCpuCodec(Codec[PerCpu[T_co]]):
         """Return the PerCpu of these values, one per CPU or all in one sequence, as it reads back."""
         value = values[0] if len(values) == 1 else values
         return self.unpack(self.pack(value))
+
+    def build(self, builder: Builder) -> int:
+        """Add the type of one value: that is what the kernel wants of a per-CPU map."""
+        return self.inner.add_to(builder)
 
     def explain(self) -> str:
         """Return how many values there are, and what each is."""
