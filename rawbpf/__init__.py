@@ -82,12 +82,11 @@ _MODULES = ("asm", "btf", "clock", "features")
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module
-
+    # importlib imports warnings, which takes as long as all of this module.
     if name in _HOMES:
-        value: object = getattr(import_module(f"rawbpf.{_HOMES[name]}"), name)
+        value: object = getattr(__import__(f"rawbpf.{_HOMES[name]}", fromlist=[name]), name)
     elif name in _MODULES:
-        value = import_module(f"rawbpf.{name}")
+        value = __import__(f"rawbpf.{name}", fromlist=[name])
     else:
         raise AttributeError(f"module 'rawbpf' has no attribute {name!r}")
     globals()[name] = value

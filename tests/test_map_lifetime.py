@@ -102,7 +102,7 @@ def test_many_threads_never_see_each_others_values(backend: Backend) -> None:
 
 
 def test_a_close_that_races_with_readers_never_lets_them_reach_a_recycled_descriptor(backend: Backend) -> None:
-    wrong = []
+    wrong: list[object] = []
     for _ in range(60):
         m = _hash()
         m[1] = 111

@@ -6,8 +6,6 @@ the verbs that any map has.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from rawbpf.uapi import constants
 
 TYPE_CHECKING = False
@@ -29,5 +27,5 @@ CLASSES = {
 def map_class(map_type: int) -> type[Any]:
     """Return the class whose objects are maps of `map_type`."""
     module, _, name = CLASSES.get(map_type, _GENERIC).partition(":")
-    found: type[Any] = getattr(import_module(f"rawbpf.map.{module}"), name)
+    found: type[Any] = getattr(__import__(f"rawbpf.map.{module}", fromlist=[name]), name)
     return found

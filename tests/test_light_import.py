@@ -1,0 +1,71 @@
+"""What `import rawbpf` may load: the standard library alone, and only its light parts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT = "import rawbpf"
+MAP = """
+import rawbpf
+with rawbpf.Map.create('hash', key='u32', value='u64', max_entries=4) as m:
+    m[1] = 2
+    assert m[1] == 2
+"""
+HEAVY = {
+    "argparse",
+    "asyncio",
+    "capstone",
+    "collections",
+    "dataclasses",
+    "elftools",
+    "enum",
+    "functools",
+    "hypothesis",
+    "inspect",
+    "ipaddress",
+    "json",
+    "logging",
+    "numpy",
+    "pathlib",
+    "platform",
+    "re",
+    "rich",
+    "socket",
+    "subprocess",
+    "typing",
+}
+
+
+def _imported(code: str) -> set[str]:
+    program = f"import sys\nbefore = set(sys.modules)\nsys.path.insert(0, {str(ROOT)!r})\n{code}\n"
+    program += "after = set(sys.modules) - before\nimport json\nprint(json.dumps(sorted(after)))"
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+def test_importing_loads_no_third_party_and_no_heavy_module() -> None:
+    modules = {name.partition(".")[0] for name in _imported(IMPORT)}
+    assert modules - sys.stdlib_module_names == {"rawbpf"}
+    assert modules & HEAVY == set()
+
+
+@pytest.mark.needs("kernel")
+def test_a_first_map_loads_no_third_party_and_no_heavy_module() -> None:
+    modules = {name.partition(".")[0] for name in _imported(MAP)}
+    assert modules - sys.stdlib_module_names == {"rawbpf"}
+    assert modules & HEAVY == set()
+
+
+def test_every_public_name_resolves() -> None:
+    import rawbpf
+
+    assert {"Map", "ObjectSpec", "load", "using", "features", "clock"} <= set(dir(rawbpf))
+    for name in dir(rawbpf):
+        assert getattr(rawbpf, name) is not None
+    assert not hasattr(rawbpf, "nope")

@@ -1,0 +1,101 @@
+"""Which backend is used, and that the choice is the process's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+import rawbpf
+from rawbpf.syscall.current import current
+from rawbpf.syscall.fault import FaultBackend
+from rawbpf.syscall.kernel import SYSCALL_NUMBERS, KernelBackend, syscall_numbers
+
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+
+def test_using_nests_and_ends(backend: Backend) -> None:
+    outer, inner = FaultBackend(backend, {}), FaultBackend(backend, {})
+    with rawbpf.using(outer):
+        assert current() is outer
+        with rawbpf.using(inner) as chosen:
+            assert chosen is current() is inner
+        assert current() is outer
+    assert current() is backend
+
+
+def test_objects_keep_the_backend_that_they_were_made_with(backend: Backend) -> None:
+    other = FaultBackend(backend, {})
+    with rawbpf.using(other):
+        m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=1)
+    with m:
+        before = dict(other.calls)
+        m[1] = 2
+        assert other.calls != before
+
+
+def test_a_second_thread_cannot_change_the_backend_under_the_first(backend: Backend) -> None:
+    caught: list[BaseException] = []
+    seen: list[object] = []
+    chosen = FaultBackend(backend, {})
+
+    def work() -> None:
+        seen.append(current())
+        try:
+            with rawbpf.using(FaultBackend(backend, {})):
+                pass
+        except RuntimeError as error:
+            caught.append(error)
+
+    with rawbpf.using(chosen):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert seen == [chosen]
+    assert len(caught) == 1
+    assert "process-wide" in str(caught[0])
+
+
+def test_an_unknown_backend_is_refused_by_name() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "import rawbpf\nrawbpf.Map.create('hash', key=4, value=4, max_entries=1)"],
+        env={**os.environ, "RAWBPF_BACKEND": "moon"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("ValueError: RAWBPF_BACKEND='moon'")
+
+
+@pytest.mark.parametrize(
+    ("machine", "bpf", "perf_event_open"),
+    [
+        ("x86_64", 321, 298),
+        ("aarch64", 280, 241),
+        ("riscv64", 280, 241),
+        ("s390x", 351, 331),
+        ("ppc64le", 361, 319),
+        ("arm", 386, 364),
+        ("armv7l", 386, 364),
+    ],
+)
+def test_the_syscall_numbers_of_each_machine(machine: str, bpf: int, perf_event_open: int) -> None:
+    assert syscall_numbers(machine) == (bpf, perf_event_open)
+
+
+def test_an_unknown_machine_is_said() -> None:
+    with pytest.raises(rawbpf.NotSupported, match=r"on vax.*x86_64"):
+        syscall_numbers("vax")
+    assert len(SYSCALL_NUMBERS) == 6
+
+
+def test_other_systems_import_and_say_what_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(rawbpf.NotSupported, match=r"darwin.*Linux"):
+        KernelBackend()
