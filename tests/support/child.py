@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource  # noqa: F401 (rawbpf imports it when it needs it, but the child may not be able to read it)
 import struct
 from collections.abc import Callable
 
