@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from rawbpf import btf
 from rawbpf.syscall import current
 
 TYPE_CHECKING = False
@@ -33,3 +34,4 @@ def choose() -> Backend:
 
 
 current.chooser = choose
+btf.source = lambda: current.current().host.btf()

@@ -99,3 +99,10 @@ def test_other_systems_import_and_say_what_needs_linux(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(rawbpf.NotSupported, match=r"darwin.*Linux"):
         KernelBackend()
+
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+def test_the_kernels_types_are_those_of_the_current_backend(backend: Backend) -> None:
+    assert rawbpf.btf.vmlinux().raw == bytes(backend.host.btf())
+    assert rawbpf.btf.vmlinux() is rawbpf.btf.vmlinux()
+    assert "pid" in {member.name for member in rawbpf.btf.vmlinux()["task_struct"].members}  # type: ignore[attr-defined]
