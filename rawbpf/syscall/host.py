@@ -117,8 +117,10 @@ class KernelHost:
 
         Kernels before 5.11 charge maps and programs to that limit.
         """
-        import resource
-
+        try:
+            import resource
+        except ImportError:  # an interpreter built small; the refusal itself says more than its lack
+            return False
         soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
         if soft == hard:
             return False

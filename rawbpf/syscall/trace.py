@@ -61,7 +61,9 @@ def _decode(cmd: int, attr: ByRef, size: int) -> dict[str, int | bytes]:
         return {"attr": ctypes.string_at(attr, size)}
     # Fields that lie beyond the size handed in are what the buffer happened to hold: not part of the call.
     image = ctypes.create_string_buffer(ctypes.string_at(attr, size), 256)
-    values = ((name, layout.get(image, name)) for name, offset, _ in layout.fields if offset < size)
+    # Members of a union share an offset: the first name stands for all.
+    names = {offset: name for name, offset, _ in reversed(layout.fields) if offset < size}
+    values = ((name, layout.get(image, name)) for name in reversed(names.values()))
     return {
         name: value for name, value in values if value and value != bytes(len(value) if isinstance(value, bytes) else 0)
     }
