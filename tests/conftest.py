@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,11 @@ _first_seen: dict[tuple[str, int], str] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--expected-skips", metavar="FILE", help="fail on a skip that FILE does not list")
+
+
+def pytest_configure() -> None:
+    # Where bpftool is, and an ordinary user's PATH is not: what `tool:` finds must run by its name.
+    os.environ["PATH"] = needs.PATH
 
 
 @pytest.fixture(params=["kernel"])

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 NO_PERMISSION = "no permission"
 _UNSUPPORTED = " is not supported"
-_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 skips: Counter[str] = Counter()
 """How often each reason was given in this run."""
 
@@ -90,7 +90,7 @@ def contradicted(counts: Iterable[str]) -> list[str]:
     rawbpf's own probes made the tests skip, so another judge is asked: bpftool, where there is one.
     """
     features = [reason.split()[0].split(":") for reason in counts if reason.endswith(_UNSUPPORTED)]
-    bpftool = shutil.which("bpftool", path=_PATH)
+    bpftool = shutil.which("bpftool", path=PATH)
     if not features or not bpftool or not may_use_bpf():
         return []
     probe = subprocess.run([bpftool, "-j", "feature", "probe", "kernel"], capture_output=True, check=True)
@@ -166,7 +166,7 @@ def _file(path: str) -> str | None:
 
 
 def _tool(name: str) -> str | None:
-    return None if shutil.which(name, path=_PATH) else f"tool:{name} is not installed"
+    return None if shutil.which(name, path=PATH) else f"tool:{name} is not installed"
 
 
 def _module(name: str) -> str | None:
