@@ -303,6 +303,17 @@ def test_structs_that_hold_one_another_twice_end_soon() -> None:
     codec_for(btf[named])
 
 
+def test_members_that_overlap_or_go_backwards_are_walked() -> None:
+    backwards = _last(lambda b: b.struct("s", 8, [("x", _u32(b), 32), ("y", _u32(b), 0)]), "little")
+    assert backwards.unpack(bytes(range(8))) == (0x07060504, 0x03020100)
+    assert backwards.pack({"x": 1, "y": 2}) == b"\2\0\0\0\1\0\0\0"
+    overlapping = _last(lambda b: b.struct("s", 4, [("x", _u32(b), 0), ("y", _u8(b), 8)]), "little")
+    assert overlapping.unpack(b"\1\2\3\4") == (0x04030201, 2)
+    assert overlapping.pack(overlapping.unpack(b"\1\2\3\4")) == b"\1\2\3\4"
+    inside = _last(lambda b: b.struct("t", 8, [("s", b.struct("s", 4, [("x", _u32(b), 0), ("y", _u8(b), 8)]), 32)]))
+    assert inside.pack(inside.unpack(bytes(range(8)))) == bytes(range(8))
+
+
 def test_large_types_cost_nothing_until_they_are_read() -> None:
     for build in (
         lambda b: b.array(_u32(b), (1 << 30) - 1),

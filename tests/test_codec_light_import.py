@@ -32,4 +32,4 @@ def test_a_codec_loads_only_what_it_needs(code: str, allowed: set[str]) -> None:
     loaded = set(done.stdout.split())
     assert "rawbpf.codec.base" in loaded
     assert loaded & HEAVY <= allowed
-    assert not [name for name in loaded if name.startswith("rawbpf.btf")]
+    assert not [name for name in loaded if name.startswith("rawbpf.btf.")]

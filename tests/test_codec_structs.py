@@ -174,6 +174,7 @@ EVENT: dict[str, Any] = {
     "mac": "mac",
     "f": "f32",
     "ok": "bool",
+    "two": "u16[2]",
 }
 GOOD: dict[str, Any] = {
     "pos": {"x": 1, "y": 2},
@@ -182,6 +183,7 @@ GOOD: dict[str, Any] = {
     "mac": "02:00:00:00:00:01",
     "f": 1,
     "ok": True,
+    "two": (1, 2),
 }
 REFUSED = [
     ({"pos": {"x": 70000, "y": 2}}, OverflowError, "event.pos.x: expected an int in 0..65535, got 70000"),
@@ -193,8 +195,10 @@ REFUSED = [
     ({"ids": [b"\1", b""]}, ValueError, "event.ids[1]: expected 1 bytes, got 0: b''"),
     ({"mac": "x"}, ValueError, "event.mac: expected an Ethernet address such as '02:00:00:00:00:01', got 'x'"),
     ({"f": "1"}, TypeError, "event.f: expected a float, got '1' (str)"),
+    ({"two": {1, 2}}, TypeError, "event.two: expected a sequence of 2, got {1, 2} (set)"),
+    ({"two": {1: 2, 3: 4}}, TypeError, "event.two: expected a sequence of 2, got {1: 2, 3: 4} (dict)"),
     ({"ok": 256}, OverflowError, "event.ok: expected an int in 0..255, got 256"),
-    ({"nope": 1}, TypeError, "event: no field 'nope'; there are pos, comm, ids, mac, f, ok"),
+    ({"nope": 1}, TypeError, "event: no field 'nope'; there are pos, comm, ids, mac, f, ok, two"),
 ]
 
 
@@ -213,7 +217,7 @@ def test_a_refused_value_names_the_path_of_the_field(
 
 @pytest.mark.parametrize("value", [5, "abcdef", b"abcdef", None, {1, 2}, ()], ids=repr)
 def test_what_is_no_struct_is_refused(value: object) -> None:
-    with pytest.raises(TypeError, match=r"^event: expected .*pos, comm, ids, mac, f, ok"):
+    with pytest.raises(TypeError, match=r"^event: expected .*pos, comm, ids, mac, f, ok, two"):
         codec_for(EVENT, name="event").pack(value)
 
 

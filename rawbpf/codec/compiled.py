@@ -14,7 +14,7 @@ from rawbpf.codec.array import ArrayCodec
 from rawbpf.codec.base import Codec
 from rawbpf.codec.scalar import CODES, ORDER, FloatCodec, IntCodec
 from rawbpf.codec.structure import StructCodec
-from rawbpf.codec.text import BytesCodec, TextCodec, characters, exact, text
+from rawbpf.codec.text import ENCODING, ERRORS, BytesCodec, TextCodec, characters, exact, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def compile_struct(codec: StructCodec) -> dict[str, Callable[..., object]]:
     names.update(
         new=tuple.__new__, size=codec.size, s_pack=struct.pack, s_unpack=struct.unpack, s_iter=struct.iter_unpack,
         walk_pack=walking["pack"], walk_unpack=walking["unpack"], walk_many=walking["unpack_many"],
-        StructError=StructError, errors=_ERRORS, exact=exact, characters=characters, text=text, zero=b"\0",
+        StructError=StructError, errors=_ERRORS, exact=exact, characters=characters, text=text,
+        zero=b"\0", encoding=ENCODING,
     )  # fmt: skip
     exec(_compiled(source.functions(decoded)), names)  # noqa: S102  # made here of layouts, never of names
     return {name: names[name] for name in walking}  # type: ignore[misc]  # the functions just made
@@ -152,7 +153,12 @@ class _Source:
                 self.give_up(f"{value} != {value}")
             return slot
         if type(codec) is TextCodec:
-            return f"text({self.slot(f'{codec.size}s', f'characters({value}, {codec.size}, None)')})"
+            slot = self.slot(f"{codec.size}s", f"characters({value}, {codec.size}, None)")
+            if ERRORS != "surrogateescape":
+                return f"text({slot})"
+            # text(), without the call: no bytes are an error here.
+            used = self.name("u")
+            return f"({slot} if 0 in ({used} := {slot}.rstrip(zero)) else {used}.decode(encoding, 'surrogateescape'))"
         if type(codec) is BytesCodec:
             return self.slot(f"{codec.size}s", f"exact({value}, {codec.size}, None)")
         if isinstance(codec, StructCodec) and self.inline(codec, depth):

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rawbpf.codec.base import Raw
 
 # As os.fsdecode and os.fsencode, without their checks at each call: names of files, commands, users.
-_ENCODING = sys.getfilesystemencoding()
-_ERRORS = sys.getfilesystemencodeerrors()
+ENCODING = sys.getfilesystemencoding()
+ERRORS = sys.getfilesystemencodeerrors()
 
 
 class BytesCodec(Codec[bytes]):
@@ -86,7 +86,7 @@ def text(raw: bytes) -> str | bytes:
     if 0 in used:
         return raw
     try:
-        return used.decode(_ENCODING, _ERRORS)
+        return used.decode(ENCODING, ERRORS)
     except UnicodeError:
         return raw
 
@@ -95,7 +95,7 @@ def characters(value: object, size: int, where: str) -> bytes:
     """Return the at most `size` bytes of `value`, a str or bytes. Raises TypeError, ValueError."""
     if isinstance(value, str):
         try:
-            raw = value.encode(_ENCODING, _ERRORS)
+            raw = value.encode(ENCODING, ERRORS)
         except UnicodeError as error:
             raise ValueError(f"{where}: {error}") from error
         if 0 in raw:
