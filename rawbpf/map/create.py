@@ -161,7 +161,8 @@ def create_from_spec(
     )
     try:
         key = codec_for(spec.key if spec.key is not None and not spec.is_data else spec.key_size)
-        value = codec_for(spec.value if spec.value is not None and not spec.is_data else spec.value_size)
+        bare = _default_value(spec.map_type) or spec.value_size
+        value = codec_for(spec.value if spec.value is not None and not spec.is_data else bare)
         shape = Shape(spec.map_type, spec.key_size, spec.value_size, spec.max_entries, flags, spec.name)
         if spec.map_type in _INDEXED:
             key = codec_for("u32")
