@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rawbpf.btf import Builder
 from rawbpf.codec import Codec, Record, codec_for
 from rawbpf.codec.structure import StructCodec
 
@@ -274,6 +275,32 @@ def test_a_wide_or_deep_struct_is_packed_too() -> None:
     codec = codec_for(deep)
     raw = bytes(index % 251 for index in range(codec.size))
     assert codec.pack(codec.unpack(raw)) == raw == _struct(codec).walk_pack(_struct(codec).walk_unpack(raw))
+
+
+class _Celsius(Codec[float]):
+    """A codec of a user's own: tenths of a degree in two bytes."""
+
+    name = "celsius"
+    size = alignment = 2
+
+    def pack(self, value: object, /) -> bytes:
+        if not isinstance(value, (int, float)):
+            raise TypeError(f"expected degrees, got {value!r}")
+        return int(value * 10).to_bytes(2, "little", signed=True)
+
+    def unpack(self, buffer: bytes | bytearray | memoryview, /) -> float:
+        return int.from_bytes(buffer, "little", signed=True) / 10
+
+
+def test_a_codec_of_ones_own_works_wherever_a_type_does() -> None:
+    codec = codec_for({"at": "u32", "inside": _Celsius(), "tail": "u16"}, name="reading")
+    raw = codec.pack({"at": 1, "inside": -1.5, "tail": 2})
+    assert raw == (1).to_bytes(4, sys.byteorder) + b"\xf1\xff" + (2).to_bytes(2, sys.byteorder)
+    assert codec.unpack(raw) == (1, -1.5, 2)
+    with pytest.raises(TypeError, match=r"^reading\.inside: expected degrees, got 'hot'$"):
+        codec.pack({"at": 1, "inside": "hot", "tail": 2})
+    assert codec.add_to(Builder()) == 0
+    assert codec_for(_Celsius()).unpack_many(b"\1\0\2\0", 2) == [0.1, 0.2]
 
 
 NO_STRUCTS = [({}, "at least one field"), ({"a b": "u8"}, "cannot be the name of a field"), ({"": "u8"}, "cannot be")]

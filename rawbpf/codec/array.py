@@ -27,6 +27,7 @@ class ArrayCodec(Codec[tuple[object, ...]]):
         self.count = count = count if element.size else 0
         self.size = count * element.size
         self.alignment = element.alignment
+        self.leaves = count * element.leaves
         self.hashable = element.hashable
         base, bracket, rest = element.name.partition("[")
         self.name = f"{base}[{length}]{bracket}{rest}"

@@ -52,6 +52,8 @@ class Codec(Generic[T_co]):
     alignment: int = 1
     format: str | None = None
     hashable: bool = True
+    leaves: int = 1
+    """How many single values one value holds; what bounds the time that reading takes."""
     source: Type | None = None
     """The BTF type that this is the codec of."""
 

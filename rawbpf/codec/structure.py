@@ -128,6 +128,7 @@ class StructCodec(Codec[Record]):
         names = [place[0] for place in places]
         attributes = attribute_names(names)
         self.fields = fields_of(places, attributes, size, byteorder, f"struct {tag}".rstrip())
+        self.leaves = leaves_of(self.fields, size, self.tag)
         self.gaps, self.loose_bits = gaps(self.fields, size)
         self.hashable = all(field.codec.hashable for field in self.fields)
         self.name = f"struct {tag}" if tag else f"struct {{{listed(attributes)}}}"
@@ -273,6 +274,19 @@ def fields_of(
                 f"{what}: field {field.attribute!r} ends at byte {field.end}, behind the {size} there are"
             )
     return fields
+
+
+def leaves_of(fields: Sequence[Field], size: int, what: str) -> int:
+    """Return how many single values `fields` hold. Raises FormatError for more than can lie in `size` bytes.
+
+    Members that lie in one another, each twice, would take for ever to read.
+    """
+    leaves = sum(field.codec.leaves for field in fields)
+    if leaves > 8 * size + _MOST_FIELDS:
+        raise FormatError(
+            f"{what or 'a struct'} of {counted(size)} has {leaves} fields, those inside of fields counted"
+        )
+    return leaves
 
 
 def gaps(fields: Sequence[Field], size: int) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rawbpf.codec.base import Codec, exactly, inside, refuse, shown
 from rawbpf.codec.record import attribute_names, plain
-from rawbpf.codec.structure import Field, StructCodec, fields_of, flattened, listed, members_for
+from rawbpf.codec.structure import Field, StructCodec, fields_of, flattened, leaves_of, listed, members_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class UnionCodec(Codec[UnionValue]):
         names = [place[0] for place in places]
         self.attributes = attribute_names(names, ("_codec", "_raw"))
         self.fields: tuple[Field, ...] = fields_of(places, self.attributes, size, byteorder, f"union {tag}".rstrip())
+        self.leaves = leaves_of(self.fields, size, tag)
         self.member_names = tuple(dict.fromkeys([*filter(None, names), *self.attributes]))
         self.name = f"union {tag}" if tag else f"union {{{listed(self.attributes)}}}"
 
