@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from support.execs import execute_as
 import rawbpf
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
-UID, OTHER = 51234, 51235
+# Of this process alone: two suites may run at once.
+UID = 100_000 + 2 * os.getpid()
+OTHER = UID + 1
 
 pytestmark = pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools")
 
