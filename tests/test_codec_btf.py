@@ -107,6 +107,21 @@ def test_an_enumeration_reads_as_members_and_unknown_values_stay_ints() -> None:
         assert twin is member
 
 
+ENUMERATORS = [
+    ("RUNNING", "RUNNING"), ("__MAX", "__MAX"), ("_x", "_x"), ("mro", "mro_0"), ("name", "name"), ("value", "value"), ("real", "real_0"),
+    ("", "member"), ("_x_", "x"), ("__init__", "init"), ("_state__x", "state__x"), ("_", "member"), ("class", "class"),
+    ("a b", "a b"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "member"), ENUMERATORS, ids=[repr(row[0]) for row in ENUMERATORS])
+def test_every_enumerator_is_a_member(name: str, member: str) -> None:
+    codec = _last(lambda b: b.enum("state", [(name, 5), ("OTHER", 6)]), "little")
+    assert codec.unpack(b"\5\0\0\0").name == member
+    assert codec.pack(name) == b"\5\0\0\0"
+    assert type(codec.unpack(b"\5\0\0\0"))(6).name == "OTHER"
+
+
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 @pytest.mark.parametrize("signed", [False, True])
 def test_enumerations_have_any_size_and_sign(size: int, signed: bool) -> None:

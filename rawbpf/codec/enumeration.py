@@ -62,14 +62,16 @@ class EnumCodec(IntCodec):
 def enum_class(tag: str, values: Pairs) -> type[CEnum]:
     """Return the IntEnum of the enumeration `tag`; the same one for equal enumerators.
 
-    Names that an IntEnum has for itself (`name`, `mro`, `real`) get an underscore.
+    Names that an IntEnum has for itself (`mro`, `real`) get `_0`; those that it takes for
+    special (`_x_`, `__x__`) lose their underscores.
     """
     cls = _classes.get((tag, values))
     if cls is None:
         members: dict[str, int] = {}
         for name, number in values:
-            own = name.strip("_") or "member"
-            own = name if name[:1] != "_" and name[-1:] != "_" else own
+            own = name
+            if not name or (name[0] == "_" == name[-1]) or name.startswith(f"_{tag}__"):
+                own = name.strip("_") or "member"
             while own in members or hasattr(CEnum, own):
                 own += "_0"
             members[own] = number
