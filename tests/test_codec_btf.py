@@ -108,7 +108,8 @@ def test_an_enumeration_reads_as_members_and_unknown_values_stay_ints() -> None:
 
 
 ENUMERATORS = [
-    ("RUNNING", "RUNNING"), ("__MAX", "__MAX"), ("_x", "_x"), ("mro", "mro_0"), ("name", "name"), ("value", "value"), ("real", "real_0"),
+    ("RUNNING", "RUNNING"), ("__MAX", "__MAX"), ("_x", "_x"), ("mro", "mro_0"), ("name", "name"), ("value", "value"),
+    ("real", "real_0"),
     ("", "member"), ("_x_", "x"), ("__init__", "init"), ("_state__x", "state__x"), ("_", "member"), ("class", "class"),
     ("a b", "a b"),
 ]  # fmt: skip
