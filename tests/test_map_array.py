@@ -61,6 +61,19 @@ def test_an_index_out_of_range_is_an_index_error(
     assert "numbers" in str(caught.value)
 
 
+@pytest.mark.parametrize("index", [10, -11, 2**32 - 1])
+def test_the_message_names_the_index_and_how_many_there_are(array: rawbpf.ArrayMap[int], index: int) -> None:
+    with pytest.raises(IndexError) as caught:
+        array[index]
+    assert str(caught.value) == f"map_lookup_elem 'numbers' (array): ENOENT: no index {index}: max_entries is 10"
+
+
+def test_a_map_without_a_name_has_no_empty_quotes_in_messages(backend: Backend) -> None:
+    with rawbpf.Map.create("array", value="u32", max_entries=1) as m, pytest.raises(IndexError) as caught:
+        m[1] = 0
+    assert str(caught.value) == "map_update_elem (array): E2BIG: no index 1: max_entries is 1"
+
+
 def test_a_batch_behind_the_end_says_how_much_was_stored(array: rawbpf.ArrayMap[int]) -> None:
     with pytest.raises(rawbpf.IndexOutOfRange) as caught:
         array.update({0: 100, 1: 101, 10: 0, 2: 102})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from types import GenericAlias
 
-from rawbpf.errors import KeyExists, KeyNotFound
+from rawbpf.errors import IndexOutOfRange, KeyExists, KeyNotFound
 from rawbpf.map.handle import Handle
 from rawbpf.map.operation import compile_operations
 from rawbpf.map.types import map_class
@@ -82,7 +82,8 @@ class Shape:
         self.name = name
 
     def __str__(self) -> str:
-        return f"{self.name!r} ({map_type_name(self.map_type)})"
+        kind = f"({map_type_name(self.map_type)})"
+        return f"{self.name!r} {kind}" if self.name else kind
 
 
 class Map(_Base["K", "V"]):
@@ -140,6 +141,8 @@ class Map(_Base["K", "V"]):
             error = bpf_error(backend, errno, cmd=cmd, subject=subject, map_type=map_type)
             if isinstance(error, (KeyNotFound, KeyExists)):
                 error.key = key
+            elif isinstance(error, IndexOutOfRange) and key is not None:
+                error.hint = f"no index {key!r}: max_entries is {shape.max_entries}"
             return error
 
         return failed
