@@ -1,0 +1,57 @@
+"""The README's commands and samples are what works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+SAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
+
+
+@pytest.mark.needs("kernel", "capability:CAP_PERFMON", "module:elftools")
+@pytest.mark.parametrize(
+    ("sample", "output"),
+    [
+        pytest.param(SAMPLES[0], r"(?m)^\d+ [1-9]\d*$", id="main job"),
+        pytest.param(SAMPLES[1], r"^gateway False 1$", id="map"),
+    ],
+)
+def test_the_samples_run(sample: str, output: str) -> None:
+    command = [sys.executable, "-c", sample.replace("Enter: ", "Enter:\\n")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if "input(" in sample:
+            assert "Enter:" in process.stdout.readline()
+            subprocess.run(["/bin/true"], check=True)
+        printed, _ = process.communicate("\n")
+    assert process.returncode == 0
+    assert re.search(output, printed)
+
+
+def test_there_are_two_commands_and_the_second_is_what_ci_runs() -> None:
+    assert len(COMMANDS) == 2
+    assert COMMANDS[1] == "bash .ci/run"
+    assert os.access(ROOT / ".ci/run", os.R_OK)
+
+
+@pytest.mark.needs("kernel", "capability:CAP_PERFMON", "module:elftools")
+def test_the_first_command_ends_in_the_main_job() -> None:
+    # What comes before is pip's: this interpreter has the project already.
+    command = COMMANDS[0].partition("PYTHONPATH=.deps python3 ")[2]
+    run = subprocess.run(
+        [sys.executable, *command.split(), "--duration", "1"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "attached to tracepoint syscalls/sys_enter_execve" in run.stderr
+
+
+def test_every_link_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)", TEXT):
+        assert (ROOT / target).exists(), target
