@@ -99,13 +99,15 @@ def test_an_edited_variable_changes_what_is_counted() -> None:
 def test_a_full_map_is_told_by_the_variable_of_the_program() -> None:
     spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
     spec.maps["exec_count"].max_entries = 1
-    spec.variables["min_uid"].value = UID
+    # Above every other user, so that nobody else is counted or dropped.
+    highest = 4_000_000_000 + UID
+    spec.variables["min_uid"].value = highest
     with spec.load() as obj:
         obj.attach()
-        execute_as(UID, 1)
-        execute_as(OTHER, 2)
-        assert obj.maps["exec_count"].snapshot() == {UID: 1}
+        execute_as(highest, 1)
+        execute_as(highest + 1, 2)
+        assert obj.maps["exec_count"].snapshot() == {highest: 1}
         assert obj.variables["dropped"].value == 2
         obj.variables["dropped"].value = 0
-        execute_as(OTHER, 1)
+        execute_as(highest + 1, 1)
         assert obj.variables["dropped"].value == 1
