@@ -1,0 +1,1 @@
+"""Links: what keeps a program attached. One file per hook."""

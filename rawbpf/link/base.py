@@ -1,0 +1,131 @@
+"""What all links share: closing detaches, pinning keeps attached, and what the kernel tells of them.
+
+How a program is attached is not known here: each hook has a file of its own. Kernel side:
+kernel/bpf/syscall.c:bpf_link_new_fd (v6.12).
+"""
+
+from __future__ import annotations
+
+import os
+
+from rawbpf.errors import NotSupported
+from rawbpf.syscall import obj
+from rawbpf.syscall.descriptor import Descriptor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol, Self
+
+    from rawbpf.link.info import LinkInfo
+    from rawbpf.syscall.protocol import Backend
+
+    class HasFileno(Protocol):
+        """A program, or whatever else holds the descriptor of one."""
+
+        def fileno(self) -> int:
+            """Return the descriptor."""
+
+
+_EOPNOTSUPP = 95
+
+
+class Link(Descriptor):
+    """A program's attachment. `close()`, the end of a `with` block, or the end of the process detaches it.
+
+    `target` says what it is attached to, as `tracepoint sched/sched_switch`. A pinned link stays
+    attached until its pin is removed as well.
+    """
+
+    __slots__ = ("_target",)
+
+    def __init__(self, backend: Backend, fd: int, target: str) -> None:
+        super().__init__(backend, fd)
+        self._target = target
+
+    @classmethod
+    def from_pin(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
+        """Return the link that is pinned at `path`.
+
+        Raises: BpfError (ENOENT; EINVAL: it is no link); PermissionDenied (EACCES). Since: Linux 5.7.
+        """
+        backend = backend or _current()
+        return cls._checked(backend, obj.obj_get(backend, os.fsencode(path)))
+
+    @classmethod
+    def from_id(cls, link_id: int, *, backend: Backend | None = None) -> Self:
+        """Return the link with this id. Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 5.8."""
+        backend = backend or _current()
+        return cls._checked(backend, obj.link_get_fd_by_id(backend, link_id))
+
+    @classmethod
+    def _checked(cls, backend: Backend, fd: int) -> Self:
+        from rawbpf.link.info import read_info
+        from rawbpf.syscall.descriptor import require_kind
+
+        try:
+            require_kind(backend, fd, "link")
+            target = read_info(backend, fd).describe()
+        except BaseException:
+            backend.close(fd)
+            raise
+        return cls(backend, fd, target)
+
+    @property
+    def target(self) -> str:
+        """What it is attached to."""
+        return self._target
+
+    @property
+    def info(self) -> LinkInfo:
+        """What the kernel tells of the link now. Raises: Closed; NotSupported where there is no link object."""
+        from rawbpf.link.info import read_info
+
+        return read_info(self._backend, self.fileno())
+
+    @property
+    def id(self) -> int:
+        """The kernel's id of the link. Raises: as `info`."""
+        return self.info.id
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the link a name in a bpf file system: it stays attached without this process.
+
+        Raises: Closed; BpfError (EEXIST, ENOENT); PermissionDenied (EPERM: no bpf file system);
+        NotSupported where there is no link object. Since: Linux 5.7.
+        """
+        obj.obj_pin(self._backend, self.fileno(), os.fsencode(path), subject=f"{self._target} at {os.fspath(path)!r}")
+
+    def __repr__(self) -> str:
+        name = self._backend.name
+        where = "closed" if self.closed else f"fd {self._fd}"
+        return f"<{type(self).__name__} {self._target}, {where}{'' if name == 'kernel' else f' [{name}]'}>"
+
+
+class EventLink(Link):
+    """An attachment by perf event on kernels before 5.15, which have no link objects for those.
+
+    It has no id and cannot be pinned; the program stays attached until this is closed.
+    """
+
+    __slots__ = ()
+
+    @property
+    def info(self) -> LinkInfo:
+        """Not to be had. Raises: Closed, NotSupported."""
+        self.fileno()
+        raise self._lacking("get info of")
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Not to be had. Raises: Closed, NotSupported."""
+        self.fileno()
+        raise self._lacking(f"pin at {os.fspath(path)!r}")
+
+    def _lacking(self, verb: str) -> NotSupported:
+        hint = "it is attached by ioctl, because this kernel has no link objects for perf events (since Linux 5.15)"
+        return NotSupported(_EOPNOTSUPP, call=verb, subject=self._target, hint=hint, backend=self._backend.name)
+
+
+def _current() -> Backend:
+    from rawbpf.syscall.current import current
+
+    return current()
