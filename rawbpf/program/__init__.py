@@ -1,0 +1,1 @@
+"""Programs: loading, what the verifier says, running, and attaching by section."""

@@ -1,0 +1,393 @@
+"""A loaded program: what it is, attaching it, running it, and its life time.
+
+How instructions come to be, and objects that hold several programs, are the loader's business.
+Kernel side: kernel/bpf/syscall.c:bpf_prog_load, bpf_prog_new_fd (v6.12).
+"""
+
+from __future__ import annotations
+
+import os
+
+from rawbpf.errors import SpecError
+from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
+from rawbpf.spec.section import find_section
+from rawbpf.syscall import obj
+from rawbpf.syscall.descriptor import Descriptor
+from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypedDict, Unpack
+
+    from rawbpf.asm.instruction import Instruction
+    from rawbpf.link.base import Link
+    from rawbpf.program.info import ProgramInfo
+    from rawbpf.program.load import LoadFields
+    from rawbpf.program.run import RunResult
+    from rawbpf.spec.section import Section
+    from rawbpf.syscall.protocol import Backend
+    from rawbpf.uapi.enums import ProgType
+
+    class LoadOptions(TypedDict, total=False):
+        """The keyword arguments of `Program.load` and `load_program` that are fields of PROG_LOAD."""
+
+        prog_flags: int
+        kern_version: int
+        ifindex: int
+        btf_fd: int
+        func_info: bytes
+        line_info: bytes
+        core_relos: bytes
+        attach_btf_id: int
+        attach_prog_fd: int
+        attach_btf_obj_fd: int
+        fd_array: Sequence[int]
+        fd_array_cnt: int
+        token_fd: int
+
+
+class Program(Descriptor):
+    """An open BPF program: `Program.load` and the loader make one, `from_pin`, `from_id` and `from_fd` open one.
+
+    A program lives on in the kernel while links, pins, maps or other processes hold it.
+    """
+
+    __slots__ = ("_attach_type", "_log", "_name", "_section", "_target", "_type")
+
+    def __init__(
+        self,
+        backend: Backend,
+        fd: int,
+        *,
+        name: str,
+        prog_type: int,
+        expected_attach_type: int = 0,
+        section: Section | None = None,
+        target: str = "",
+        log: str = "",
+    ) -> None:
+        super().__init__(backend, fd)
+        self._name = name
+        self._type = prog_type
+        self._attach_type = expected_attach_type
+        self._section = section
+        self._target = target
+        self._log = log
+
+    @classmethod
+    def load(
+        cls,
+        prog_type: str | int,
+        instructions: Sequence[Instruction],
+        /,
+        *,
+        license: str = "GPL",  # noqa: A002  (the kernel's word)
+        name: str = "",
+        expected_attach_type: str | int | None = None,
+        log_level: int = 0,
+        log_size: int | None = None,
+        backend: Backend | None = None,
+        **options: Unpack[LoadOptions],
+    ) -> Program:
+        """Load a program from instructions and return it.
+
+        `prog_type`: a type such as `xdp`, its number, or the name of a section such as
+        `tp_btf/sched_switch`, which also says where `attach()` attaches. `license`: helpers that are
+        for the GPL only need a compatible one. `name`: letters, digits, `_` and `.`; the kernel keeps
+        15. `log_level` 1 or 2 keeps the verifier's log in `log`, 0 asks for one only after a refusal;
+        `log_size` is the first buffer's size in bytes, which grows as needed. `func_info` and
+        `line_info` are records for the BTF of `btf_fd`; other options are fields of PROG_LOAD.
+        Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such
+        programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); SpecError for instructions
+        that still refer to maps or functions by name; ValueError for an unknown type or a bad name.
+        Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
+        """
+        if backend is None:
+            from rawbpf.syscall.current import current
+
+            backend = current()
+        section, target = None, ""
+        if isinstance(prog_type, str):
+            # Most types are a section as well, which knows flags and attach types that the kernel insists on.
+            section = find_section(prog_type)
+            target = section.target(prog_type) if section is not None else ""
+            number = section.prog_type if section is not None else prog_type_number(prog_type)
+        else:
+            number = int(prog_type)
+        if isinstance(expected_attach_type, str):
+            expected_attach_type = attach_type_number(expected_attach_type)
+        return load_program(
+            backend,
+            prog_type=number,
+            instructions=instructions,
+            name=name,
+            license=license,
+            expected_attach_type=expected_attach_type,
+            section=section,
+            target=target,
+            log_level=log_level,
+            log_size=log_size,
+            **options,
+        )
+
+    @classmethod
+    def from_pin(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Program:
+        """Return the program that is pinned at `path`.
+
+        Raises: BpfError (ENOENT; EINVAL: it is no program); PermissionDenied (EACCES). Since: Linux 4.4.
+        """
+        backend = backend or _current()
+        return _opened(backend, obj.obj_get(backend, os.fsencode(path)))
+
+    @classmethod
+    def from_id(cls, prog_id: int, *, backend: Backend | None = None) -> Program:
+        """Return the program with this id. Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 4.13."""
+        backend = backend or _current()
+        return _opened(backend, obj.prog_get_fd_by_id(backend, prog_id))
+
+    @classmethod
+    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> Program:
+        """Return the program behind `fd`, of which a duplicate is made unless `own`.
+
+        Raises: Closed (EBADF); BpfError (EINVAL: it is no program), and then `fd` is as before.
+        """
+        backend = backend or _current()
+        return _opened(backend, fd if own else backend.dup(fd), close_on_error=not own)
+
+    @property
+    def name(self) -> str:
+        """The name it was loaded with, which may be longer than the 15 characters that the kernel keeps."""
+        return self._name
+
+    @property
+    def type(self) -> ProgType | int:
+        """The program type; a plain int where this release does not know it."""
+        from rawbpf.program.info import type_of
+
+        return type_of(self._type)
+
+    @property
+    def section(self) -> str:
+        """The section's name without a leading `?`; empty where there is none."""
+        if self._section is None:
+            return ""
+        stem = self._section.pattern.removesuffix("+")
+        return f"{stem}/{self._target}" if self._target else stem
+
+    @property
+    def log(self) -> str:
+        """The verifier's log, complete; empty unless it was asked for by `log_level`."""
+        return self._log
+
+    @property
+    def info(self) -> ProgramInfo:
+        """What the kernel tells of the program now. Raises: Closed."""
+        from rawbpf.program.info import read_info
+
+        return read_info(self._backend, self.fileno())
+
+    @property
+    def id(self) -> int:
+        """The kernel's id of the program. Raises: Closed."""
+        return self.info.id
+
+    @property
+    def tag(self) -> str:
+        """The hash of its instructions, 16 hex digits. Raises: Closed."""
+        return self.info.tag
+
+    @property
+    def attach_obstacle(self) -> str:
+        """Why `attach()` cannot attach it; empty where it can."""
+        from rawbpf.program.attach import obstacle
+
+        return obstacle(self._section, self._target)
+
+    def attach(self) -> Link:
+        """Attach it where its section says, and return the link, which detaches when it is closed.
+
+        Raises: SpecError where the section does not say enough (`attach_obstacle` tells why);
+        otherwise as the method for that kind: `attach_tracepoint`, `attach_raw_tracepoint`, `attach_tracing`.
+        """
+        from rawbpf.program.attach import attach_by_section, obstacle
+
+        why = obstacle(self._section, self._target)
+        if why or self._section is None:
+            raise SpecError(f"program {self._name!r} cannot be attached by its section: {why}")
+        return attach_by_section(self, self._section, self._target)
+
+    def attach_tracepoint(self, category: str, name: str, cookie: int = 0) -> Link:
+        """Attach it to the tracepoint `category/name` and return the link.
+
+        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program.
+        Raises: BpfError (ENOENT: no such tracepoint, the text has close names; EEXIST; EINVAL: a
+        program of another type); PermissionDenied (EPERM); NotSupported for a `cookie` before Linux 5.15.
+        Since: Linux 4.7. Source: kernel/bpf/syscall.c:bpf_perf_link_attach
+        """
+        from rawbpf.link.tracepoint import attach_tracepoint
+
+        return attach_tracepoint(self, category, name, cookie, backend=self._backend)
+
+    def attach_raw_tracepoint(self, name: str, cookie: int = 0) -> Link:
+        """Attach it to the raw tracepoint `name`, such as `sched_switch`, and return the link.
+
+        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program (since Linux 6.9).
+        Raises: BpfError (ENOENT: no such tracepoint, the text has close names; EINVAL: a program of
+        another type); PermissionDenied (EPERM).
+        Since: Linux 4.17. Source: kernel/bpf/syscall.c:bpf_raw_tp_link_attach
+        """
+        from rawbpf.link.raw_tracepoint import attach_raw_tracepoint
+
+        return attach_raw_tracepoint(self, name, cookie, backend=self._backend)
+
+    def attach_tracing(self, cookie: int = 0) -> Link:
+        """Attach it to what it was loaded for (`tp_btf`, fentry, fexit, LSM) and return the link.
+
+        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program (since Linux 5.19).
+        Raises: BpfError (EBUSY: it is attached already; EINVAL: a program of another type);
+        PermissionDenied (EPERM).
+        Since: Linux 5.5. Source: kernel/bpf/syscall.c:bpf_tracing_prog_attach
+        """
+        from rawbpf.link.tracing import attach_tracing
+
+        where = self.section or f"program {self._name!r}"
+        return attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
+
+    def run(
+        self,
+        data: bytes = b"",
+        ctx: bytes | None = None,
+        repeat: int = 1,
+        *,
+        data_size_out: int | None = None,
+        flags: int = 0,
+        cpu: int = 0,
+        batch_size: int = 0,
+    ) -> RunResult:
+        """Run it in the kernel now and return what came of it.
+
+        `data`: the packet, for types that work on one. `ctx`: the context struct, for types that take
+        one (`struct __sk_buff`, `struct xdp_md`, a raw tracepoint's arguments; any bytes for type
+        syscall, which may change them). `repeat`: how often; the result is the last run's, with the
+        mean duration. `data_size_out`: how long the packet may become, in bytes. `flags`, `cpu` and
+        `batch_size` are the command's.
+        Raises: NotSupported (ENOTSUPP) for types that cannot be run; BpfError (EINVAL: sizes or
+        options that the type does not take; ENOSPC: the packet grew beyond `data_size_out`).
+        Since: Linux 4.12. Source: kernel/bpf/syscall.c:bpf_prog_test_run
+        """
+        from rawbpf.program.run import run
+
+        subject = f"{self._name!r} ({prog_type_name(self._type)})"
+        return run(
+            self._backend,
+            self.fileno(),
+            self._type,
+            data,
+            ctx,
+            repeat,
+            data_size_out=data_size_out,
+            flags=flags,
+            cpu=cpu,
+            batch_size=batch_size,
+            subject=subject,
+        )
+
+    def pin(self, path: str | os.PathLike[str]) -> None:
+        """Give the program a name in a bpf file system, which keeps it loaded without this process.
+
+        Raises: Closed; BpfError (EEXIST, ENOENT); PermissionDenied (EPERM: no bpf file system). Since: Linux 4.4.
+        """
+        subject = f"program {self._name!r} at {os.fspath(path)!r}"
+        obj.obj_pin(self._backend, self.fileno(), os.fsencode(path), subject=subject)
+
+    def __repr__(self) -> str:
+        name = self._backend.name
+        where = "closed" if self.closed else f"fd {self._fd}"
+        sim = "" if name == "kernel" else f" [{name}]"
+        return f"<Program {self._name!r} ({self.section or prog_type_name(self._type)}), {where}{sim}>"
+
+
+def load_program(
+    backend: Backend,
+    *,
+    prog_type: int,
+    instructions: Sequence[Instruction],
+    name: str = "",
+    license: str = "GPL",  # noqa: A002  (the kernel's word)
+    expected_attach_type: int | None = None,
+    section: Section | None = None,
+    target: str = "",
+    log_level: int = 0,
+    log_size: int | None = None,
+    **options: Unpack[LoadOptions],
+) -> Program:
+    """Load a program whose instructions are complete: what `Program.load` and the loader do.
+
+    `section` and `target` are a row of the section table and the text after the slash: they give
+    flags, the expected attach type where none is given, and the attach_btf_id of `tp_btf` and its
+    like. Instructions refer to maps and functions by number.
+    Raises: as `Program.load`.
+    """
+    named = next((i for i in instructions if i.reference is not None), None)
+    if named is not None:
+        raise SpecError(
+            f"program {name!r} still refers to {named.reference!r} by name: the loader or a map's fd resolves that"
+        )
+    fields: LoadFields = {
+        **options,
+        "func_info_rec_size": FUNC_INFO_SIZE if options.get("func_info") else 0,
+        "line_info_rec_size": LINE_INFO_SIZE if options.get("line_info") else 0,
+        "core_relo_rec_size": CORE_RELO_SIZE if options.get("core_relos") else 0,
+    }
+    if section is not None:
+        if expected_attach_type is None:
+            expected_attach_type = section.expected_attach_type
+        fields["prog_flags"] = options.get("prog_flags", 0) | section.prog_flags
+        if section.btf and not options.get("attach_btf_id"):
+            from rawbpf.program.target import attach_btf_id
+
+            fields["attach_btf_id"] = attach_btf_id(backend, expected_attach_type, target)
+    loaded = load(
+        backend,
+        instructions,
+        prog_type=prog_type,
+        name=name,
+        license=license,
+        expected_attach_type=expected_attach_type or 0,
+        optional_type=section is not None and section.optional_type,
+        log_level=log_level,
+        log_size=log_size,
+        subject=f"{name!r} ({prog_type_name(prog_type)})" if name else f"({prog_type_name(prog_type)})",
+        fields=fields,
+    )
+    return Program(
+        backend,
+        loaded.fd,
+        name=name,
+        prog_type=prog_type,
+        expected_attach_type=loaded.expected_attach_type,
+        section=section,
+        target=target,
+        log=loaded.log,
+    )
+
+
+def _opened(backend: Backend, fd: int, *, close_on_error: bool = True) -> Program:
+    from rawbpf.program.info import read_info
+    from rawbpf.syscall.descriptor import require_kind
+
+    try:
+        require_kind(backend, fd, "program")
+        info = read_info(backend, fd)
+    except BaseException:
+        if close_on_error:
+            backend.close(fd)
+        raise
+    return Program(backend, fd, name=info.name, prog_type=info.type_number)
+
+
+def _current() -> Backend:
+    from rawbpf.syscall.current import current
+
+    return current()

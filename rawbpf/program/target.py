@@ -1,0 +1,61 @@
+"""Where programs attach that know their target by BTF: `tp_btf/NAME` to the id that PROG_LOAD wants.
+
+Source: kernel/bpf/verifier.c:bpf_check_attach_target (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.btf.types import Func, Typedef
+from rawbpf.errors import BpfError, SpecError
+from rawbpf.syscall.vmlinux import kernel_btf
+from rawbpf.uapi import constants as c
+from rawbpf.uapi.names import attach_type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+_ENOENT = 2
+
+# By expected_attach_type: what the kernel puts before the name, and what users call it.
+_TARGETS = {
+    c.BPF_TRACE_RAW_TP: ("btf_trace_", "tracepoint"),
+    c.BPF_TRACE_FENTRY: ("", "function"),
+    c.BPF_TRACE_FEXIT: ("", "function"),
+    c.BPF_MODIFY_RETURN: ("", "function"),
+    c.BPF_LSM_MAC: ("bpf_lsm_", "LSM hook"),
+    c.BPF_LSM_CGROUP: ("bpf_lsm_", "LSM hook"),
+    c.BPF_TRACE_ITER: ("bpf_iter_", "iterator"),
+}
+
+
+def attach_btf_id(backend: Backend, attach_type: int, name: str) -> int:
+    """Return the id, in the kernel's BTF, of what a program of this `attach_type` attaches to under `name`.
+
+    Raises: BpfError (ENOENT: no such target, the text has close names); SpecError for an attach type
+    without targets in the kernel's BTF, or without a name; NotSupported where the kernel has no BTF.
+    """
+    word = attach_type_name(attach_type)
+    if attach_type not in _TARGETS:
+        raise SpecError(f"programs of attach type {word} have no target in the kernel's BTF: give attach_btf_id")
+    prefix, noun = _TARGETS[attach_type]
+    if not name:
+        raise SpecError(f"a program of attach type {word} is loaded for one {noun}: name it, as in tp_btf/sched_switch")
+    kind = Typedef if attach_type == c.BPF_TRACE_RAW_TP else Func
+    found = kernel_btf(backend).find(prefix + name, kind)
+    if found is not None:
+        return found.id
+    hint = f"this kernel's BTF has no {noun} {name!r}{_close(backend, prefix, name)}"
+    raise BpfError(_ENOENT, call="find", subject=f"{noun} {name}", hint=hint, backend=backend.name)
+
+
+def _close(backend: Backend, prefix: str, name: str) -> str:
+    import re
+
+    from rawbpf.link.names import did_you_mean
+
+    # All functions are too many to compare: those that begin alike will do.
+    start = prefix or name[: max(3, len(name) * 2 // 3)]
+    pattern = rb"\0" + re.escape(start.encode()) + rb"\w*(?=\0)"
+    names = {found[1:].decode("ascii", "replace") for found in re.findall(pattern, backend.host.btf())}
+    return did_you_mean(name, {found.removeprefix(prefix) for found in names})

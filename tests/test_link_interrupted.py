@@ -1,0 +1,113 @@
+"""Whatever interrupts attaching, nothing stays attached or open."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from support import tracers
+
+import rawbpf
+from rawbpf.link.base import Link
+from rawbpf.link.deferral import DeferredSignals
+from rawbpf.program.program import Program
+from rawbpf.syscall.wrapper import Wrapper
+from rawbpf.uapi import constants as c
+
+if TYPE_CHECKING:
+    from ctypes import _CArgObject as ByRef
+
+    from rawbpf.syscall.protocol import Backend
+
+Counts = rawbpf.ArrayMap[int]
+
+
+class _Signalled(Wrapper):
+    """A kernel during whose calls Ctrl-C is pressed, before or after the call."""
+
+    def __init__(self, inner: Backend, cmd: int, after: bool) -> None:
+        super().__init__(inner)
+        self._cmd = cmd
+        self._after = after
+
+    def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
+        if cmd == self._cmd and not self._after:
+            signal.raise_signal(signal.SIGINT)
+        result = call(cmd, attr, size)
+        if cmd == self._cmd and self._after:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
+        fd = super().perf_event_open(attr, pid, cpu, group_fd, flags)
+        if self._cmd < 0:
+            signal.raise_signal(signal.SIGINT)
+        return fd
+
+
+@pytest.fixture
+def counts(backend: Backend) -> Iterator[Counts]:
+    with rawbpf.Map.create("array", key="u32", value="u64", max_entries=1) as array:
+        yield array
+
+
+def _tracepoint(program: Program) -> Link:
+    return program.attach_tracepoint(*tracers.GETPGID)
+
+
+def _raw_tracepoint(program: Program) -> Link:
+    return program.attach_raw_tracepoint("task_rename")
+
+
+WAYS = [
+    pytest.param(_tracepoint, -1, True, id="after perf_event_open"),
+    pytest.param(_tracepoint, c.BPF_LINK_CREATE, False, id="before link_create"),
+    pytest.param(_tracepoint, c.BPF_LINK_CREATE, True, id="after link_create"),
+    pytest.param(_raw_tracepoint, c.BPF_RAW_TRACEPOINT_OPEN, False, id="before raw_tracepoint_open"),
+    pytest.param(_raw_tracepoint, c.BPF_RAW_TRACEPOINT_OPEN, True, id="after raw_tracepoint_open"),
+]
+
+
+@pytest.mark.parametrize(("attach", "cmd", "after"), WAYS)
+def test_ctrl_c_while_attaching_leaves_nothing_attached(
+    counts: Counts, backend: Backend, attach: Callable[[Program], Link], cmd: int, after: bool
+) -> None:
+    interrupted = _Signalled(backend, cmd, after)
+    by_event = attach is _tracepoint
+    instructions = (tracers.count_getpgid if by_event else tracers.count_renames)(counts.fileno())
+    kind = "tracepoint" if by_event else "raw_tracepoint"
+    with Program.load(kind, instructions, backend=interrupted) as program:
+        before = sorted(os.listdir("/proc/self/fd"))
+        with pytest.raises(KeyboardInterrupt):
+            attach(program)
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        tracers.call_getpgid()
+        tracers.rename_thread()
+        assert counts[0] == 0
+
+
+def test_the_signals_that_were_blocked_before_are_blocked_afterwards() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        with DeferredSignals():
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+            assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= blocked
+            assert signal.SIGSEGV not in blocked
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before | {signal.SIGUSR1}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_other_threads_attach_as_well(counts: Counts) -> None:
+    links: list[Link] = []
+    with Program.load("tracepoint", tracers.count_getpgid(counts.fileno())) as program:
+        thread = threading.Thread(target=lambda: links.append(_tracepoint(program)))
+        thread.start()
+        thread.join()
+        with links[0]:
+            tracers.call_getpgid(3)
+    assert counts[0] == 3
