@@ -1,0 +1,214 @@
+"""`rawbpf run OBJ`: load an object file, attach its programs, and show its maps until it is told to end."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
+from contextlib import ExitStack
+
+from rawbpf.cli.failure import Failure, tell, why, why_denied
+from rawbpf.cli.stop import Stop, Stopped
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from rawbpf.cli.pin import Pinnable, Pins
+    from rawbpf.loader.object import Links, Object
+    from rawbpf.loader.spec import ObjectSpec
+
+_EPILOG = """\
+examples:
+  sudo rawbpf run bpf/execcount.bpf.o
+        executions per user, until Ctrl-C
+  sudo rawbpf run bpf/execcount.bpf.o --set min_uid=1000 --duration 60 --json
+        those of people's accounts, for a minute, as a JSON object per second
+  sudo rawbpf run bpf/uid_filter.bpf.o --pin /sys/fs/bpf/uid_filter
+        its maps for others to read and write, and it goes on counting after the end,
+        until: sudo rm -r /sys/fs/bpf/uid_filter
+
+On a terminal the tables are redrawn (with rich: pip install 'rawbpf[cli]'), elsewhere there is a line
+for each element. Elements are sorted by their counts, the greatest first. JSON has numbers as they are
+in the map, bytes as hex, structs as objects, and per-CPU values as {"total": ..., "cpus": [...]}.
+"""
+
+
+def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add the arguments of `run`."""
+    parser = commands.add_parser(
+        "run",
+        help="load an object file, attach its programs, and show its maps live",
+        description="Load an object file that clang compiled, attach its programs, and show its maps live.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("object", metavar="OBJ", help="the object file, such as execcount.bpf.o")
+    parser.add_argument(
+        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks at the maps (default: 1)"
+    )
+    parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after this time (default: at Ctrl-C)")
+    parser.add_argument("--map", action="append", default=[], metavar="NAME", help="show only this map; repeatable")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_setting,
+        metavar="VAR=VALUE",
+        help="what a global variable starts with; repeatable",
+    )
+    parser.add_argument(
+        "--pin", metavar="DIR", help="pin the maps and links in this directory of a bpf file system, where they stay"
+    )
+    parser.add_argument("--json", action="store_true", help="write a JSON object per interval, on a line of its own")
+    parser.set_defaults(command=run)
+
+
+def run(arguments: Namespace) -> int:
+    """Do what the command line says. Raises: Failure; BrokenPipeError when the output's reader went away."""
+    with Stop() as stop:
+        try:
+            _run(arguments, stop)
+        except Stopped:
+            pass
+    return 0
+
+
+def _run(arguments: Namespace, stop: Stop) -> None:
+    from rawbpf.cli.output import Output
+    from rawbpf.cli.watch import choose_view, sources, watch
+
+    path: str = arguments.object
+    output = Output(stop)
+    with stop.raising():
+        spec = _read(path)
+    names = _chosen_maps(spec, arguments.map)
+    for name, reason in _leave_out(spec):
+        tell(f"not loaded: {name}: {reason}")
+    if arguments.set:
+        from rawbpf.cli.setting import apply
+
+        apply(arguments.set, spec.variables)
+    with ExitStack() as stack:
+        pins = _prepare_pins(spec, arguments.pin)
+        if pins is not None:
+            stack.enter_context(pins)
+        try:
+            with stop.raising():
+                obj = stack.enter_context(spec.load(pin_dir=arguments.pin))
+            links = stack.enter_context(obj.attach())
+            _check_attached(spec, links, path)
+            shown = sources(spec, obj, names, asked=bool(arguments.map))
+            if pins is not None and arguments.pin is not None:
+                pins.add(_pinnable(spec, obj, links))
+            view = choose_view(output, stop, os.path.basename(path), as_json=arguments.json)
+            stack.callback(view.close)
+            watch(shown, view, stop, output, links, pins, interval=arguments.interval, duration=arguments.duration)
+        except BrokenPipeError:
+            raise
+        except (OSError, ValueError) as error:
+            raise _failure(error, path, spec) from error
+    if pins is not None and arguments.pin is not None:
+        tell(f"pinned in {pins.directory}, and still attached; to detach: rm -r {pins.directory}")
+
+
+def _read(path: str) -> ObjectSpec:
+    from rawbpf.loader.spec import ObjectSpec
+
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise Failure(f"{path}: a device is no object file")
+        return ObjectSpec.from_file(path)
+    except ImportError as error:
+        raise Failure(f"{path}: reading object files takes pyelftools: pip install pyelftools ({error})") from error
+    except (OSError, ValueError) as error:
+        raise Failure(why(error, path)) from error
+
+
+def _leave_out(spec: ObjectSpec) -> list[tuple[str, str]]:
+    # One program in a section that nobody knows shall not keep the others from running.
+    left_out = []
+    for name, program in spec.programs.items():
+        if program.autoload and not program.prog_type and len(spec.programs) > 1:
+            program.autoload = False
+            left_out.append((name, f"its section {program.section!r} names no type of programs"))
+    return left_out
+
+
+def _chosen_maps(spec: ObjectSpec, asked: list[str]) -> list[str]:
+    names = [name for name, each in spec.maps.items() if not each.is_data]
+    for name in asked:
+        if name not in names:
+            known = f"its maps are {', '.join(sorted(names))}" if names else "it has no maps"
+            raise Failure(f"--map {name}: the object has no such map; {known}")
+    return list(dict.fromkeys(asked)) or names
+
+
+def _prepare_pins(spec: ObjectSpec, directory: str | None) -> Pins | None:
+    by_name = [each.name for each in spec.maps.values() if each.pinning]
+    if directory is None and not by_name:
+        return None
+    from rawbpf.cli.pin import ROOT, Pins
+
+    pins = Pins(ROOT if directory is None else directory)
+    try:
+        pins.prepare([] if directory is None else _pin_names(spec), by_name)
+    except BaseException:
+        pins.remove()
+        raise
+    return pins
+
+
+def _pin_names(spec: ObjectSpec) -> list[str]:
+    maps = [each.name for each in spec.maps.values() if not each.is_data and not each.pinning]
+    return maps + [_link_name(name) for name, program in spec.programs.items() if program.autoload]
+
+
+def _pinnable(spec: ObjectSpec, obj: Object, links: Links) -> dict[str, Pinnable]:
+    skipped = [name for name, _ in links.skipped]
+    attached = [name for name in obj.programs if name not in skipped]
+    named: dict[str, Pinnable] = {name: obj.maps[name] for name in _pin_names(spec) if name in obj.maps}
+    return named | {_link_name(name): link for name, link in zip(attached, links, strict=True)}
+
+
+def _link_name(program: str) -> str:
+    # A map may have the name of a program.
+    return f"{program}_link"
+
+
+def _check_attached(spec: ObjectSpec, links: Links, path: str) -> None:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in links.skipped)
+    if spec.programs and not links:
+        what = reasons or "its programs are marked not to be loaded (their sections begin with ?)"
+        raise Failure(f"{path}: nothing to attach: {what}")
+    for name, reason in links.skipped:
+        tell(f"not attached: {name}: {reason}")
+    tell(f"attached to {', '.join(link.target for link in links) or 'nothing'}; Ctrl-C ends")
+
+
+def _failure(error: OSError | ValueError, path: str, spec: ObjectSpec) -> Failure:
+    from rawbpf.errors import PermissionDenied
+
+    if isinstance(error, PermissionDenied):
+        types = [program.prog_type for program in spec.programs.values() if program.autoload]
+        return Failure(why_denied(error, path, types))
+    return Failure(why(error, path))
+
+
+def _seconds(written: str) -> float:
+    try:
+        seconds = float(written)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ArgumentTypeError(f"expected a number of seconds above 0, got {written!r}")
+    return seconds
+
+
+def _setting(written: str) -> tuple[str, str]:
+    name, equals, value = written.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError(f"expected VAR=VALUE, such as min_uid=1000, got {written!r}")
+    return name, value

@@ -1,0 +1,118 @@
+"""Tables redrawn in place on a terminal; the last ones stay there. The only file that knows rich."""
+
+from __future__ import annotations
+
+import time
+from typing import IO, cast
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table as Grid
+from rich.text import Text
+
+from rawbpf.cli.names import HEADINGS, Names
+from rawbpf.cli.table import shares
+from rawbpf.cli.text import printable, text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from rawbpf.cli.output import Output
+    from rawbpf.cli.table import Row, Table
+
+# An empty line, the title, the headings and the line under them; one more says how many rows are left out.
+_AROUND = 4
+
+
+class Screen:
+    """The tables one under the other below `title`, no higher than the terminal."""
+
+    at_once = True
+
+    def __init__(self, output: Output, title: str) -> None:
+        self._title = title
+        self._names = Names()
+        self._console = Console(file=cast("IO[str]", output), highlight=False, emoji=False, markup=False)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether the terminal can move its cursor."""
+        return self._console.is_terminal and not self._console.is_dumb_terminal
+
+    def show(self, tables: Sequence[Table], when: float, *, last: bool = False) -> None:
+        """Draw `tables` over what was drawn before."""
+        drawing = Group(*self.lines(tables, when, self._console.height - 1, last=last))
+        if self._live.is_started:
+            self._live.update(drawing, refresh=True)
+        else:
+            self._live.update(drawing)
+            self._live.start(refresh=True)
+
+    def close(self) -> None:
+        """Leave the tables as they are and give the cursor back. Idempotent."""
+        self._live.stop()
+
+    def lines(self, tables: Sequence[Table], when: float, height: int, *, last: bool) -> list[RenderableType]:
+        """Return what to draw in `height` lines."""
+        few = tables[: max(1, (height - 1) // (_AROUND + 1))]
+        head = [printable(self._title), time.strftime("%H:%M:%S", time.localtime(when))]
+        if len(few) < len(tables):
+            head.append(f"{len(tables) - len(few)} more maps not shown")
+        head.append("ended" if last else "Ctrl-C ends")
+        drawn: list[RenderableType] = [_line("   ".join(head), "dim")]
+        rows = [table.shown for table in few]
+        counts = [len(each) for each in rows]
+        room = height - 1 - _AROUND * len(few)
+        # Where rows are left out, one line has to say so.
+        given = counts if sum(counts) <= room else shares(counts, room - len(few))
+        for table, each, count in zip(few, rows, given, strict=True):
+            drawn += [Text(), self._heading(table), self._grid(table, each[:count])]
+            if count < len(each):
+                drawn.append(_line(f"{len(each) - count} more not shown", "dim"))
+        return drawn
+
+    def _heading(self, table: Table) -> Text:
+        layout = table.layout
+        hidden = len(table.rows) - len(table.shown)
+        if layout.is_array:
+            words = f"{layout.words} of {layout.max_entries}" + (f", {hidden} of them zero" if hidden else "")
+        else:
+            words = f"{layout.words}, {len(table.rows)} of at most {layout.max_entries}"
+        heading = _line(layout.name, "bold")
+        heading.append(f"  {words}", "dim not bold")
+        return heading
+
+    def _grid(self, table: Table, rows: Sequence[Row]) -> Grid:
+        grid = Grid(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="")
+        for column in table.layout.columns:
+            grid.add_column(_cell(column.heading), justify="right" if column.leaf.is_numeric else "left", no_wrap=True)
+            if column.leaf.kind in HEADINGS:
+                grid.add_column(_cell(HEADINGS[column.leaf.kind]), no_wrap=True)
+        for row in rows:
+            cells = []
+            for column in table.layout.columns:
+                kind, value = column.leaf.kind, column.cell(row)
+                cells.append(_cell(text(value, kind)))
+                if kind in HEADINGS:
+                    cells.append(_cell(printable(self._names.of(kind, value))))
+            grid.add_row(*cells)
+        return grid
+
+
+def _line(content: str, style: str) -> Text:
+    return Text(content, style, no_wrap=True, overflow="ellipsis")
+
+
+def _cell(content: str) -> Text:
+    return Text(content, no_wrap=True, overflow="ellipsis")

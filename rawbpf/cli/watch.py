@@ -1,0 +1,147 @@
+"""Looking at maps again and again: which, how they are shown, and when."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+from rawbpf.cli.failure import Failure, tell
+from rawbpf.cli.lines import Json, Lines
+from rawbpf.cli.table import Layout
+from rawbpf.codec import codec_for
+from rawbpf.errors import IterationAborted
+from rawbpf.uapi.names import map_type_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from rawbpf.cli.lines import View
+    from rawbpf.cli.output import Output
+    from rawbpf.cli.pin import Pins
+    from rawbpf.cli.stop import Stop
+    from rawbpf.cli.table import Table
+    from rawbpf.loader.object import Links, Object
+    from rawbpf.loader.spec import ObjectSpec
+    from rawbpf.map.base import Map
+    from rawbpf.map.bulk import BulkMap
+
+
+class Source:
+    """A map that is read again and again."""
+
+    def __init__(self, layout: Layout, source: BulkMap[Any, Any]) -> None:
+        self._layout = layout
+        self._map = source
+        self._last: Table | None = None
+
+    def read(self) -> Table:
+        """Return the map as it is now."""
+        try:
+            self._last = self._layout.read(self._map.items())
+        except IterationAborted:
+            # A kernel without batches, and a map that changes faster than it can be walked: the next look may do.
+            if self._last is None:
+                self._last = self._layout.read(())
+        return self._last
+
+
+def sources(spec: ObjectSpec, obj: Object, names: Sequence[str], *, asked: bool) -> list[Source]:
+    """Return what to read of the maps `names`.
+
+    Raises: Failure for a map whose elements cannot be listed if it was `asked` for; others are told and left out.
+    """
+    from rawbpf.map.bulk import BulkMap
+
+    found = []
+    for name in names:
+        source = obj.maps[name]
+        if isinstance(source, BulkMap):
+            found.append(Source(_layout(spec, name, source), source))
+            continue
+        words = map_type_name(spec.maps[name].map_type)
+        if asked:
+            raise Failure(f"--map {name}: the elements of a {words} cannot be listed")
+        tell(f"not shown: {name}: the elements of a {words} cannot be listed")
+    return found
+
+
+def _layout(spec: ObjectSpec, name: str, source: Map[Any, Any]) -> Layout:
+    from rawbpf.map.array import ArrayMap
+
+    wanted, key = spec.maps[name], source.key_type
+    if key.source is None and wanted.key is not None and wanted.key_size == key.size:
+        # An array is indexed by a u32, whatever the object calls it; the name of the type says what it counts.
+        key = codec_for(wanted.key)
+    return Layout(
+        name,
+        key,
+        source.value_type,
+        words=map_type_name(wanted.map_type),
+        max_entries=source.max_entries,
+        is_array=isinstance(source, ArrayMap),
+    )
+
+
+def choose_view(output: Output, stop: Stop, title: str, *, as_json: bool) -> View:
+    """Return the way to show tables that fits the output."""
+    if as_json:
+        return Json(output)
+    if not output.isatty():
+        return Lines(output)
+    try:
+        from rawbpf.cli.screen import Screen
+    except ImportError:
+        tell("for tables that are redrawn in place: pip install 'rawbpf[cli]'")
+    else:
+        screen = Screen(output, title)
+        if screen.usable:
+            stop.watch_size()
+            return screen
+    return Lines(output, _height(output))
+
+
+def _height(output: Output) -> int:
+    # A terminal that nobody has told its size has none.
+    return os.get_terminal_size(output.fileno())[1] or 24
+
+
+def watch(
+    shown: Sequence[Source],
+    view: View,
+    stop: Stop,
+    output: Output,
+    links: Links,
+    pins: Pins | None,
+    *,
+    interval: float,
+    duration: float | None,
+) -> None:
+    """Show the maps every `interval` seconds for `duration` seconds, or until `stop`; then detach and show the end.
+
+    `pins` are kept once the maps were shown. Raises: as `Output.flush`; BpfError.
+    """
+    started = time.monotonic()
+    end = math.inf if duration is None else started + duration
+    if view.at_once:
+        _show(shown, view, pins)
+    following = started + interval
+    while True:
+        stop.wait(min(following, end), output.fileno())
+        now = time.monotonic()
+        if stop.asked or now >= end:
+            break
+        _show(shown, view, pins)  # also before its time, when the terminal's size has changed
+        if now >= following:
+            # Counted from the start: the time that a look takes delays no other, and what was missed is left out.
+            following += interval * max(1, math.ceil((now - following) / interval))
+    links.close()
+    _show(shown, view, pins, last=True)
+
+
+def _show(shown: Sequence[Source], view: View, pins: Pins | None, *, last: bool = False) -> None:
+    view.show([source.read() for source in shown], time.time(), last=last)
+    if pins is not None:
+        pins.keep()
