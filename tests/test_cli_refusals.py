@@ -200,6 +200,7 @@ def test_an_ordinary_user_gets_one_line_that_says_what_is_missing(capabilities: 
     def attempt() -> str:
         sys.stderr = io.StringIO()
         sys.argv = ["/venv/bin/rawbpf", "run", path]
+        os.environ["PYTHONPATH"] = ".deps"
         status = main(["run", path, "--duration", "1"])
         return f"{status}|{sys.stderr.getvalue()}"
 
@@ -209,7 +210,7 @@ def test_an_ordinary_user_gets_one_line_that_says_what_is_missing(capabilities: 
         os.close(fd)
     assert (status, err.count("\n")) == ("1", 1), err
     assert missing in err
-    assert f"sudo /venv/bin/rawbpf run {path}" in err
+    assert f"sudo env PYTHONPATH=.deps /venv/bin/rawbpf run {path}" in err
 
 
 def test_version_and_help_are_no_errors() -> None:

@@ -66,8 +66,10 @@ def why_denied(error: PermissionDenied, subject: str, prog_types: Iterable[int])
 
 
 def _command() -> list[str]:
-    # What can be typed again: sudo's PATH lacks virtual environments.
+    # What can be typed again: sudo's PATH lacks virtual environments, and it drops PYTHONPATH.
     script, *arguments = sys.argv
+    path = os.environ.get("PYTHONPATH")
+    start = ["env", f"PYTHONPATH={path}"] if path else []
     if script.endswith("__main__.py"):
-        return [sys.executable, "-m", "rawbpf", *arguments]
-    return [script, *arguments]
+        return [*start, sys.executable, "-m", "rawbpf", *arguments]
+    return [*start, script, *arguments]
