@@ -129,7 +129,7 @@ class FakeHost:
         pytest.param(("CAP_SYS_ADMIN",), 2, None, "something else forbids it", id="all capabilities"),
         pytest.param(("CAP_BPF",), 2, "none", "something else forbids it", id="the capability"),
         pytest.param(
-            ("CAP_BPF",), 2, "confidentiality", "count; the kernel is locked down (confidentiality)", id="locked"
+            ("CAP_BPF",), 2, "confidentiality", "); the kernel is locked down (confidentiality)", id="locked"
         ),
     ],
 )

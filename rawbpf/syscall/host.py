@@ -113,19 +113,21 @@ class KernelHost:
         return rest.partition("]")[0] or None
 
     def raise_memlock(self) -> bool:
-        """Raise RLIMIT_MEMLOCK to its hard limit; whether that changed anything.
+        """Raise RLIMIT_MEMLOCK to its hard limit, and that where CAP_SYS_RESOURCE allows; whether anything changed.
 
-        Kernels before 5.11 charge maps and programs to that limit.
+        Kernels before 5.11 charge maps and programs to that limit, 64 KiB by default.
         """
         try:
             import resource
         except ImportError:  # an interpreter built small; the refusal itself says more than its lack
             return False
-        soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-        if soft == hard:
-            return False
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (hard, hard))
-        return True
+        before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        unlimited = resource.RLIM_INFINITY
+        try:
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (unlimited, unlimited))
+        except (OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, (before[1], before[1]))
+        return resource.getrlimit(resource.RLIMIT_MEMLOCK) != before
 
 
 def count_cpus(ranges: str) -> int:

@@ -126,7 +126,8 @@ def explain(host: Host, wanted: tuple[str, ...]) -> str:
     if not missing:
         return (
             f"this process has {' and '.join(wanted)}, so something else forbids it: a security module, a seccomp "
-            f"filter, or a user namespace (a container's), inside which alone they count{locked}"
+            "filter, a user namespace (a container's), inside which alone they count, or before Linux 5.11 "
+            f"RLIMIT_MEMLOCK (ulimit -l unlimited){locked}"
         )
     it = "them" if len(missing) > 1 else "it"
     caps = ",".join(missing).lower()
