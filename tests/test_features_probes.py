@@ -160,9 +160,8 @@ def test_each_refusal_of_a_map_has_its_answer(backend: Backend, number: int, ans
 def test_an_answer_that_may_change_is_asked_for_again(backend: Backend) -> None:
     faulty = FaultBackend(backend, {c.BPF_MAP_CREATE: [(1, errno.EPERM), (2, errno.EPERM)]})
     assert features.map_type("hash", backend=faulty) == Answer.NO_PERMISSION
-    while faulty.calls[c.BPF_MAP_CREATE] < 2:
-        features.map_type("hash", backend=faulty)
-    assert features.map_type("hash", backend=faulty)
+    answers = [features.map_type("hash", backend=faulty).answer for _ in range(2)]
+    assert answers[-1] is Answer.SUPPORTED
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 from support import tracers
+from support.bpffs import detached_bpffs
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -114,6 +116,24 @@ def test_a_released_link_stays_attached_until_its_descriptor_is_closed(counter: 
         os.close(fd)
     tracers.call_getpgid()
     assert counts[0] == 2
+
+
+def test_a_pinned_link_stays_attached_until_its_pin_is_removed(counter: Program, counts: Counts) -> None:
+    with detached_bpffs() as root:
+        with counter.attach_tracepoint(*tracers.GETPGID) as link:
+            link.pin(root / "it")
+        tracers.call_getpgid(2)
+        with Link.from_pin(root / "it") as again:
+            assert again.target == "tracepoint sys_enter_getpgid"
+        assert counts[0] == 2
+        (root / "it").unlink()
+        # The file system lets go of the link some time later.
+        deadline = time.monotonic() + 10
+        seen = -1
+        while counts[0] != seen:
+            assert time.monotonic() < deadline
+            seen = counts[0]
+            tracers.call_getpgid()
 
 
 def test_a_dropped_link_warns_where_it_was_attached_and_detaches(counter: Program, counts: Counts) -> None:

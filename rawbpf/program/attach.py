@@ -21,7 +21,10 @@ def obstacle(section: Section | None, target: str) -> str:
         return "it has no section that says where to attach it"
     name = section.pattern.removesuffix("+")
     if not section.auto:
-        return _BY_HAND.get(section.attach) or f"section {name!r} does not say where: it attaches by {section.attach}"
+        return (
+            _BY_HAND.get(section.attach)
+            or f"section {name!r} does not say to what, and attaching by {section.attach} is not supported yet"
+        )
     if section.attach not in _WAYS:
         return f"attaching by {section.attach} is not supported yet"
     if not target:
