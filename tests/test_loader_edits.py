@@ -131,6 +131,42 @@ def test_a_map_pinned_by_name_is_shared_by_those_who_load_it(
     (pins / "exec_count").unlink()
 
 
+def test_a_pin_that_was_made_goes_away_when_loading_fails(
+    backend: Backend, spec: rawbpf.ObjectSpec, pins: Path
+) -> None:
+    spec.maps["exec_count"].pinning = 1
+    failing = FaultBackend(backend, {c.BPF_PROG_LOAD: [(1, 12), (2, 12)]})
+    with pytest.raises(rawbpf.BpfError):
+        spec.load(pin_dir=pins, backend=failing)
+    assert not (pins / "exec_count").exists()
+    with rawbpf.HashMap.create(key="u32", value="u64", max_entries=10240, pin=pins / "exec_count") as older:
+        with pytest.raises(rawbpf.BpfError):
+            spec.load(pin_dir=pins, backend=FaultBackend(backend, {c.BPF_PROG_LOAD: [(1, 12), (2, 12)]}))
+        # What others pinned is theirs.
+        assert (pins / "exec_count").exists()
+        older.unpin()
+
+
+def test_a_reused_pin_is_typed_by_the_object(backend: Backend, pins: Path) -> None:
+    spec = rawbpf.ObjectSpec.from_file(BPF / "exec_details.bpf.o")
+    spec.maps["exec_details"].pinning = 1
+    size = spec.maps["exec_details"].value_size
+    with rawbpf.HashMap.create(key=4, value=size, max_entries=1024, pin=pins / "exec_details") as untyped:
+        untyped[bytes(4)] = bytes(size)
+        with spec.load(pin_dir=pins) as obj:
+            assert obj.maps["exec_details"][0].comm == ""
+        untyped.unpin()
+
+
+def test_a_program_array_starts_with_the_programs_that_the_object_says(backend: Backend, pins: Path) -> None:
+    shapes = rawbpf.ObjectSpec.from_file(Path(__file__).parent / "objects/shapes.bpf.o")
+    index, name = next(iter(shapes.maps["jumps"].values.items()))
+    with shapes.load(pin_dir=pins) as obj:
+        assert obj.maps["jumps"][index] == obj.programs[name].id
+    with pytest.raises(rawbpf.SpecError, match=f"'jumps' starts with '{name}'"):
+        shapes.load(only=[], pin_dir=pins)
+
+
 def test_types_come_from_the_object_and_reach_the_kernel(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
     with spec.load() as obj, rawbpf.Map.from_id(obj.maps["exec_count"].id) as again:
         info = obj.maps["exec_count"].info

@@ -7,7 +7,7 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 from __future__ import annotations
 
 from rawbpf.errors import BpfError, NotSupported, SpecError
-from rawbpf.loader.maps import make_maps
+from rawbpf.loader.maps import fill_slots, make_maps
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.syscall.btf import btf_load
@@ -56,7 +56,10 @@ def load(
     try:
         make_maps(obj, content, replacements=maps or {}, pin_dir=pin_dir, btf_fd=btf_fd, token=token)
         load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token)
+        fill_slots(obj, content)
     except BaseException:
+        for each in obj.pinned:
+            each.unpin()
         obj.close()
         raise
     finally:

@@ -6,9 +6,10 @@ import os
 
 from rawbpf.errors import BpfError, SpecError
 from rawbpf.loader.variable import Section, Variable
-from rawbpf.map.base import Map
-from rawbpf.map.create import create_from_spec
+from rawbpf.map.create import create_from_spec, open_as_spec
+from rawbpf.map.info import read_info
 from rawbpf.spec.map import PIN_BY_NAME
+from rawbpf.syscall.obj import obj_get
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import map_type_name
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rawbpf.loader.object import Object
+    from rawbpf.map.base import Map
+    from rawbpf.map.info import MapInfo
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.object import ObjectData
 
@@ -47,7 +50,7 @@ def make_maps(
     for name, spec in content.maps.items():
         if name in replacements:
             given = replacements[name]
-            _check_fits(spec, given, f"maps[{name!r}]")
+            _check_fits(spec, given.info, f"maps[{name!r}]")
             obj.maps[name] = given.dup()
             continue
         path = None
@@ -61,13 +64,23 @@ def make_maps(
         _fill(made, spec)
         if path is not None:
             made.pin(path)
-    for spec in content.maps.values():
-        if spec.inner is not None:
-            for index, held in spec.values.items():
-                obj.maps[spec.name].put(index, obj.maps[held].fileno())
+            obj.pinned.append(made)
     sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
     for name, variable in content.variables.items():
         obj.variables[name] = Variable(variable, sections[id(variable.map)])
+
+
+def fill_slots(obj: Object, content: ObjectData) -> None:
+    """Put into maps of maps and program arrays what the object says they start with.
+
+    Raises: SpecError for a map or program that was not loaded; BpfError.
+    """
+    for name, spec in content.maps.items():
+        for index, held in spec.values.items():
+            target = (obj.programs if spec.inner is None else obj.maps).get(held)
+            if target is None:
+                raise SpecError(f"map {name!r} starts with {held!r} at {index}, which is not loaded")
+            obj.maps[name].put(index, target.fileno())
 
 
 def _create(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, token: int | None) -> Map[Any, Any]:
@@ -96,24 +109,23 @@ def _fill(made: Map[Any, Any], spec: MapSpec) -> None:
 
 def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
     try:
-        pinned: Map[Any, Any] = Map.from_pin(path, backend=obj.backend)
+        fd = obj_get(obj.backend, os.fsencode(path))
     except BpfError as error:
         if error.errno != _ENOENT:
             raise
         return None
     try:
-        _check_fits(spec, pinned, f"the map pinned at {path}")
+        _check_fits(spec, read_info(obj.backend, fd), f"the map pinned at {path}")
     except BaseException:
-        pinned.close()
+        obj.backend.close(fd)
         raise
-    return pinned
+    return open_as_spec(obj.backend, fd, spec)
 
 
-def _check_fits(spec: MapSpec, found: Map[Any, Any], what: str) -> None:
-    have = found._shape
+def _check_fits(spec: MapSpec, have: MapInfo, what: str) -> None:
     implied = c.BPF_F_RDONLY_PROG if spec.map_type in _READ_ONLY_TO_PROGRAMS else 0
     pairs = [
-        ("type", map_type_name(spec.map_type), map_type_name(have.map_type)),
+        ("type", map_type_name(spec.map_type), map_type_name(have.type_number)),
         ("key_size", spec.key_size, have.key_size),
         ("value_size", spec.value_size, have.value_size),
         ("max_entries", spec.max_entries, have.max_entries),

@@ -44,7 +44,10 @@ class Links(list["Link"]):
 
 
 class Object:
-    """What `ObjectSpec.load` made: `maps`, `programs` and `variables` by name; `obj["name"]` finds any of them."""
+    """What `ObjectSpec.load` made: `maps`, `programs` and `variables` by name; `obj["name"]` finds any of them.
+
+    `pinned` are those maps that loading pinned by their names; their pins stay when the object is closed.
+    """
 
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
@@ -52,6 +55,7 @@ class Object:
         self.maps: dict[str, AnyMap] = {}
         self.programs: dict[str, Program] = {}
         self.variables: dict[str, Variable] = {}
+        self.pinned: list[AnyMap] = []
         self._links: list[Link] = []
         self._closed = False
         self._opened_at = opened_at()

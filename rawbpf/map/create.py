@@ -159,17 +159,29 @@ def create_from_spec(
         btf_value_type_id=spec.value_type_id if with_btf else 0,
         token_fd=token or 0,
     )
+    return open_as_spec(backend, fd, spec)
+
+
+def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
+    """Return the object for the map behind `fd`, which becomes its own, with the types that `spec` gives it."""
     try:
-        key = codec_for(spec.key if spec.key is not None and not spec.is_data else spec.key_size)
+        typed = not spec.is_data
+        key = key_codec(spec.map_type, spec.key if typed and spec.key is not None else spec.key_size)
         bare = _default_value(spec.map_type) or spec.value_size
-        value = codec_for(spec.value if spec.value is not None and not spec.is_data else bare)
+        value = codec_for(spec.value if typed and spec.value is not None else bare)
+        flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
         shape = Shape(spec.map_type, spec.key_size, spec.value_size, spec.max_entries, flags, spec.name)
-        if spec.map_type in _INDEXED:
-            key = codec_for("u32")
         return open_map(backend, fd, shape, key, value)
     except BaseException:
         backend.close(fd)
         raise
+
+
+def key_codec(map_type: int, described: Description) -> Codec[Any]:
+    """Return the codec of a key that the map's maker `described`; what is indexed always takes a u32."""
+    codec = codec_for(described)
+    # A name for the u32, such as signal_t, is kept.
+    return codec_for("u32") if map_type in _INDEXED and codec.format != "I" else codec
 
 
 def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Codec[Any]) -> Map[Any, Any]:
