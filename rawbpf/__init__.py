@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.link.base import Link as Link
+    from rawbpf.link.info import links as links
     from rawbpf.loader.object import Object as Object
     from rawbpf.loader.spec import ObjectSpec as ObjectSpec
     from rawbpf.loader.spec import load as load
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from rawbpf.map.percpu import LruPerCpuHashMap as LruPerCpuHashMap
     from rawbpf.map.percpu import PerCpuArrayMap as PerCpuArrayMap
     from rawbpf.map.percpu import PerCpuHashMap as PerCpuHashMap
+    from rawbpf.program.info import programs as programs
     from rawbpf.program.program import Program as Program
+    from rawbpf.program.run import RunResult as RunResult
     from rawbpf.syscall.current import using as using
 
 __version__ = "0.1.0"
@@ -59,6 +63,7 @@ _HOMES = {
     "IterationAborted": "errors",
     "KeyExists": "errors",
     "KeyNotFound": "errors",
+    "Link": "link.base",
     "LruHashMap": "map.hash",
     "LruPerCpuHashMap": "map.percpu",
     "Map": "map.base",
@@ -71,11 +76,14 @@ _HOMES = {
     "PerCpuHashMap": "map.percpu",
     "PermissionDenied": "errors",
     "Program": "program.program",
+    "RunResult": "program.run",
     "SpecError": "errors",
     "VerifierError": "errors",
     "codec_for": "codec",
+    "links": "link.info",
     "load": "loader.spec",
     "maps": "map.open",
+    "programs": "program.info",
     "using": "syscall.current",
 }
 _MODULES = ("asm", "btf", "clock", "features")

@@ -33,5 +33,10 @@ def choose() -> Backend:
     return backend
 
 
+def kernel_types() -> memoryview:
+    """Return the BTF of the current backend's kernel. Raises: NotSupported (ENOENT) where it has none."""
+    return current.current().host.btf()
+
+
 current.chooser = choose
-btf.source = lambda: current.current().host.btf()
+btf.source = kernel_types

@@ -17,6 +17,7 @@ import weakref
 from rawbpf.asm import build
 from rawbpf.asm.instruction import encode
 from rawbpf.errors import BpfError, NotSupported
+from rawbpf.syscall.current import current
 from rawbpf.syscall.map import map_create
 from rawbpf.syscall.prog import prog_load
 from rawbpf.uapi import constants as c
@@ -103,8 +104,6 @@ def helper(kind: int | str, name: int | str, *, backend: Backend | None = None) 
 
 def _remembered(backend: Backend | None, key: tuple[int, ...], probe: Callable[[Backend], Support]) -> Support:
     if backend is None:
-        from rawbpf.syscall.current import current
-
         backend = current()
     answers = _answers.setdefault(backend, {})
     found = answers.get(key)
@@ -335,12 +334,12 @@ def _load(backend: Backend, number: int, instructions: list[Instruction]) -> int
 
 def _btf_target(backend: Backend, number: int) -> tuple[int, int]:
     # Without BTF there is nothing to load these for, which the kernel's answer then tells.
+    from rawbpf.btf import indexed
     from rawbpf.btf.types import Func, Typedef
-    from rawbpf.syscall.vmlinux import kernel_btf
 
     attach_type = c.BPF_LSM_MAC if number == c.BPF_PROG_TYPE_LSM else c.BPF_TRACE_RAW_TP
     try:
-        types = kernel_btf(backend)
+        types = indexed(backend.host.btf())
     except NotSupported:
         return attach_type, 0
     found = types.find(_LSM_HOOK, Func) if number == c.BPF_PROG_TYPE_LSM else types.find(_TRACEPOINT, Typedef)

@@ -190,6 +190,23 @@ def test_what_was_taken_outlives_the_object(backend: Backend, spec: rawbpf.Objec
         assert taken[1] == 2
 
 
+def test_closing_the_object_detaches_what_its_programs_were_attached_by(
+    backend: Backend, spec: rawbpf.ObjectSpec
+) -> None:
+    with spec.load() as obj:
+        link = obj.programs["count_execve"].attach()
+        with obj.programs["count_execve"].attach_tracepoint("syscalls", "sys_enter_execveat") as other:
+            assert not other.closed
+        states = [link.closed]
+    assert [*states, link.closed] == [False, True]
+    with spec.load() as obj:
+        program = obj.take("count_execve")
+        link = program.attach()
+    with program:
+        assert not link.closed
+        link.close()
+
+
 def test_a_name_that_is_nowhere_lists_those_that_are(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
     with spec.load() as obj, pytest.raises(KeyError, match=r"exec_count.*count_execve.*min_uid"):
         obj["nope"]

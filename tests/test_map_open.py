@@ -12,6 +12,7 @@ import pytest
 from support.bpffs import detached_bpffs
 
 import rawbpf
+from rawbpf.asm.build import exit_, mov_imm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,8 +117,13 @@ def test_what_is_not_there_is_said(backend: Backend, tmp_path: Path) -> None:
     assert caught.value.errno == 2
     with pytest.raises(rawbpf.Closed):
         rawbpf.Map.from_fd(2**20, own=True)
-    with open(os.devnull, "rb") as file, pytest.raises(rawbpf.BpfError):
+    with open(os.devnull, "rb") as file, pytest.raises(rawbpf.BpfError, match="no bpf object, not a map"):
         rawbpf.Map.from_fd(file.fileno())
+    with rawbpf.Program.load("socket_filter", [mov_imm(0, 0), exit_()]) as program:
+        for own in (False, True):
+            with pytest.raises(rawbpf.BpfError, match="a program, not a map"):
+                rawbpf.Map.from_fd(program.fileno(), own)
+        assert program.run(data=bytes(64)).retval == 0
     with _map() as m, pytest.raises(rawbpf.PermissionDenied, match=r"bpf file system|bpffs"):
         m.pin(tmp_path / "m")
 

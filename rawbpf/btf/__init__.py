@@ -66,7 +66,14 @@ def vmlinux() -> Btf:
     """
     if source is None:
         raise RuntimeError("nothing here knows a kernel: import rawbpf first")
-    view = source()
+    return indexed(source())
+
+
+def indexed(view: memoryview) -> Btf:
+    """Return the types of BTF that does not change, such as a kernel's; the last few are kept by identity.
+
+    Raises: FormatError.
+    """
     for known, btf in _indexed:
         if known is view:
             return btf

@@ -10,6 +10,7 @@ import os
 
 from rawbpf.errors import NotSupported
 from rawbpf.syscall import obj
+from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import Descriptor
 
 TYPE_CHECKING = False
@@ -48,13 +49,13 @@ class Link(Descriptor):
 
         Raises: BpfError (ENOENT; EINVAL: it is no link); PermissionDenied (EACCES). Since: Linux 5.7.
         """
-        backend = backend or _current()
+        backend = backend or current()
         return cls._checked(backend, obj.obj_get(backend, os.fsencode(path)))
 
     @classmethod
     def from_id(cls, link_id: int, *, backend: Backend | None = None) -> Self:
         """Return the link with this id. Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 5.8."""
-        backend = backend or _current()
+        backend = backend or current()
         return cls._checked(backend, obj.link_get_fd_by_id(backend, link_id))
 
     @classmethod
@@ -123,9 +124,3 @@ class EventLink(Link):
     def _lacking(self, verb: str) -> NotSupported:
         hint = "it is attached by ioctl, because this kernel has no link objects for perf events (since Linux 5.15)"
         return NotSupported(_EOPNOTSUPP, call=verb, subject=self._target, hint=hint, backend=self._backend.name)
-
-
-def _current() -> Backend:
-    from rawbpf.syscall.current import current
-
-    return current()

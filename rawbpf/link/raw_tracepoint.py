@@ -10,6 +10,7 @@ from rawbpf.errors import BpfError
 from rawbpf.link.base import Link
 from rawbpf.link.deferral import owned
 from rawbpf.syscall import link
+from rawbpf.syscall.current import current
 from rawbpf.uapi.constants import BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE
 
 TYPE_CHECKING = False
@@ -30,8 +31,6 @@ def attach_raw_tracepoint(program: HasFileno, name: str, cookie: int = 0, *, bac
     Since: Linux 4.17; `cookie` since 6.9. Source: kernel/bpf/syscall.c:bpf_raw_tp_link_attach
     """
     if backend is None:
-        from rawbpf.syscall.current import current
-
         backend = current()
     kernel = backend
     target = f"raw tracepoint {name}"

@@ -15,6 +15,7 @@ from rawbpf.errors import BpfError, NotSupported, PermissionDenied
 from rawbpf.link.base import EventLink, Link
 from rawbpf.link.deferral import owned
 from rawbpf.syscall import link
+from rawbpf.syscall.current import current
 from rawbpf.uapi import perf
 from rawbpf.uapi.constants import BPF_LINK_CREATE, BPF_PERF_EVENT, BPF_PROG_TYPE_TRACEPOINT
 
@@ -40,8 +41,6 @@ def attach_tracepoint(
     Since: Linux 4.7; `cookie` since 5.15. Source: kernel/bpf/syscall.c:bpf_perf_link_attach
     """
     if backend is None:
-        from rawbpf.syscall.current import current
-
         backend = current()
     kernel = backend
     event = kernel.host.tracepoint(category, name)

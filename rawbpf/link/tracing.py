@@ -10,6 +10,7 @@ from rawbpf.errors import BpfError
 from rawbpf.link.base import Link
 from rawbpf.link.deferral import owned
 from rawbpf.syscall import link
+from rawbpf.syscall.current import current
 from rawbpf.uapi.constants import BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_LSM, BPF_PROG_TYPE_TRACING, BPF_TRACE_RAW_TP
 
 TYPE_CHECKING = False
@@ -38,8 +39,6 @@ def attach_tracing(
     Since: Linux 5.5; `cookie` since 5.19. Source: kernel/bpf/syscall.c:bpf_tracing_prog_attach
     """
     if backend is None:
-        from rawbpf.syscall.current import current
-
         backend = current()
     kernel = backend
     target = target or "tracing program"

@@ -68,6 +68,11 @@ class Object:
         names = [*self.maps, *self.programs, *self.variables]
         raise KeyError(f"{self.name} has no map, program or variable {name!r}; it has {', '.join(names) or 'none'}")
 
+    def add_program(self, program: Program) -> None:
+        """Own `program`, under its name, and every link that it is attached by."""
+        program._links = self._links
+        self.programs[program.name] = program
+
     def attach(self) -> Links:
         """Attach every loaded program whose section says where to, and return the links, which this object owns.
 
@@ -82,7 +87,6 @@ class Object:
                     links.skipped.append((name, obstacle))
                 else:
                     links.append(program.attach())
-                    self._links.append(links[-1])
         except BaseException:
             links.close()
             raise
@@ -92,7 +96,10 @@ class Object:
         """Return the map or program called `name` and leave it to the caller to close. Raises: KeyError."""
         for kind in (self.maps, self.programs):
             if name in kind:
-                return kind.pop(name)
+                taken = kind.pop(name)
+                if kind is self.programs:
+                    taken._links = None
+                return taken
         raise KeyError(f"{self.name} has no map or program {name!r}")
 
     def close(self) -> None:

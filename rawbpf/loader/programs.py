@@ -51,7 +51,7 @@ def load_programs(
             raise SpecError(
                 f"program {spec.name!r} has CO-RE relocations, and this kernel refused the BTF that they refer to"
             )
-        obj.programs[spec.name] = load_program(
+        program = load_program(
             obj.backend,
             prog_type=spec.prog_type,
             instructions=[_patched(instruction, obj.maps, spec.name) for instruction in instructions],
@@ -64,6 +64,7 @@ def load_programs(
             log_size=log_size,
             **options,
         )
+        obj.add_program(program)
 
 
 def _types(instructions: list[Instruction], btf_fd: int) -> LoadOptions:

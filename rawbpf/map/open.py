@@ -11,6 +11,7 @@ from rawbpf.map.create import key_codec, open_map
 from rawbpf.map.info import MapInfo, read_info
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
+from rawbpf.syscall.descriptor import require_kind
 from rawbpf.uapi.constants import BPF_F_RDONLY, BPF_F_WRONLY
 from rawbpf.uapi.info import BTF_INFO
 from rawbpf.uapi.names import map_type_number
@@ -32,7 +33,7 @@ _MODES = {"r": BPF_F_RDONLY, "w": BPF_F_WRONLY, "rw": 0}
 def from_fd(fd: int, own: bool, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_fd`."""
     backend = backend or current()
-    read_info(backend, fd)  # a descriptor that is no map's stays the caller's
+    require_kind(backend, fd, "map")
     return _open(backend, fd if own else backend.dup(fd))
 
 
@@ -96,6 +97,7 @@ def infos(backend: Backend) -> Iterator[MapInfo]:
 
 def _open(backend: Backend, fd: int) -> Map[Any, Any]:
     try:
+        require_kind(backend, fd, "map")
         info = read_info(backend, fd)
         shape = Shape(info.type_number, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name)
         key, value = _codecs(backend, info)

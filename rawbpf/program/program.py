@@ -12,6 +12,7 @@ from rawbpf.errors import SpecError
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
 from rawbpf.spec.section import find_section
 from rawbpf.syscall import obj
+from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import Descriptor
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
@@ -53,7 +54,7 @@ class Program(Descriptor):
     A program lives on in the kernel while links, pins, maps or other processes hold it.
     """
 
-    __slots__ = ("_attach_type", "_log", "_name", "_section", "_target", "_type")
+    __slots__ = ("_attach_type", "_links", "_log", "_name", "_section", "_target", "_type")
 
     def __init__(
         self,
@@ -74,6 +75,13 @@ class Program(Descriptor):
         self._section = section
         self._target = target
         self._log = log
+        # Where the object that owns the program keeps what is to be detached with it.
+        self._links: list[Link] | None = None
+
+    def _kept(self, link: Link) -> Link:
+        if self._links is not None:
+            self._links.append(link)
+        return link
 
     @classmethod
     def load(
@@ -104,8 +112,6 @@ class Program(Descriptor):
         Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
         """
         if backend is None:
-            from rawbpf.syscall.current import current
-
             backend = current()
         section, target = None, ""
         if isinstance(prog_type, str):
@@ -137,13 +143,13 @@ class Program(Descriptor):
 
         Raises: BpfError (ENOENT; EINVAL: it is no program); PermissionDenied (EACCES). Since: Linux 4.4.
         """
-        backend = backend or _current()
+        backend = backend or current()
         return _opened(backend, obj.obj_get(backend, os.fsencode(path)))
 
     @classmethod
     def from_id(cls, prog_id: int, *, backend: Backend | None = None) -> Program:
         """Return the program with this id. Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 4.13."""
-        backend = backend or _current()
+        backend = backend or current()
         return _opened(backend, obj.prog_get_fd_by_id(backend, prog_id))
 
     @classmethod
@@ -152,7 +158,7 @@ class Program(Descriptor):
 
         Raises: Closed (EBADF); BpfError (EINVAL: it is no program), and then `fd` is as before.
         """
-        backend = backend or _current()
+        backend = backend or current()
         return _opened(backend, fd if own else backend.dup(fd), close_on_error=not own)
 
     @property
@@ -227,7 +233,7 @@ class Program(Descriptor):
         """
         from rawbpf.link.tracepoint import attach_tracepoint
 
-        return attach_tracepoint(self, category, name, cookie, backend=self._backend)
+        return self._kept(attach_tracepoint(self, category, name, cookie, backend=self._backend))
 
     def attach_raw_tracepoint(self, name: str, cookie: int = 0) -> Link:
         """Attach it to the raw tracepoint `name`, such as `sched_switch`, and return the link.
@@ -239,7 +245,7 @@ class Program(Descriptor):
         """
         from rawbpf.link.raw_tracepoint import attach_raw_tracepoint
 
-        return attach_raw_tracepoint(self, name, cookie, backend=self._backend)
+        return self._kept(attach_raw_tracepoint(self, name, cookie, backend=self._backend))
 
     def attach_tracing(self, cookie: int = 0) -> Link:
         """Attach it to what it was loaded for (`tp_btf`, fentry, fexit, LSM) and return the link.
@@ -252,7 +258,8 @@ class Program(Descriptor):
         from rawbpf.link.tracing import attach_tracing
 
         where = self.section or f"program {self._name!r}"
-        return attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
+        made = attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
+        return self._kept(made)
 
     def run(
         self,
@@ -385,9 +392,3 @@ def _opened(backend: Backend, fd: int, *, close_on_error: bool = True) -> Progra
             backend.close(fd)
         raise
     return Program(backend, fd, name=info.name, prog_type=info.type_number)
-
-
-def _current() -> Backend:
-    from rawbpf.syscall.current import current
-
-    return current()

@@ -66,18 +66,14 @@ def run(
     """Run the program behind `fd`; as `Program.run`."""
     if repeat < 1:
         raise ValueError(f"repeat is {repeat}: a program runs once at least")
-    context = b"" if ctx is None else bytes(ctx)
-    if prog_type == c.BPF_PROG_TYPE_SYSCALL:
-        # The kernel writes into what it was handed: this copy must be nobody else's. Python shares single bytes.
-        if len(context) == 1:
-            raise ValueError("a context of one byte cannot be handed in: make it two")
-        context = bytes(bytearray(context))
+    # A copy: the kernel writes what a syscall program left of its context back into it.
+    context = (ctypes.c_char * len(ctx)).from_buffer_copy(ctx) if ctx else None
     live = flags & c.BPF_F_TEST_XDP_LIVE_FRAMES
     if data_size_out is None:
         data_size_out = len(data) + _ROOM if data else 0
     data_out = ctypes.create_string_buffer(data_size_out) if data_size_out and not live else None
-    gives_ctx = context and prog_type not in _NO_CTX_OUT and not live
-    ctx_out = ctypes.create_string_buffer(len(context)) if gives_ctx else None
+    gives_ctx = prog_type not in _NO_CTX_OUT and not live
+    ctx_out = ctypes.create_string_buffer(ctypes.sizeof(context)) if context is not None and gives_ctx else None
     result = prog_test_run(
         backend,
         fd,
@@ -97,8 +93,10 @@ def run(
         raise BpfError(
             _ENOSPC, call="prog_test_run", cmd=c.BPF_PROG_TEST_RUN, subject=subject, hint=hint, backend=backend.name
         )
-    ctx_after = context if prog_type == c.BPF_PROG_TYPE_SYSCALL else b""
+    ctx_after = b""
     if ctx_out is not None:
         ctx_after = ctx_out.raw[: result.ctx_size]
+    elif context is not None and prog_type == c.BPF_PROG_TYPE_SYSCALL:
+        ctx_after = context.raw
     data_after = data_out.raw[: result.data_size] if data_out is not None else b""
     return RunResult(result.retval, data_after, ctx_after, result.duration_ns)

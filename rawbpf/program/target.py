@@ -5,9 +5,9 @@ Source: kernel/bpf/verifier.c:bpf_check_attach_target (v6.12).
 
 from __future__ import annotations
 
+from rawbpf.btf import indexed
 from rawbpf.btf.types import Func, Typedef
 from rawbpf.errors import BpfError, SpecError
-from rawbpf.syscall.vmlinux import kernel_btf
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import attach_type_name
 
@@ -42,7 +42,7 @@ def attach_btf_id(backend: Backend, attach_type: int, name: str) -> int:
     if not name:
         raise SpecError(f"a program of attach type {word} is loaded for one {noun}: name it, as in tp_btf/sched_switch")
     kind = Typedef if attach_type == c.BPF_TRACE_RAW_TP else Func
-    found = kernel_btf(backend).find(prefix + name, kind)
+    found = indexed(backend.host.btf()).find(prefix + name, kind)
     if found is not None:
         return found.id
     hint = f"this kernel's BTF has no {noun} {name!r}{_close(backend, prefix, name)}"

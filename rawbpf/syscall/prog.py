@@ -165,7 +165,7 @@ def prog_test_run(
     *,
     data_in: bytes = b"",
     data_out: CData | None = None,
-    ctx_in: bytes = b"",
+    ctx_in: CData | None = None,
     ctx_out: CData | None = None,
     repeat: int = 0,
     flags: int = 0,
@@ -175,6 +175,7 @@ def prog_test_run(
 ) -> TestRun:
     """Run a program on `data_in` and `ctx_in`, `repeat` times, and fill `data_out` and `ctx_out`.
 
+    Programs of type syscall have their context written back into `ctx_in`.
     Returns: also where an output buffer was too small (`complete` is False).
     Raises: NotSupported (ENOTSUPP) for types that cannot be run; BpfError (EINVAL) for sizes the type refuses.
     Since: Linux 4.12; `ctx_in` since 5.2, `cpu` since 5.10. Source: kernel/bpf/syscall.c:bpf_prog_test_run
@@ -187,7 +188,7 @@ def prog_test_run(
         "data_in": pointer_to(data_in),
         "data_out": pointer_to(data_out),
         "repeat": repeat,
-        "ctx_size_in": len(ctx_in),
+        "ctx_size_in": 0 if ctx_in is None else sizeof(ctx_in),
         "ctx_size_out": 0 if ctx_out is None else sizeof(ctx_out),
         "ctx_in": pointer_to(ctx_in),
         "ctx_out": pointer_to(ctx_out),
