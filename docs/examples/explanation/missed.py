@@ -1,0 +1,10 @@
+"""How often a program was not run because its CPU was busy with another, or with a map."""
+
+import rawbpf
+
+# --8<-- [start:misses]
+with rawbpf.load("bpf/execcount.bpf.o") as obj:
+    obj.attach()
+    print(obj.programs["count_execve"].info.recursion_misses)
+    print(obj.variables["dropped"].value)
+# --8<-- [end:misses]
