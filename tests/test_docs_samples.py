@@ -1,0 +1,160 @@
+"""docs/: each sample runs on the real kernel and prints what its page shows; tables of idioms and names are true.
+
+A sample is a Python file in a folder of docs/examples with, beside it, an .out file of what it prints,
+in which `...` stands for anything. Pages include sections of both.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bpffs import detached_bpffs
+
+import rawbpf
+from rawbpf.asm.build import exit_, mov_imm
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+SAMPLES = sorted(EXAMPLES.glob("*/*.py"))
+COMPILED = {"openers", "refused"}
+"""Samples that take the object that compile.sh makes of the C source beside them."""
+LOOSE = {"openers", "refused", "keep_log", "missed"}
+"""Samples whose numbers depend on the kernel and the compiler."""
+PINNING = {"share_by_pin", "open_pin"}
+UID = "12345"
+
+pytestmark = pytest.mark.needs("kernel", "capability:CAP_SETUID", "module:elftools")
+
+
+def run(sample: Path, *arguments: str, uid: str = UID) -> str:
+    # As a user runs it, but for the user's number: runs of this suite at the same time would count each other's.
+    source = sample.read_text(encoding="utf-8").replace(UID, uid)
+    command = [sys.executable, "-W", "error", "-c", source, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def matches(printed: str, sample: Path, uid: str = UID) -> bool:
+    expected = sample.with_suffix(".out").read_text(encoding="utf-8").replace(UID, uid)
+    lines = [line for line in expected.splitlines() if "--8<--" not in line]
+    pattern = re.escape("\n".join(lines)).replace(r"\.\.\.", r".*")
+    if sample.stem in LOOSE:
+        pattern = re.sub(r"(?<!\\)\d+", r"\\d+", pattern)
+    return re.fullmatch(pattern, printed.rstrip("\n")) is not None
+
+
+def compiled(sample: Path, directory: Path) -> str:
+    made = directory / f"{sample.stem}.bpf.o"
+    source = sample.with_suffix(".bpf.c").relative_to(ROOT)
+    subprocess.run(["sh", EXAMPLES / "how_to/compile.sh", source, made], cwd=ROOT, check=True)
+    return str(made)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        pytest.param(
+            sample,
+            id=f"{sample.parent.name}/{sample.stem}",
+            marks=[pytest.mark.needs("tool:clang", "file:/usr/include/bpf/bpf_helpers.h")] * (sample.stem in COMPILED),
+        )
+        for sample in SAMPLES
+        if sample.stem not in PINNING
+    ],
+)
+def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> None:
+    arguments = [compiled(sample, tmp_path)] if sample.stem in COMPILED else []
+    uid = str(random.randrange(20000, 60000))
+    printed = run(sample, *arguments, uid=uid)
+    assert matches(printed, sample, uid), printed
+
+
+def test_a_map_pinned_by_one_sample_is_opened_by_the_other() -> None:
+    with detached_bpffs() as directory:
+        assert not run(EXAMPLES / "how_to/share_by_pin.py", str(directory))
+        assert sorted(os.listdir(directory)) == ["maps.debug", "pinned_at_once", "progs.debug", "shared"]
+        sample = EXAMPLES / "how_to/open_pin.py"
+        printed = run(sample, str(directory))
+        assert matches(printed, sample), printed
+        assert sorted(os.listdir(directory)) == ["maps.debug", "progs.debug"]
+
+
+def test_every_output_belongs_to_a_sample_and_every_sample_is_on_a_page() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    outputs = {path.with_suffix(".py") for path in EXAMPLES.glob("*/*.out")}
+    assert outputs <= set(SAMPLES)
+    for path in [*SAMPLES, *EXAMPLES.glob("*/*.c"), *EXAMPLES.glob("*/*.out"), *EXAMPLES.glob("*.py")]:
+        name = str(path.relative_to(ROOT))
+        if path.suffix == ".out" and path.stem == "missed":
+            continue  # its numbers are explained, not shown
+        assert f'--8<-- "{name}' in pages, f"{name} is on no page"
+
+
+def sections(path: Path) -> Iterator[str]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if found := re.search(r"--8<-- \[start:(\w+)\]", line):
+            yield found[1]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample.parent.name}/{sample.stem}")
+def test_every_section_of_a_sample_is_on_a_page(sample: Path) -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    for path in (sample, sample.with_suffix(".out")):
+        if not path.exists() or path.stem == "missed":
+            continue
+        name = str(path.relative_to(ROOT))
+        missing = [section for section in sections(path) if f'--8<-- "{name}:{section}"' not in pages]
+        assert not missing, f"{name}: {missing} are on no page"
+
+
+def code_in_last_columns(page: str, heading: str) -> Iterator[str]:
+    """Yield the code of the last column of the tables below `heading`, row by row."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for line in text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| ") and len(cells) > 1 and "on the command line" not in cells[-1]:
+            yield from re.findall(r"`([^`]+)`", cells[-1])
+
+
+@pytest.mark.needs("capability:CAP_SYS_ADMIN")
+@pytest.mark.parametrize(
+    ("page", "heading"),
+    [
+        ("how-to/come-from-bcc.md", "Idioms"),
+        ("how-to/come-from-libbpf-and-bpftool.md", "libbpf"),
+        ("how-to/come-from-libbpf-and-bpftool.md", "bpftool"),
+    ],
+)
+def test_the_idioms_of_a_table_run_one_after_the_other(
+    page: str, heading: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with (
+        rawbpf.ArrayMap.create(value="u64", max_entries=4) as array,
+        rawbpf.PerCpuArrayMap.create(value="u64", max_entries=4) as percpu,
+        rawbpf.HashMap.create(key="u32", value="u64", max_entries=4, name="exec_total") as counts,
+        rawbpf.Program.load("raw_tp/sched_switch", [mov_imm(0, 0), exit_()]) as program,
+        program.attach() as link,
+    ):
+        names: dict[str, Any] = {"rawbpf": rawbpf, "array": array, "percpu": percpu, "counts": counts, "link": link}
+        names |= {"program": program, "map_id": counts.id, "pass_all": [mov_imm(0, 2), exit_()]}
+        ran = 0
+        try:
+            for code in code_in_last_columns(page, heading):
+                exec(code, names)
+                ran += 1
+        finally:
+            for value in (names.get(name) for name in ("link", "other", "obj", "prog")):
+                if value is not None:
+                    value.close()
+    assert ran >= 10
