@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 
-from rawbpf.errors import BpfError
 from rawbpf.syscall import obj
+from rawbpf.syscall.current import current
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.info import LINK_INFO, LINK_INFOS, PROG_INFO
 from rawbpf.uapi.names import attach_type_name, link_type_name, link_type_number, prog_type_name
@@ -130,27 +130,14 @@ def links(type: str | int | None = None) -> list[LinkInfo]:  # noqa: A002  (read
     `type`: a name such as "perf_event", or the kernel's number. Raises: PermissionDenied (EPERM:
     needs CAP_SYS_ADMIN); ValueError for an unknown type name. Since: Linux 5.8.
     """
-    from rawbpf.syscall.current import current
-
     number = link_type_number(type) if isinstance(type, str) else type
     return [info for info in infos(current()) if number in (None, info.type_number)]
 
 
 def infos(backend: Backend) -> Iterator[LinkInfo]:
     """Yield what the kernel tells of every link. Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN)."""
-    link_id = obj.link_get_next_id(backend, 0)
-    while link_id is not None:
-        try:
-            fd = obj.link_get_fd_by_id(backend, link_id)
-        except BpfError as error:
-            if error.errno not in (_ENOENT, _EAGAIN):  # it went away since, or is not attached yet
-                raise
-        else:
-            try:
-                yield read_info(backend, fd)
-            finally:
-                backend.close(fd)
-        link_id = obj.link_get_next_id(backend, link_id)
+    for fd in obj.every(backend, obj.link_get_next_id, obj.link_get_fd_by_id):
+        yield read_info(backend, fd)
 
 
 def wrong_type(backend: Backend, prog_fd: int, types: Iterable[int]) -> str:

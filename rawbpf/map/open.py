@@ -80,19 +80,8 @@ def maps(name: str | None = None, type: str | int | None = None) -> list[MapInfo
 
 def infos(backend: Backend) -> Iterator[MapInfo]:
     """Yield what the kernel tells of every map. Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN)."""
-    map_id = obj.map_get_next_id(backend, 0)
-    while map_id is not None:
-        try:
-            fd = obj.map_get_fd_by_id(backend, map_id)
-        except BpfError as error:
-            if error.errno != _ENOENT:  # it went away since
-                raise
-        else:
-            try:
-                yield read_info(backend, fd)
-            finally:
-                backend.close(fd)
-        map_id = obj.map_get_next_id(backend, map_id)
+    for fd in obj.every(backend, obj.map_get_next_id, obj.map_get_fd_by_id):
+        yield read_info(backend, fd)
 
 
 def _open(backend: Backend, fd: int) -> Map[Any, Any]:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 
-from rawbpf.errors import BpfError
 from rawbpf.syscall import obj
+from rawbpf.syscall.current import current
 from rawbpf.uapi.info import PROG_INFO
 from rawbpf.uapi.names import prog_type_name, prog_type_number
 
@@ -113,24 +113,11 @@ def programs(name: str | None = None, type: str | int | None = None) -> list[Pro
     `type`: a name such as "xdp", or the kernel's number. Raises: PermissionDenied (EPERM: needs
     CAP_SYS_ADMIN); ValueError for an unknown type name. Since: Linux 4.13.
     """
-    from rawbpf.syscall.current import current
-
     number = prog_type_number(type) if isinstance(type, str) else type
     return [info for info in infos(current()) if name in (None, info.name) and number in (None, info.type_number)]
 
 
 def infos(backend: Backend) -> Iterator[ProgramInfo]:
     """Yield what the kernel tells of every program. Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN)."""
-    prog_id = obj.prog_get_next_id(backend, 0)
-    while prog_id is not None:
-        try:
-            fd = obj.prog_get_fd_by_id(backend, prog_id)
-        except BpfError as error:
-            if error.errno != _ENOENT:  # it went away since
-                raise
-        else:
-            try:
-                yield read_info(backend, fd)
-            finally:
-                backend.close(fd)
-        prog_id = obj.prog_get_next_id(backend, prog_id)
+    for fd in obj.every(backend, obj.prog_get_next_id, obj.prog_get_fd_by_id):
+        yield read_info(backend, fd)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 from ctypes import get_errno
 
+from rawbpf.errors import BpfError
 from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
@@ -20,11 +21,13 @@ from rawbpf.uapi.constants import BPF_F_PATH_FD, BPF_F_TOKEN_FD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from rawbpf.syscall.pointer import CData
     from rawbpf.syscall.protocol import Backend
     from rawbpf.uapi.layout import Layout
 
-_ENOENT = 2
+_ENOENT, _EAGAIN = 2, 11
 
 
 def obj_pin(
@@ -160,3 +163,25 @@ def link_get_fd_by_id(backend: Backend, link_id: int) -> int:
     Since: Linux 5.8.
     """
     return command(backend, attr.LINK_GET_FD_BY_ID, {"link_id": link_id}, subject=f"link {link_id}")[0]
+
+
+def every(
+    backend: Backend, next_id: Callable[[Backend, int], int | None], fd_by_id: Callable[[Backend, int], int]
+) -> Iterator[int]:
+    """Yield a descriptor of each object that the two commands list and open; closed before the next.
+
+    Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+    """
+    found = next_id(backend, 0)
+    while found is not None:
+        try:
+            fd = fd_by_id(backend, found)
+        except BpfError as error:
+            if error.errno not in (_ENOENT, _EAGAIN):  # it went away since, or is not attached yet
+                raise
+        else:
+            try:
+                yield fd
+            finally:
+                backend.close(fd)
+        found = next_id(backend, found)
