@@ -34,7 +34,7 @@ with spec.load() as obj:
 
     # --8<-- [start:loop]
     for uid, count in counts.items():
-        print(f"{uid:>8} {count:8}")
+        print(f"user {uid}: {count}")
     # --8<-- [end:loop]
 
     # --8<-- [start:variables]
