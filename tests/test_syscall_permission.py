@@ -128,9 +128,7 @@ class FakeHost:
         pytest.param((), 9, "integrity", "is 9); the kernel is locked down (integrity)", id="lockdown"),
         pytest.param(("CAP_SYS_ADMIN",), 2, None, "something else forbids it", id="all capabilities"),
         pytest.param(("CAP_BPF",), 2, "none", "something else forbids it", id="the capability"),
-        pytest.param(
-            ("CAP_BPF",), 2, "confidentiality", "); the kernel is locked down (confidentiality)", id="locked"
-        ),
+        pytest.param(("CAP_BPF",), 2, "confidentiality", "); the kernel is locked down (confidentiality)", id="locked"),
     ],
 )
 def test_what_stands_in_the_way_is_told(
