@@ -35,7 +35,7 @@ class BpfError(OSError):
 
     `errno` is the kernel's, `cmd` the command (None where the call was no bpf command), `subject`
     what it was done to, `hint` why it may have failed and what to try, `backend` whose kernel
-    refused ("kernel", "sim"). `applied` counts the elements of a batch that took effect before it was
+    refused ("kernel" for the running one). `applied` counts the elements of a batch that took effect before it was
     refused; None where the kernel does not tell, and for what is no batch.
     """
 

@@ -127,7 +127,7 @@ def test_the_text_names_the_source_line_and_what_is_left_out() -> None:
     assert str(error).splitlines() == [
         "prog_load 'count' (tracepoint): EACCES: R2 !read_ok",
         "  at execcount.bpf.c:23: return *counter;  (instruction 3: r0 = *(u64 *)(r2 +0))",
-        "  (4 more lines of the verifier's log in .log)",
+        "  (4 more lines in the verifier's log)",
     ]
     assert (error.errno, error.summary, error.instruction) == (13, "R2 !read_ok", 3)
     assert error.source_line == "execcount.bpf.c:23: return *counter;"

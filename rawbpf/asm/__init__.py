@@ -15,6 +15,10 @@ from rawbpf.asm.instruction import (
     slots,
 )
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.asm import build as build
+
 __all__ = [
     "FunctionReference",
     "Instruction",
@@ -24,3 +28,9 @@ __all__ = [
     "encode",
     "slots",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name == "build":
+        return __import__("rawbpf.asm.build", fromlist=[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -81,9 +81,7 @@ class Telling:
         if where:
             text.append(f"  at {where[0]}" + (f"  ({where[1]})" if len(where) > 1 else ""))
         if self.left_out > 0:
-            text.append(
-                f"  ({self.left_out} more {'line' if self.left_out == 1 else 'lines'} of the verifier's log in .log)"
-            )
+            text.append(f"  ({self.left_out} more {'line' if self.left_out == 1 else 'lines'} in the verifier's log)")
         return text
 
 
