@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rawbpf
+from rawbpf.map.create import create_from_spec
+from rawbpf.spec.map import MapSpec
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
@@ -51,6 +54,23 @@ def test_edited_maps_are_created_as_edited(backend: Backend, spec: rawbpf.Object
     with spec.load() as obj:
         info = obj.maps["exec_count"].info
         assert (info.max_entries, info.map_flags) == (17, c.BPF_F_NO_PREALLOC)
+
+
+@pytest.mark.parametrize("typed", [True, False], ids=["with BTF", "where the kernel takes no BTF"])
+def test_a_map_whose_value_was_made_larger_holds_bytes(backend: Backend, spec: rawbpf.ObjectSpec, typed: bool) -> None:
+    spec.maps["exec_count"].value_size = 640
+    other = FaultBackend(backend, {} if typed else {c.BPF_BTF_LOAD: [(1, 22)]})
+    with spec.load(only=[], backend=other) as obj:
+        obj.maps["exec_count"][1] = b"x" * 640
+        assert obj.maps["exec_count"].snapshot() == {1: b"x" * 640}
+
+
+def test_slots_of_a_devmap_may_be_of_eight_bytes(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
+    devices = MapSpec("devices", c.BPF_MAP_TYPE_DEVMAP, 4, 8, 2)
+    made: Any = create_from_spec(backend, devices, name="devices")
+    with made as m:
+        m[0] = struct.pack("=II", 1, 0)
+        assert m[0] == struct.pack("=II", 1, 0)
 
 
 def test_edited_variables_start_with_their_new_values(backend: Backend, spec: rawbpf.ObjectSpec) -> None:

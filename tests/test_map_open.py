@@ -13,6 +13,10 @@ from support.bpffs import detached_bpffs
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
+from rawbpf.map.create import open_map
+from rawbpf.syscall.fault import FaultBackend
+from rawbpf.syscall.host import KernelHost
+from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,3 +161,32 @@ def test_info_tells_what_the_kernel_knows(backend: Backend) -> None:
         assert info.memory is not None
         assert info.memory > 0
         assert "opened" in repr(info)
+
+
+def test_a_descriptor_handed_over_stays_the_callers_when_opening_fails(backend: Backend) -> None:
+    with rawbpf.Map.create("hash", key="u32", value="u32", max_entries=1) as m:
+        fd = os.dup(m.fileno())
+        try:
+            refusing = FaultBackend(backend, {c.BPF_OBJ_GET_INFO_BY_FD: [(1, 1)]})
+            with pytest.raises(rawbpf.PermissionDenied):
+                rawbpf.Map.from_fd(fd, own=True, backend=refusing)
+            assert "bpf-map" in os.readlink(f"/proc/self/fd/{fd}")
+        finally:
+            os.close(fd)
+
+
+def test_no_descriptor_is_left_where_the_number_of_cpus_cannot_be_read(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: KernelHost) -> int:
+        raise PermissionError(13, "no sysfs here")
+
+    monkeypatch.setattr(KernelHost, "possible_cpus", property(refuse))
+    with pytest.raises(PermissionError, match="no sysfs"):
+        rawbpf.Map.create("percpu_hash", key="u32", value="u32", max_entries=1)
+
+
+def test_codecs_of_another_size_than_the_maps_are_refused(backend: Backend) -> None:
+    with rawbpf.Map.create("hash", key="u32", value=64, max_entries=1) as m, pytest.raises(rawbpf.SpecError) as caught:
+        open_map(backend, m.fileno(), m._shape, m.key_type, rawbpf.codec_for("u64"))
+    assert "4 and 64 bytes, but their types do not: u32 has 4 and u64 8" in str(caught.value)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.codec import codec_for
-from rawbpf.errors import BpfError
+from rawbpf.errors import BpfError, SpecError
 from rawbpf.map.base import Shape
 from rawbpf.map.handle import Handle
 from rawbpf.map.types import map_class
@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
     from rawbpf.map.base import Map
     from rawbpf.spec.map import MapSpec
@@ -118,8 +119,12 @@ def create(
     finally:
         if btf_fd:
             backend.close(btf_fd)
-    shape = Shape(number, key_codec.size, value_codec.size, max_entries, flags, name)
-    made = open_map(backend, fd, shape, key_codec, value_codec)
+    try:
+        shape = Shape(number, key_codec.size, value_codec.size, max_entries, flags, name)
+        made = open_map(backend, fd, shape, key_codec, value_codec)
+    except BaseException:
+        backend.close(fd)
+        raise
     if pin is not None:
         try:
             made.pin(pin)
@@ -141,7 +146,8 @@ def create_from_spec(
     """
     # A data section has no type of keys, only of its one value.
     typed = spec.value_type_id and (spec.key_type_id or spec.is_data)
-    with_btf = btf_fd if typed and spec.map_type in _FROM_BTF else 0
+    fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
+    with_btf = btf_fd if typed and fits and spec.map_type in _FROM_BTF else 0
     flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
     fd = command.map_create(
         backend,
@@ -165,16 +171,27 @@ def create_from_spec(
 def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
     """Return the object for the map behind `fd`, which becomes its own, with the types that `spec` gives it."""
     try:
-        typed = not spec.is_data
-        key = key_codec(spec.map_type, spec.key if typed and spec.key is not None else spec.key_size)
-        bare = _default_value(spec.map_type) or spec.value_size
-        value = codec_for(spec.value if typed and spec.value is not None else bare)
+        key_type = value_type = None
+        if not spec.is_data:
+            key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
+        key = key_codec(spec.map_type, spec.key_size if key_type is None else key_type)
+        bare = _default_value(spec.map_type) if spec.value_size == 4 else None
+        value = codec_for(value_type if value_type is not None else bare or spec.value_size)
         flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
         shape = Shape(spec.map_type, spec.key_size, spec.value_size, spec.max_entries, flags, spec.name)
         return open_map(backend, fd, shape, key, value)
     except BaseException:
         backend.close(fd)
         raise
+
+
+def _type_of(described: Type | None, size: int) -> Type | None:
+    # A size that was edited is no longer the type's: the map then holds bytes.
+    if described is None:
+        return None
+    from rawbpf.btf.layout import size_of
+
+    return described if size_of(described) == size else None
 
 
 def key_codec(map_type: int, described: Description) -> Codec[Any]:
@@ -185,7 +202,15 @@ def key_codec(map_type: int, described: Description) -> Codec[Any]:
 
 
 def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Codec[Any]) -> Map[Any, Any]:
-    """Return the object for the map behind `fd`, which becomes its own; `value` is the codec of one CPU's value."""
+    """Return the object for the map behind `fd`, which becomes its own; `value` is the codec of one CPU's value.
+
+    Raises: SpecError where the codecs are of other sizes than the map's. `fd` then stays the caller's.
+    """
+    # The kernel reads and writes the map's sizes, whatever the buffers have.
+    if (key.size, value.size) != (shape.key_size, shape.value_size):
+        sizes = f"{shape.key_size} and {shape.value_size} bytes"
+        types = f"{key.name} has {key.size} and {value.name} {value.size}"
+        raise SpecError(f"map {shape}: its keys and values have {sizes}, but their types do not: {types}")
     if shape.map_type in PER_CPU:
         from rawbpf.codec.percpu import PerCpuCodec
 

@@ -34,7 +34,8 @@ def from_fd(fd: int, own: bool, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_fd`."""
     backend = backend or current()
     require_kind(backend, fd, "map")
-    return _open(backend, fd if own else backend.dup(fd))
+    # What fails leaves `fd` to the caller, who closes it.
+    return _typed(backend, fd) if own else _open(backend, backend.dup(fd))
 
 
 def from_id(map_id: int, backend: Backend | None) -> Map[Any, Any]:
@@ -86,14 +87,18 @@ def infos(backend: Backend) -> Iterator[MapInfo]:
 
 def _open(backend: Backend, fd: int) -> Map[Any, Any]:
     try:
-        require_kind(backend, fd, "map")
-        info = read_info(backend, fd)
-        shape = Shape(info.type_number, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name)
-        key, value = _codecs(backend, info)
-        return open_map(backend, fd, shape, key, value)
+        return _typed(backend, fd)
     except BaseException:
         backend.close(fd)
         raise
+
+
+def _typed(backend: Backend, fd: int) -> Map[Any, Any]:
+    require_kind(backend, fd, "map")
+    info = read_info(backend, fd)
+    shape = Shape(info.type_number, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name)
+    key, value = _codecs(backend, info)
+    return open_map(backend, fd, shape, key, value)
 
 
 def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
