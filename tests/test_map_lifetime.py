@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import rawbpf
+from rawbpf.asm.build import exit_, mov_imm
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -25,9 +27,11 @@ def _hash(entries: int = 64, **options: Any) -> rawbpf.HashMap[int, int]:
     [
         pytest.param(lambda m: m[1], id="read"),
         pytest.param(lambda m: m.get(1), id="get"),
+        pytest.param(lambda m: m.get(1, default=2), id="get by keyword"),
         pytest.param(lambda m: 1 in m, id="contains"),
         pytest.param(lambda m: m.__setitem__(1, 2), id="write"),
         pytest.param(lambda m: m.put(1, 2), id="put"),
+        pytest.param(lambda m: m.put(1, 2, flags=0), id="put by keyword"),
         pytest.param(lambda m: m.insert(1, 2), id="insert"),
         pytest.param(lambda m: m.__delitem__(1), id="delete"),
         pytest.param(lambda m: m.pop(1), id="pop"),
@@ -57,6 +61,25 @@ def test_a_closed_map_raises_closed_from_every_operation(backend: Backend, opera
 def test_a_map_dropped_open_warns_where_it_was_opened(backend: Backend) -> None:
     with pytest.warns(ResourceWarning, match=r"unclosed <HashMap 'shared'.*test_map_lifetime"):
         _hash()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(_hash, id="map"),
+        pytest.param(
+            lambda: rawbpf.Program.load("socket_filter", [mov_imm(0, 0), exit_()], license="GPL"), id="program"
+        ),
+    ],
+)
+def test_what_is_dropped_open_is_closed_where_warnings_are_errors(backend: Backend, make: Callable[[], Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        dropped = make()
+        fd = dropped.fileno()
+        del dropped
+    assert not os.path.lexists(f"/proc/self/fd/{fd}")
 
 
 def test_dropping_a_raw_view_leaves_the_map_open(backend: Backend) -> None:

@@ -122,8 +122,10 @@ class Object:
 
     def __del__(self) -> None:
         if not getattr(self, "_closed", True):
-            warn_unclosed(self, self._opened_at)
-            self.close()
+            try:
+                warn_unclosed(self, self._opened_at)
+            finally:  # where warnings are errors, too
+                self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"

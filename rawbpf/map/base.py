@@ -369,8 +369,10 @@ class Map(_Base["K", "V"]):
     def __del__(self) -> None:
         handle = getattr(self, "_handle", None)
         if handle is not None and self._owner is None and handle.fd >= 0:
-            warn_unclosed(self, handle.opened_at)
-            handle.close()
+            try:
+                warn_unclosed(self, handle.opened_at)
+            finally:  # where warnings are errors, too
+                handle.close()
 
     # Python's protocols ----------------------------------------------------------
 

@@ -83,7 +83,7 @@ class Handle:
             return
         self.backend.close(fd)
 
-    def _refuse(self, *_: object) -> None:
+    def _refuse(self, *_: object, **__: object) -> None:
         raise closed(self.describe)
 
 

@@ -71,8 +71,10 @@ class Descriptor:
     def __del__(self) -> None:
         # Half-made objects have no descriptor yet.
         if getattr(self, "_fd", -1) >= 0:
-            warn_unclosed(self, self._opened_at)
-            self.close()
+            try:
+                warn_unclosed(self, self._opened_at)
+            finally:  # where warnings are errors, too
+                self.close()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{type(self).__name__} cannot be copied or pickled: pin it and use from_pin(), or from_id()")
