@@ -88,6 +88,16 @@ def test_dropping_a_raw_view_leaves_the_map_open(backend: Backend) -> None:
         assert m[1] == 2
 
 
+def test_raw_views_cost_nothing_that_lasts(backend: Backend) -> None:
+    with _hash() as m:
+        view = m.raw
+        assert view.raw is view
+        before = len(type(m).__mro__[1].__subclasses__())
+        for _ in range(10):
+            m.raw.get(b"\1\0\0\0")
+        assert len(type(m).__mro__[1].__subclasses__()) == before
+
+
 def _in_threads(*functions: Callable[[], None]) -> None:
     failures: list[BaseException] = []
 

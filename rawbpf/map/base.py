@@ -92,7 +92,7 @@ class Map(_Base["K", "V"]):
     The object's class fits the map's type. Identity decides equality; `bool()` is always True.
     """
 
-    __slots__ = ("__weakref__", "_handle", "_key", "_owner", "_pins", "_shape", "_value")
+    __slots__ = ("__weakref__", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_value")
 
     _indexed = False
     _operations: tuple[str, ...] = ()
@@ -102,15 +102,18 @@ class Map(_Base["K", "V"]):
     _value: Codec[V]
     _owner: Map[Any, Any] | None
     _pins: list[str]
+    _raw: tuple[type[Map[Any, Any]], Codec[Any], Codec[Any]] | None
     _shape: Shape
 
     def __init__(self) -> None:
         raise TypeError(f"{type(self).__name__} is opened by create(), from_pin(), from_id(), from_fd() or from_name()")
 
     @classmethod
-    def _open(
-        cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any], owner: Map[Any, Any] | None = None
-    ) -> Self:
+    def _open(cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any]) -> Self:
+        return cls._compiled(handle, shape, key, value)._made(handle, shape, key, value, None)
+
+    @classmethod
+    def _compiled(cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any]) -> type[Self]:
         # A class of its own for each map: `m[k]` looks its method up on the class, and a method closed
         # over this map's buffers saves the attribute look-ups that one shared by all would make.
         handle.describe = str(shape)
@@ -124,13 +127,20 @@ class Map(_Base["K", "V"]):
         operations.update(__slots__=(), __module__=cls.__module__, __qualname__=cls.__qualname__, __doc__=cls.__doc__)
         own = type(cls.__name__, (cls,), operations)
         handle.poisoned.append(own)
-        self: Self = object.__new__(own)
+        return own
+
+    @classmethod
+    def _made(
+        cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any], owner: Map[Any, Any] | None
+    ) -> Self:
+        self: Self = object.__new__(cls)
         self._handle = handle
         self._shape = shape
         self._key = key
         self._value = value
         self._owner = owner
         self._pins = []
+        self._raw = None
         return self
 
     @staticmethod
@@ -308,11 +318,18 @@ class Map(_Base["K", "V"]):
     @property
     def raw(self) -> AnyMap:
         """The same map with bytes in and out; arrays keep their indices. A view: it closes with this object."""
-        from rawbpf.codec import codec_for
+        if self._owner is not None:
+            return self
+        if self._raw is None:
+            from rawbpf.codec import codec_for
 
-        value = codec_for(self._value.size)
-        key: Codec[Any] = self._key if self._indexed else codec_for(self._key.size)
-        return map_class(self._shape.map_type)._open(self._handle, self._shape, key, value, self)
+            key: Codec[Any] = self._key if self._indexed else codec_for(self._key.size)
+            value = codec_for(self._value.size)
+            family = map_class(self._shape.map_type)
+            self._raw = family._compiled(self._handle, self._shape, key, value), key, value
+        # Not the view itself is kept: it refers to this object, which would then wait for the garbage collector.
+        view, key, value = self._raw
+        return view._made(self._handle, self._shape, key, value, self)
 
     # Life time -------------------------------------------------------------------
 
