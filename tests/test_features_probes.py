@@ -10,6 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from support import needs
 
 from rawbpf import features
 from rawbpf.features import Answer
@@ -36,6 +37,8 @@ PROG_TYPES = [names.prog_type_name(n) for n in range(1, c.BPF_PROG_TYPE_NETFILTE
 
 @pytest.fixture(scope="module")
 def bpftool() -> dict[str, dict[str, object]]:
+    # A fixture of the module comes before the marks of its tests are looked at.
+    needs.require("kernel", "tool:bpftool")
     tool = shutil.which("bpftool", path=_PATH)
     assert tool is not None
     probed = subprocess.run([tool, "-j", "feature", "probe", "kernel", "full"], capture_output=True, check=True)
