@@ -120,6 +120,18 @@ def test_one_pass_verbs_agree_with_python(table: rawbpf.HashMap[int, int]) -> No
     assert table.get_many([0, 99, 2], default=-1) == [content[0], -1, content[2]]
 
 
+def test_a_field_may_be_called_as_a_method_is(backend: Backend) -> None:
+    with rawbpf.HashMap.create(key="u32", value={"sum": "u64", "count": "u64"}, max_entries=4) as m:
+        m.update({1: (10, 2), 2: (30, 1)})
+        assert (m.sum("sum"), m.sum("count"), m.min("sum"), m.max("count")) == (40, 3, 10, 2)
+        assert [key for key, _ in m.top(1, by="sum")] == [2]
+
+
+def test_a_hash_has_no_order_to_reverse(table: rawbpf.HashMap[int, int]) -> None:
+    with pytest.raises(TypeError, match="not reversible"):
+        reversed(table)
+
+
 def test_columns_are_typed_views_of_the_whole_map(table: rawbpf.HashMap[int, int]) -> None:
     table.update({1: 10, 2: 20})
     keys, values = table.columns()

@@ -132,15 +132,15 @@ class BulkMap(Map["K", "V"]):
 
     def sum(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
         """Add up all values, or that `field` of them; per-CPU values count with all CPUs. Raises: Closed."""
-        return sum(_pick(value, field) for value in self.values())
+        return sum(map(_picker(field), self.values()))
 
     def min(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
         """Return the least value, or least `field`. Raises: Closed; ValueError for an empty map."""
-        return min(_pick(value, field) for value in self.values())
+        return min(map(_picker(field), self.values()))
 
     def max(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
         """Return the greatest value, or greatest `field`. Raises: Closed; ValueError for an empty map."""
-        return max(_pick(value, field) for value in self.values())
+        return max(map(_picker(field), self.values()))
 
     def filter(self, predicate: Callable[[K, V], object]) -> dict[K, V]:
         """Return the elements for which `predicate(key, value)` is true. Raises: Closed."""
@@ -150,12 +150,18 @@ class BulkMap(Map["K", "V"]):
         """Return the `n` elements with the greatest values, or greatest field `by`, greatest first. Raises: Closed."""
         import heapq
 
-        return heapq.nlargest(n, self.items(), key=lambda item: _pick(item[1], by))
+        pick = _picker(by)
+        return heapq.nlargest(n, self.items(), key=lambda item: pick(item[1]))
 
 
-def _pick(value: Any, field: str | None) -> Any:  # noqa: ANN401  (a value of any type)
-    total = value.sum() if hasattr(value, "sum") else value
-    return total if field is None else getattr(total, field)
+def _picker(field: str | None) -> Callable[[Any], Any]:
+    from rawbpf.codec.percpu import PerCpu  # only who asks pays
+
+    def pick(value: Any) -> Any:  # noqa: ANN401  (a value of any type)
+        total = value.sum() if isinstance(value, PerCpu) else value
+        return total if field is None else getattr(total, field)
+
+    return pick
 
 
 def _column(content: bytearray, codec: Codec[object], count: int) -> memoryview:
