@@ -45,7 +45,8 @@ class Elements:
         """Return how many elements to ask for at once: `n`, and no more than 16 MiB of them or than fit the map."""
         if n < 1:
             raise ValueError(f"a batch has at least one element, not {n}")
-        return max(1, min(n, self.shape.max_entries, _MOST_BYTES // (self.key_size + self.value_size)))
+        # Rings have elements of neither keys nor values: what the kernel says to them is the answer.
+        return max(1, min(n, self.shape.max_entries, _MOST_BYTES // (self.key_size + self.value_size or 1)))
 
     def read(self, n: int = DEFAULT_CHUNK, *, remove: bool = False) -> Iterator[tuple[memoryview, memoryview, int]]:
         """Yield (keys, values, count) per batch, over buffers that are the caller's to keep.
@@ -110,7 +111,8 @@ class Elements:
             if steps > _MAX_WALK * self.shape.max_entries:
                 hint = f"gave up after {steps} steps: others delete keys faster than they can be read; try again"
                 raise IterationAborted(_ENOENT, call="iterate", subject=str(self.shape), hint=hint)
-            key = None if remove and found else following
+            # Of what was removed a hash goes on at the first key, and an array, whose slots stay, at the next.
+            key = following
 
     def _take(self, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char], remove: bool) -> bool:
         backend = self.handle.backend
@@ -162,7 +164,8 @@ class Elements:
         deleted = start = 0
         buffer = _buffer(keys)
         while start < count:
-            rest = (ctypes.c_char * ((count - start) * self.key_size)).from_buffer(buffer, start * self.key_size)
+            # Its address is what counts: an array of each length would be a type of its own.
+            rest = ctypes.c_char.from_buffer(buffer, start * self.key_size)
             try:
                 with self.handle as fd:
                     command.map_delete_batch(

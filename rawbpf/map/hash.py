@@ -41,6 +41,8 @@ class HashMap(BulkMap["K", "V"]):
 
     map_type: ClassVar[str | None] = "hash"
     _operations = ("__getitem__", "get", "__contains__", "__setitem__", "put", "__delitem__")
+    # Python would fall back on indices from len(m) down.
+    __reversed__ = None
 
     # The bodies of those six are never run: each open map has compiled ones in their place.
 
@@ -196,5 +198,6 @@ class LruHashMap(HashMap["K", "V"]):
     map_type = "lru_hash"
 
 
-def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char]:
-    return (ctypes.c_char * len(content)).from_buffer_copy(content)
+def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char] | None:
+    # Types without keys refuse any other pointer than NULL.
+    return (ctypes.c_char * len(content)).from_buffer_copy(content) if content else None

@@ -192,7 +192,7 @@ def compile_operations(
     map's `_get_index` and `_set_index`.
     """
     slots: list[tuple[memoryview, memoryview, memoryview, object]] = []
-    key_size, value_size = max(1, key.size), max(1, value.size)
+    key_size, value_size = key.size, value.size
     key_format, value_format = key.format, value.format
     words = handle.fd_words
 
@@ -202,7 +202,8 @@ def compile_operations(
         value_buffer = (ctypes.c_char * value_size)()
         octets = memoryview(attr).cast("B")
         pointers = octets.cast("Q")
-        pointers[_KEY // 8] = ctypes.addressof(key_buffer)
+        # Types without keys refuse any other pointer than NULL.
+        pointers[_KEY // 8] = ctypes.addressof(key_buffer) if key_size else 0
         pointers[_VALUE // 8] = ctypes.addressof(value_buffer)
         word = octets[0:4].cast("i")
         words.append(word)

@@ -1,0 +1,58 @@
+"""Maps of types without a class of their own: what the kernel does for them, and errors that say what it does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from support.map_shapes import PAGE
+
+import rawbpf
+from rawbpf.asm.build import exit_, mov_imm
+from rawbpf.syscall.fault import FaultBackend
+from rawbpf.uapi import constants as c
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rawbpf.syscall.protocol import Backend
+
+
+@pytest.mark.parametrize(("kind", "first"), [("queue", 5), ("stack", 6)])
+def test_types_without_keys_take_empty_ones(backend: Backend, kind: str, first: int) -> None:
+    with rawbpf.Map.create(kind, value="u32", max_entries=2) as m:
+        m.put(b"", 5)
+        m.put(b"", 6)
+        assert (m[b""], m.lookup(b""), m.pop(b""), m.pop(b"")) == (first, first, first, 11 - first)
+        with pytest.raises(rawbpf.Empty):
+            m.pop(b"")
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(len, id="count"),
+        pytest.param(list, id="iterate"),
+        pytest.param(lambda m: m.clear(), id="clear"),
+        pytest.param(lambda m: m[b""], id="read"),
+    ],
+)
+def test_a_ring_supports_no_verb_of_elements(backend: Backend, verb: Callable[[Any], object]) -> None:
+    with rawbpf.Map.create("ringbuf", key=0, value=0, max_entries=PAGE) as m, pytest.raises(rawbpf.NotSupported):
+        verb(m)
+
+
+def test_clearing_an_array_of_programs_passes_its_empty_slots_once(backend: Backend) -> None:
+    counted = FaultBackend(backend, {})
+    with (
+        rawbpf.Program.load("socket_filter", [mov_imm(0, 0), exit_()], license="GPL") as program,
+        rawbpf.Map.create("prog_array", max_entries=64, backend=counted) as m,
+    ):
+        for index in range(0, 64, 3):
+            m[index] = program.fileno()
+        assert len(m) == 22
+        counted.calls.clear()
+        m.clear()
+        assert counted.calls[c.BPF_MAP_GET_NEXT_KEY] == 65
+        assert len(m) == 0
