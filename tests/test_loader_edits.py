@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import struct
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
+    from ctypes import _CArgObject as ByRef
+
     from rawbpf.syscall.protocol import Backend
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
@@ -167,6 +170,22 @@ def test_a_pin_that_was_made_goes_away_when_loading_fails(
         older.unpin()
 
 
+def test_a_pin_that_others_removed_does_not_hide_why_loading_failed(
+    backend: Backend, spec: rawbpf.ObjectSpec, pins: Path
+) -> None:
+    class _Rival(FaultBackend):
+        def bpf_blocking(self, cmd: int, attr: ByRef, size: int, /) -> int:
+            if cmd == c.BPF_PROG_LOAD:
+                (pins / "exec_count").unlink(missing_ok=True)
+            return super().bpf_blocking(cmd, attr, size)
+
+    spec.maps["exec_count"].pinning = 1
+    failing = _Rival(backend, {c.BPF_PROG_LOAD: [(i, 12) for i in (1, 2, 3)]})
+    with pytest.raises(rawbpf.BpfError) as caught:
+        spec.load(pin_dir=pins, backend=failing)
+    assert caught.value.errno == 12
+
+
 def test_a_reused_pin_is_typed_by_the_object(backend: Backend, pins: Path) -> None:
     spec = rawbpf.ObjectSpec.from_file(BPF / "exec_details.bpf.o")
     spec.maps["exec_details"].pinning = 1
@@ -235,6 +254,7 @@ def test_a_name_that_is_nowhere_lists_those_that_are(backend: Backend, spec: raw
 @pytest.mark.parametrize(
     ("cmd", "nth"),
     [
+        pytest.param(c.BPF_BTF_LOAD, 1, id="types"),
         pytest.param(c.BPF_MAP_CREATE, 1, id="first map"),
         pytest.param(c.BPF_MAP_CREATE, 3, id="third map"),
         pytest.param(c.BPF_MAP_FREEZE, 1, id="freezing the constants"),
@@ -249,6 +269,26 @@ def test_nothing_stays_behind_when_loading_fails(backend: Backend, spec: rawbpf.
     with pytest.raises(rawbpf.BpfError) as caught:
         spec.load(backend=failing)
     assert caught.value.errno == 12
+
+
+def test_closing_lets_go_of_the_variables_memory(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
+    before = os.listdir("/proc/self/fd")
+    with spec.load() as obj:
+        assert [variable.value for variable in obj.variables.values()] == [0, 0]
+    # A mapping holds a descriptor of its own, and the map in the kernel.
+    assert os.listdir("/proc/self/fd") == before
+    for variable in obj.variables.values():
+        with pytest.raises(rawbpf.Closed):
+            _ = variable.value
+
+
+def test_what_cannot_be_closed_keeps_nothing_else_open(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
+    obj = spec.load()
+    links = obj.attach()
+    os.close(links[0].fileno())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        obj.close()
+    assert all(each.closed for each in (*links, *obj.programs.values(), *obj.maps.values()))
 
 
 def test_nothing_stays_attached_when_attaching_fails(backend: Backend, spec: rawbpf.ObjectSpec) -> None:

@@ -51,15 +51,18 @@ def load(
     if target_btf is not None:
         raise NotSupported(_EINVAL, call="load", subject=content.name, hint="target_btf: only the running kernel's BTF")
     chosen = _choose(content, only)
-    obj = Object(content.name, backend)
     btf_fd = _load_btf(backend, content, token)
+    obj = Object(content.name, backend)
     try:
         make_maps(obj, content, replacements=maps or {}, pin_dir=pin_dir, btf_fd=btf_fd, token=token)
         load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token)
         fill_slots(obj, content)
     except BaseException:
         for each in obj.pinned:
-            each.unpin()
+            try:
+                each.unpin()
+            except OSError:  # removed by others meanwhile; why loading failed is what the caller must hear
+                continue
         obj.close()
         raise
     finally:

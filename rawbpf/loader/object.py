@@ -9,11 +9,12 @@ from rawbpf.syscall.lifetime import opened_at, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Self
 
     from rawbpf.link.base import Link
-    from rawbpf.loader.variable import Variable
+    from rawbpf.loader.variable import Section, Variable
     from rawbpf.map.base import AnyMap
     from rawbpf.program.program import Program
     from rawbpf.syscall.protocol import Backend
@@ -30,9 +31,8 @@ class Links(list["Link"]):
         self.skipped: list[tuple[str, str]] = []
 
     def close(self) -> None:
-        """Detach all of them, the last first. Idempotent."""
-        for link in reversed(self):
-            link.close()
+        """Detach all of them, the last first, also where one fails. Idempotent."""
+        _close_all(reversed(self))
 
     def __enter__(self) -> Self:
         return self
@@ -103,14 +103,12 @@ class Object:
         raise KeyError(f"{self.name} has no map or program {name!r}")
 
     def close(self) -> None:
-        """Detach the links, the last first, and close programs and maps. Idempotent."""
+        """Detach the links, the last first, and close programs and maps, also where one fails. Idempotent."""
         self._closed = True
-        while self._links:
-            self._links.pop().close()
-        for program in self.programs.values():
-            program.close()
-        for each in self.maps.values():
-            each.close()
+        links = self._links[::-1]
+        self._links.clear()
+        sections = [variable._section for variable in self.variables.values()]
+        _close_all([*links, *self.programs.values(), *sections, *self.maps.values()])
 
     def __enter__(self) -> Self:
         return self
@@ -130,3 +128,14 @@ class Object:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"
         return f"<Object {self.name!r}: {state}>"
+
+
+def _close_all(owned: Iterable[Link | Program | Section | AnyMap]) -> None:
+    failed: BaseException | None = None
+    for each in owned:
+        try:
+            each.close()
+        except BaseException as error:  # noqa: BLE001  (raised once all others are closed)
+            failed = failed or error
+    if failed is not None:
+        raise failed

@@ -48,6 +48,10 @@ class Section:
                 self._mapped = handle.backend.mmap(fd, length, writable=writable)
         return memoryview(self._mapped)
 
+    def close(self) -> None:
+        """Let go of the memory, which keeps the map alive in the kernel. Idempotent."""
+        self._mapped = None
+
 
 class Variable:
     """A variable of a loaded object: `obj.variables["dropped"].value`. `constant`: it lies in `.rodata`."""
