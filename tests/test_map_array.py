@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ def test_the_message_names_the_index_and_how_many_there_are(array: rawbpf.ArrayM
     with pytest.raises(IndexError) as caught:
         array[index]
     assert str(caught.value) == f"map_lookup_elem 'numbers' (array): ENOENT: no index {index}: max_entries is 10"
+    assert "memoryview" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_map_without_a_name_has_no_empty_quotes_in_messages(backend: Backend) -> None:
@@ -110,6 +112,13 @@ def test_memory_is_the_map_itself(backend: Backend, value: Any) -> None:
         else:
             row = memory.cast("B")[2 * 8 * -(-m.value_type.size // 8) :]
             assert bytes(row[: m.value_type.size]) == m.raw[2]
+
+
+def test_memory_of_a_frozen_array_is_refused(backend: Backend) -> None:
+    with rawbpf.Map.create("array", value="u64", max_entries=5, name="done", flags=BPF_F_MMAPABLE) as m:
+        m.freeze()
+        with pytest.raises(rawbpf.PermissionDenied, match=r"mmap 'done' \(array\): EPERM: the map is frozen"):
+            m.memory()
 
 
 def test_memory_needs_the_flag_and_outlives_close(backend: Backend) -> None:

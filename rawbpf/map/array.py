@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 
-from rawbpf.errors import IndexOutOfRange, NotSupported
+from rawbpf.errors import IndexOutOfRange, NotSupported, PermissionDenied
 from rawbpf.map.bulk import BulkMap
 from rawbpf.map.handle import closed
 from rawbpf.map.memory import cast_view
@@ -89,7 +89,8 @@ class ArrayMap(BulkMap[int, "V"]):
         position = operator.index(index)  # type: ignore[arg-type]
         actual = position + len(self) if position < 0 else position
         if not 0 <= actual < len(self):
-            raise self._fail(cmd, errno, position)
+            # Without the memoryview's own complaint, which led here.
+            raise self._fail(cmd, errno, position) from None
         return actual
 
     def _get_index(self, index: object) -> object:
@@ -120,7 +121,14 @@ class ArrayMap(BulkMap[int, "V"]):
         length = stride * len(self)
         pages = length + backend.host.page_size - 1 & -backend.host.page_size
         with self._handle as fd:
-            octets = memoryview(backend.mmap(fd, pages))[:length]
+            try:
+                octets = memoryview(backend.mmap(fd, pages))[:length]
+            except PermissionError as error:
+                hint = "the map is frozen, or read-only to user space"
+                number = error.errno or 0
+                raise PermissionDenied(
+                    number, call="mmap", subject=str(self._shape), hint=hint, backend=backend.name
+                ) from None
         if self._value.format and stride == self._value.size:
             return cast_view(octets, self._value.format)
         return octets.cast("B", [len(self), stride])
