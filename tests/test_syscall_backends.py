@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import rawbpf
+from rawbpf.syscall import current as current_module
 from rawbpf.syscall.current import current
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.kernel import SYSCALL_NUMBERS, KernelBackend, syscall_numbers
@@ -59,6 +61,27 @@ def test_a_second_thread_cannot_change_the_backend_under_the_first(backend: Back
     assert seen == [chosen]
     assert len(caught) == 1
     assert "process-wide" in str(caught[0])
+
+
+def test_a_signal_handler_may_ask_for_the_backend_while_it_is_chosen(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Backend] = []
+
+    def choose() -> Backend:
+        if not asked:
+            asked.append(backend)
+            signal.raise_signal(signal.SIGUSR1)
+        return backend
+
+    monkeypatch.setattr(current_module, "chooser", choose)
+    monkeypatch.setattr(current_module, "_stack", [])
+    before = signal.signal(signal.SIGUSR1, lambda *_: asked.append(current()))
+    try:
+        assert current() is backend
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert asked == [backend, backend]
 
 
 def test_an_unknown_backend_is_refused_by_name() -> None:

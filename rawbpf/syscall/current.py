@@ -6,7 +6,7 @@ as root. How the first one is chosen is not known here: the layer `default` fill
 
 from __future__ import annotations
 
-from _thread import allocate_lock, get_ident
+from _thread import RLock, get_ident
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 chooser: Callable[[], Backend] | None = None
 
-_lock = allocate_lock()
+# A signal handler may ask for the backend while the code that it interrupted chooses it.
+_lock = RLock()
 _stack: list[Backend] = []
 _owner = 0
 
@@ -33,7 +34,9 @@ def current() -> Backend:
         if not _stack:
             if chooser is None:
                 raise RuntimeError("no backend was chosen: import rawbpf first")
-            _stack.append(chooser())
+            chosen = chooser()
+            if not _stack:
+                _stack.append(chosen)
         return _stack[-1]
 
 
