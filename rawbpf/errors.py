@@ -12,17 +12,21 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rawbpf.uapi.enums import Cmd
 
 ENOTSUPP = 524
 """The kernel's own "not supported", which user space's errno.h lacks."""
 
 
+# Where the C library has two names for a number, the kernel's is meant.
+_NAMES = {ENOTSUPP: "ENOTSUPP", 95: "EOPNOTSUPP"}
+
+
 def errno_name(number: int) -> str:
-    """Return the symbolic name of `number`, ENOTSUPP (524) included."""
-    if number == ENOTSUPP:
-        return "ENOTSUPP"
-    return _errno.errorcode.get(number, f"errno {number}")
+    """Return the kernel's name of `number`, ENOTSUPP (524) included."""
+    return _NAMES.get(number) or _errno.errorcode.get(number, f"errno {number}")
 
 
 def errno_text(number: int) -> str:
@@ -58,6 +62,9 @@ class BpfError(OSError):
         self.backend = backend
         self._cmd = cmd
 
+    def __reduce__(self) -> tuple[Callable[..., BpfError], tuple[object, ...], dict[str, object]]:
+        return _rebuilt, (type(self), self.errno or 0, self.call), self.__dict__
+
     @property
     def cmd(self) -> Cmd | None:
         """The bpf command that was refused."""
@@ -75,6 +82,11 @@ class BpfError(OSError):
         what = f"{self.call} {self.subject}{self._detail()}".rstrip()
         where = "" if self.backend == "kernel" else f" [{self.backend}]"
         return f"{what}{where}: {errno_name(number)}: {self.hint or errno_text(number)}"
+
+
+def _rebuilt(kind: type[BpfError], errno: int, call: str) -> BpfError:
+    # What else an error holds is in its __dict__, which pickle and copy bring along.
+    return kind(errno, call=call)
 
 
 class _KeyedError(BpfError):

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_there_are_two_commands_and_the_second_is_what_ci_runs() -> None:
     assert len(COMMANDS) == 2
     assert COMMANDS[1] == "bash .ci/run"
     assert os.access(ROOT / ".ci/run", os.R_OK)
+
+
+@pytest.mark.needs("tool:git", "file:.git")
+def test_what_the_first_command_installs_is_no_part_of_the_project() -> None:
+    (directory,) = re.findall(r"--target (\S+)", COMMANDS[0])
+    assert f"PYTHONPATH={directory} " in COMMANDS[0]
+    ignored = subprocess.run(["git", "check-ignore", "-q", f"{directory}/rich/table.py"], cwd=ROOT, check=False)
+    assert ignored.returncode == 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert directory in project["tool"]["ruff"]["extend-exclude"]
 
 
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON", "module:elftools")

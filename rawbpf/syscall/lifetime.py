@@ -15,8 +15,7 @@ def opened_at() -> str:
 
 def warn_unclosed(owner: object, where: str) -> None:
     """Emit the ResourceWarning for `owner`, which is being dropped without `close()`."""
-    try:
-        import warnings
-    except ImportError:  # the interpreter is going down: nobody is left to be warned
-        return
-    warnings.warn(f"unclosed {owner!r}, opened at {where}", ResourceWarning, source=owner, stacklevel=3)
+    # Where nobody imported the module, by an option or a filter of his own, this warning would not be shown.
+    warnings = sys.modules.get("warnings")
+    if warnings is not None:
+        warnings.warn(f"unclosed {owner!r}, opened at {where}", ResourceWarning, source=owner, stacklevel=3)
