@@ -192,6 +192,36 @@ def test_a_signal_handler_may_use_the_map_that_it_interrupted(backend: Backend) 
         assert m[2] == 21
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pytest.param(lambda m: m.__setitem__(2, 2), id="write"),
+        pytest.param(lambda m: m.insert(2, 2), id="insert"),
+        pytest.param(lambda m: m.update({2: 2}), id="update"),
+    ],
+)
+def test_the_errno_of_a_call_is_not_that_of_the_handler_that_interrupts_it(
+    backend: Backend, operation: Callable[[Any], object]
+) -> None:
+    misses = 0
+
+    def handler(*_: object) -> None:
+        nonlocal misses
+        misses += other.get(99) is None
+
+    with _hash(1) as other, _hash(1) as m:
+        m[1] = 1
+        before = signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        try:
+            while misses < 500:
+                with pytest.raises(rawbpf.MapFull):
+                    operation(m)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+
+
 def test_a_forked_child_uses_the_same_map(backend: Backend) -> None:
     with _hash() as m:
         m[1] = 10

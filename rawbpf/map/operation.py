@@ -29,8 +29,11 @@ _ENOENT = 2
 # non-zero bytes after the key, so it is told a size that ends there and needs no clean buffer.
 _KEY, _VALUE, _FLAGS, _SIZE, _DELETE_SIZE = 8, 16, 24, 32, 16
 
+# Between a call that fails and the reading of its errno a signal handler may run and make calls that
+# fail. All set the errno to 0 once they have read it: who then reads 0 was interrupted and calls again,
+# which is right, because a call on one element that failed has changed nothing.
 _SOURCE = """
-def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, failed):
+def make(pop, push, new, bpf, get_errno, set_errno, pack_key, pack_value, unpack_value, failed):
     def __getitem__(self, key):
         {pack_key}
         try:
@@ -39,8 +42,11 @@ def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, fai
             slot = new()
         key_view, value_view, _, attr = slot
         {index_get}
-        if bpf({lookup}, attr, {size}):
+        while bpf({lookup}, attr, {size}):
             number = get_errno()
+            if not number:
+                continue
+            set_errno(0)
             push(slot)
             raise failed({lookup}, number, key)
         value = {load_value}
@@ -55,8 +61,11 @@ def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, fai
             slot = new()
         key_view, value_view, _, attr = slot
         {store_key}
-        if bpf({lookup}, attr, {size}):
+        while bpf({lookup}, attr, {size}):
             number = get_errno()
+            if not number:
+                continue
+            set_errno(0)
             push(slot)
             if number == {enoent}:
                 return default
@@ -73,8 +82,11 @@ def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, fai
             slot = new()
         key_view, value_view, _, attr = slot
         {store_key}
-        if bpf({lookup}, attr, {size}):
+        while bpf({lookup}, attr, {size}):
             number = get_errno()
+            if not number:
+                continue
+            set_errno(0)
             push(slot)
             if number == {enoent}:
                 return False
@@ -92,8 +104,11 @@ def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, fai
         key_view, value_view, _, attr = slot
         {index_set}
         {store_value}
-        if bpf({update}, attr, {size}):
+        while bpf({update}, attr, {size}):
             number = get_errno()
+            if not number:
+                continue
+            set_errno(0)
             push(slot)
             raise failed({update}, number, key)
         push(slot)
@@ -109,12 +124,16 @@ def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, fai
         {store_key}
         {store_value}
         flags_view[0] = flags
-        result = bpf({update}, attr, {size})
-        number = get_errno() if result else 0
+        while bpf({update}, attr, {size}):
+            number = get_errno()
+            if not number:
+                continue
+            set_errno(0)
+            flags_view[0] = 0
+            push(slot)
+            raise failed({update}, number, key)
         flags_view[0] = 0
         push(slot)
-        if result:
-            raise failed({update}, number, key)
 
     def __delitem__(self, key):
         {pack_key}
@@ -124,8 +143,11 @@ def make(pop, push, new, bpf, get_errno, pack_key, pack_value, unpack_value, fai
             slot = new()
         key_view, _, _, attr = slot
         {store_key}
-        if bpf({delete}, attr, {delete_size}):
+        while bpf({delete}, attr, {delete_size}):
             number = get_errno()
+            if not number:
+                continue
+            set_errno(0)
             push(slot)
             raise failed({delete}, number, key)
         push(slot)
@@ -224,5 +246,14 @@ def compile_operations(
     exec(_code(key_format is not None, value_format is not None, indexed), names)  # noqa: S102  (the text is above)
     backend = handle.backend
     return names["make"](
-        slots.pop, slots.append, new, backend.bpf, ctypes.get_errno, key.pack, value.pack, value.unpack, failed
+        slots.pop,
+        slots.append,
+        new,
+        backend.bpf,
+        ctypes.get_errno,
+        ctypes.set_errno,
+        key.pack,
+        value.pack,
+        value.unpack,
+        failed,
     )

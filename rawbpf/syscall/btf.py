@@ -5,7 +5,7 @@ Source: kernel/bpf/btf.c:btf_new_fd (v6.12).
 
 from __future__ import annotations
 
-from ctypes import get_errno, sizeof
+from ctypes import sizeof
 
 from rawbpf.syscall.command import pack
 from rawbpf.syscall.error import bpf_error
@@ -50,10 +50,9 @@ def btf_load(
     }
     attr_buffer = pack(layout, values)
     result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
-    errno = get_errno()
     if report is not None:
         report.log_true_size = layout.integer(attr_buffer, "btf_log_true_size")
     if result < 0:
         subject = subject or f"({len(btf)} bytes)"
-        raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
+        raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, values=values)
     return result

@@ -5,8 +5,6 @@ Must not know any single command: `map`, `prog`, `obj`, `btf`, `link` and `misc`
 
 from __future__ import annotations
 
-from ctypes import get_errno
-
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
 
@@ -43,5 +41,5 @@ def command(
     attr = pack(layout, values)
     result = invoke(backend, layout.cmd, attr, layout.size, blocking=blocking)
     if result < 0:
-        raise bpf_error(backend, get_errno(), cmd=layout.cmd, subject=subject, map_type=map_type, values=values)
+        raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, map_type=map_type, values=values)
     return result, attr

@@ -9,8 +9,6 @@ Source: kernel/bpf/syscall.c (v6.12).
 
 from __future__ import annotations
 
-from ctypes import get_errno
-
 from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
@@ -194,10 +192,10 @@ def map_get_next_key(
     """
     layout = attr.MAP_GET_NEXT_KEY
     values: dict[str, int | bytes] = {"map_fd": fd, "key": pointer_to(key), "next_key": pointer_to(next_key)}
-    if invoke(backend, layout.cmd, pack(layout, values), layout.size) < 0:
-        if (errno := get_errno()) == _ENOENT:
+    if (result := invoke(backend, layout.cmd, pack(layout, values), layout.size)) < 0:
+        if result == -_ENOENT:
             return False
-        raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, map_type=map_type, values=values)
+        raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, map_type=map_type, values=values)
     return True
 
 
@@ -319,11 +317,12 @@ def _read_batch(
     cursors: dict[str, int | bytes] = {"in_batch": pointer_to(in_batch), "out_batch": pointer_to(out_batch)}
     fields = cursors | _batch(fd, keys, values, count, elem_flags, flags)
     attr_buffer = pack(layout, fields)
-    if invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True) >= 0:
+    result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
+    if result >= 0:
         return layout.integer(attr_buffer, "count"), 0
-    if (errno := get_errno()) == _ENOENT:
+    if result == -_ENOENT:
         return layout.integer(attr_buffer, "count"), _ENOENT
-    raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, map_type=map_type, values=fields)
+    raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, map_type=map_type, values=fields)
 
 
 def _write_batch(
@@ -340,9 +339,10 @@ def _write_batch(
 ) -> int:
     fields = _batch(fd, keys, values, count, elem_flags, flags)
     attr_buffer = pack(layout, fields)
-    if invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True) >= 0:
+    result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
+    if result >= 0:
         return layout.integer(attr_buffer, "count")
-    error = bpf_error(backend, get_errno(), cmd=layout.cmd, subject=subject, map_type=map_type, values=fields)
+    error = bpf_error(backend, -result, cmd=layout.cmd, subject=subject, map_type=map_type, values=fields)
     error.applied = _applied(layout, attr_buffer, count)
     raise error
 

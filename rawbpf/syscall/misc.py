@@ -6,7 +6,6 @@ Source: kernel/bpf/syscall.c, kernel/bpf/token.c (v6.12).
 from __future__ import annotations
 
 import ctypes
-from ctypes import get_errno
 
 from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
@@ -64,13 +63,12 @@ def task_fd_query(backend: Backend, pid: int, fd: int, *, subject: str = "") -> 
         name = ctypes.create_string_buffer(size)
         values: dict[str, int | bytes] = {"pid": pid, "fd": fd, "buf_len": size, "buf": pointer_to(name)}
         attr_buffer = pack(layout, values)
-        if invoke(backend, layout.cmd, attr_buffer, layout.size) >= 0:
+        if (result := invoke(backend, layout.cmd, attr_buffer, layout.size)) >= 0:
             break
-        errno = get_errno()
         needed = layout.integer(attr_buffer, "buf_len") + 1
-        if errno != _ENOSPC or needed <= size:
+        if result != -_ENOSPC or needed <= size:
             subject = subject or f"descriptor {fd} of process {pid}"
-            raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
+            raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, values=values)
         size = needed
     return TaskFd(
         layout.integer(attr_buffer, "prog_id"),

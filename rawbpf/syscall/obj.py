@@ -9,7 +9,6 @@ Source: kernel/bpf/syscall.c, kernel/bpf/inode.c (v6.12).
 from __future__ import annotations
 
 import ctypes
-from ctypes import get_errno
 
 from rawbpf.errors import BpfError
 from rawbpf.syscall.command import command, pack
@@ -120,10 +119,10 @@ def link_get_next_id(backend: Backend, start_id: int = 0) -> int | None:
 def _next_id(backend: Backend, layout: Layout, start_id: int) -> int | None:
     values: dict[str, int | bytes] = {"start_id": start_id}
     attr_buffer = pack(layout, values)
-    if invoke(backend, layout.cmd, attr_buffer, layout.size) < 0:
-        if (errno := get_errno()) == _ENOENT:
+    if (result := invoke(backend, layout.cmd, attr_buffer, layout.size)) < 0:
+        if result == -_ENOENT:
             return None
-        raise bpf_error(backend, errno, cmd=layout.cmd, subject=f"above {start_id}", values=values)
+        raise bpf_error(backend, -result, cmd=layout.cmd, subject=f"above {start_id}", values=values)
     return layout.integer(attr_buffer, "next_id")
 
 

@@ -9,7 +9,7 @@ Source: kernel/bpf/syscall.c (v6.12).
 from __future__ import annotations
 
 import ctypes
-from ctypes import get_errno, sizeof
+from ctypes import sizeof
 
 from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
@@ -114,12 +114,11 @@ def prog_load(
         values["attach_prog_fd"] = attach_prog_fd
     attr_buffer = pack(layout, values)
     result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
-    errno = get_errno()
     if report is not None:
         report.log_true_size = layout.integer(attr_buffer, "log_true_size")
     if result < 0:
         subject = subject or _description(name, prog_type, len(insns) // _INSN_SIZE)
-        raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
+        raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, values=values)
     return result
 
 
@@ -198,8 +197,8 @@ def prog_test_run(
     }
     attr_buffer = pack(layout, values)
     result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
-    if result < 0 and (errno := get_errno()) != _ENOSPC:
-        raise bpf_error(backend, errno, cmd=layout.cmd, subject=subject, values=values)
+    if result < 0 and result != -_ENOSPC:
+        raise bpf_error(backend, -result, cmd=layout.cmd, subject=subject, values=values)
     return TestRun(
         layout.integer(attr_buffer, "retval"),
         layout.integer(attr_buffer, "duration"),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from itertools import starmap
+from operator import call as apply
 
 from rawbpf.errors import errno_name
 from rawbpf.syscall.wrapper import Wrapper
@@ -48,11 +50,12 @@ class TraceBackend(Wrapper):
     def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
         """Make the call and hand it to the sink."""
         fields = _decode(cmd, attr, size)
-        result = call(cmd, attr, size)
-        number = ctypes.get_errno() if result < 0 else 0
+        # In one step, as in `invoke`.
+        result, number = starmap(apply, ((call, cmd, attr, size), (ctypes.get_errno,)))
+        number = number if result < 0 else 0
         self._sink(Call(cmd, fields, result, number))
         ctypes.set_errno(number)
-        return result
+        return int(result)
 
 
 def _decode(cmd: int, attr: ByRef, size: int) -> dict[str, int | bytes]:
