@@ -222,6 +222,21 @@ def test_the_errno_of_a_call_is_not_that_of_the_handler_that_interrupts_it(
             signal.signal(signal.SIGALRM, before)
 
 
+def test_an_interrupt_keeps_no_descriptor_lent(backend: Backend) -> None:
+    class _Interrupted(list[None]):
+        def append(self, item: None) -> None:
+            super().append(item)
+            raise KeyboardInterrupt
+
+    m = _hash()
+    fd = m.fileno()
+    m._handle._lent = _Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        m.fileno()
+    m.close()
+    assert not os.path.lexists(f"/proc/self/fd/{fd}")
+
+
 def test_a_forked_child_uses_the_same_map(backend: Backend) -> None:
     with _hash() as m:
         m[1] = 10

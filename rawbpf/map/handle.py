@@ -43,11 +43,14 @@ class Handle:
         return self._live
 
     def __enter__(self) -> int:
-        self._lent.append(None)
-        if self._live < 0:
+        try:
+            self._lent.append(None)
+            if self._live < 0:
+                raise closed(self.describe)
+            return self._live
+        except BaseException:  # of a signal handler, too: what stayed lent would never be closed
             self.__exit__()
-            raise closed(self.describe)
-        return self._live
+            raise
 
     def __exit__(self, *_: object) -> None:
         self._lent.pop()
