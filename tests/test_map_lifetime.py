@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
+from rawbpf.map.handle import Handle
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -220,6 +222,23 @@ def test_the_errno_of_a_call_is_not_that_of_the_handler_that_interrupts_it(
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
+
+
+def test_a_close_that_was_interrupted_is_finished_when_the_map_is_dropped(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(_: Handle) -> None:
+        raise KeyboardInterrupt
+
+    m = _hash()
+    fd = m.fileno()
+    with monkeypatch.context() as patch:
+        patch.setattr(Handle, "_close_once", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            m.close()
+    del m
+    gc.collect()
+    assert not os.path.lexists(f"/proc/self/fd/{fd}")
 
 
 def test_an_interrupt_keeps_no_descriptor_lent(backend: Backend) -> None:

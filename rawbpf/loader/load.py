@@ -51,9 +51,10 @@ def load(
     if target_btf is not None:
         raise NotSupported(_EINVAL, call="load", subject=content.name, hint="target_btf: only the running kernel's BTF")
     chosen = _choose(content, only)
-    btf_fd = _load_btf(backend, content, token)
     obj = Object(content.name, backend)
+    btf_fd = 0
     try:
+        btf_fd = _load_btf(backend, content, token)
         make_maps(obj, content, replacements=maps or {}, pin_dir=pin_dir, btf_fd=btf_fd, token=token)
         load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token)
         fill_slots(obj, content)

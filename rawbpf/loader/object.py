@@ -57,8 +57,8 @@ class Object:
         self.variables: dict[str, Variable] = {}
         self.pinned: list[AnyMap] = []
         self._links: list[Link] = []
-        self._closed = False
         self._opened_at = opened_at()
+        self._closed = False
 
     def __getitem__(self, name: str) -> AnyMap:
         """Return the map, program or variable called `name`. Raises: KeyError, which lists the names."""

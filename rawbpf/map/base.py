@@ -385,10 +385,11 @@ class Map(_Base["K", "V"]):
 
     def __del__(self) -> None:
         handle = getattr(self, "_handle", None)
-        if handle is not None and self._owner is None and handle.fd >= 0:
+        if handle is not None and self._owner is None and handle.holds:
             try:
-                warn_unclosed(self, handle.opened_at)
-            finally:  # where warnings are errors, too
+                if handle.fd >= 0:
+                    warn_unclosed(self, handle.opened_at)
+            finally:  # where warnings are errors, too, and where an interrupt ended close()
                 handle.close()
 
     # Python's protocols ----------------------------------------------------------

@@ -42,6 +42,11 @@ class Handle:
         """The descriptor; -1 once closed."""
         return self._live
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is still a descriptor to close: also while calls that borrowed it are under way."""
+        return bool(self._open)
+
     def __enter__(self) -> int:
         try:
             self._lent.append(None)
