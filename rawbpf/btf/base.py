@@ -8,11 +8,6 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.btf import Btf
 
-MAGIC = 0xEB9F
-HEADER_SIZE = 24
-MAX_DEPTH = 64
-"""How many types may follow from one to the next; the kernel's own limit is 32 (MAX_RESOLVE_DEPTH)."""
-
 
 class Type:
     """One type of a `Btf`. `id` is its number there, `kind` the kernel's BTF_KIND_ number."""

@@ -13,7 +13,7 @@ import struct
 import sys
 from array import array
 
-from rawbpf.btf.base import HEADER_SIZE, MAGIC
+from rawbpf.btf.kind import HEADER_SIZE, MAGIC
 from rawbpf.btf.types import CLASSES, DeclTag, Fwd, Int, Type, TypeTag
 from rawbpf.errors import FormatError
 

@@ -11,39 +11,16 @@ from __future__ import annotations
 import struct
 import sys
 
-from rawbpf.btf.base import HEADER_SIZE, MAGIC
-from rawbpf.btf.types import (
-    LINKAGES,
-    MAX_DEPTH,
-    Array,
-    Composite,
-    Const,
-    Datasec,
-    DeclTag,
-    Enum,
-    Enum64,
-    Float,
-    Func,
-    FuncProto,
-    Fwd,
-    Int,
-    Ptr,
-    Restrict,
-    Struct,
-    Type,
-    Typedef,
-    TypeTag,
-    Union,
-    Var,
-    Void,
-    Volatile,
-)
-from rawbpf.errors import FormatError
+from rawbpf.btf import kind
+from rawbpf.btf.kind import HEADER_SIZE, KINDS, LINKAGES, MAGIC
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Literal
+
+    from rawbpf.btf.base import Type
+    from rawbpf.btf.copy import Copier
 
     # (name, type id, bit offset) or, with a bit-field, (name, type id, bit offset, bits)
     MemberSpec = tuple[str, int, int] | tuple[str, int, int, int]
@@ -75,7 +52,7 @@ class Builder:
         self._known: dict[tuple[Id, ...], Id] = {}
         self._strings = bytearray(b"\0")
         self._offsets = {"": 0}
-        self._copied: dict[Type, Id] = {}
+        self._copier: Copier | None = None
 
     def __len__(self) -> Id:
         return len(self._records) + 1
@@ -95,30 +72,30 @@ class Builder:
         if size not in (1, 2, 4, 8, 16):
             raise ValueError(f"int {name!r} has {size} bytes; 1, 2, 4, 8 and 16 are possible")
         encoding = (1 if signed else 0) | (2 if char else 0) | (4 if bool else 0)
-        return self._add(Int, name, size, encoding << 24 | size * 8)
+        return self.record(kind.INT, name, size, encoding << 24 | size * 8)
 
     def float(self, name: str, size: Id) -> Id:
         """Add a floating-point number of 2, 4, 8, 12 or 16 bytes. Raises: ValueError for another size."""
         if size not in _FLOAT_SIZES:
             raise ValueError(f"float {name!r} has {size} bytes; 2, 4, 8, 12 and 16 are possible")
-        return self._add(Float, name, size)
+        return self.record(kind.FLOAT, name, size)
 
     def ptr(self, type: Id) -> Id:
         """Add a pointer to `type`."""
-        return self._add(Ptr, "", type)
+        return self.record(kind.PTR, "", type)
 
     def array(self, type: Id, length: Id, index_type: Id = 0) -> Id:
         """Add an array. `index_type`: any integer type; without it `unsigned int` is added for that."""
         index = index_type or self.int("unsigned int", 4)
-        return self._add(Array, "", 0, type, index, length)
+        return self.record(kind.ARRAY, "", 0, type, index, length)
 
     def struct(self, name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
         """Add a struct. `members`: (name, type id, bit offset) each, and a fourth, the bits of a bit-field."""
-        return self._composite(Struct, name, size, members)
+        return self.composite(kind.STRUCT, name, size, members)
 
     def union(self, name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
         """Add a union. `members` as for `struct`."""
-        return self._composite(Union, name, size, members)
+        return self.composite(kind.UNION, name, size, members)
 
     def enum(self, name: str, values: Iterable[tuple[str, Id]], size: Id = 4, signed: bool = False) -> Id:
         """Add an enumeration. `values`: (name, value) each. Raises: ValueError when one does not fit 32 bits."""
@@ -127,7 +104,7 @@ class Builder:
             if not (-(1 << 31) <= value < 1 << 31 if signed else 0 <= value < 1 << 32):
                 raise ValueError(f"enum {name!r}: {label} = {value} does not fit; use enum64 or signed=True")
             tail += (self.string(label), value & 0xFFFFFFFF)
-        return self._add(Enum, name, size, *tail, vlen=len(tail) // 2, kflag=signed)
+        return self.record(kind.ENUM, name, size, *tail, vlen=len(tail) // 2, kflag=signed)
 
     def enum64(self, name: str, values: Iterable[tuple[str, Id]], size: Id = 8, signed: bool = False) -> Id:
         """Add an enumeration of 64 bits. Since: Linux 6.0. Raises: ValueError when a value does not fit."""
@@ -136,55 +113,55 @@ class Builder:
             if not (-(1 << 63) <= value < 1 << 63 if signed else 0 <= value < 1 << 64):
                 raise ValueError(f"enum64 {name!r}: {label} = {value} does not fit 64 bits")
             tail += (self.string(label), value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF)
-        return self._add(Enum64, name, size, *tail, vlen=len(tail) // 3, kflag=signed)
+        return self.record(kind.ENUM64, name, size, *tail, vlen=len(tail) // 3, kflag=signed)
 
     def fwd(self, name: str, union: bool = False) -> Id:
         """Add the declaration of a struct, or of a union."""
-        return self._add(Fwd, name, 0, kflag=union)
+        return self.record(kind.FWD, name, 0, kflag=union)
 
     def typedef(self, name: str, type: Id) -> Id:
         """Add another name for `type`."""
-        return self._add(Typedef, name, type)
+        return self.record(kind.TYPEDEF, name, type)
 
     def volatile(self, type: Id) -> Id:
         """Add volatile `type`."""
-        return self._add(Volatile, "", type)
+        return self.record(kind.VOLATILE, "", type)
 
     def const(self, type: Id) -> Id:
         """Add constant `type`."""
-        return self._add(Const, "", type)
+        return self.record(kind.CONST, "", type)
 
     def restrict(self, type: Id) -> Id:
         """Add restricted `type`, a pointer."""
-        return self._add(Restrict, "", type)
+        return self.record(kind.RESTRICT, "", type)
 
     def func_proto(self, return_type: Id, params: Iterable[tuple[str, Id]], variadic: bool = False) -> Id:
         """Add a prototype. `params`: (name, type id) each."""
         tail = [word for name, type in params for word in (self.string(name), type)]
         if variadic:
             tail += (0, 0)
-        return self._add(FuncProto, "", return_type, *tail, vlen=len(tail) // 2)
+        return self.record(kind.FUNC_PROTO, "", return_type, *tail, vlen=len(tail) // 2)
 
     def func(self, name: str, type: Id, linkage: str = "global") -> Id:
         """Add a function of prototype `type`. `linkage`: static, global or extern (ValueError for others)."""
-        return self._add(Func, name, type, vlen=_linkage(linkage))
+        return self.record(kind.FUNC, name, type, vlen=_linkage(linkage))
 
     def var(self, name: str, type: Id, linkage: str = "global") -> Id:
         """Add a variable. `linkage`: static, global or extern (ValueError for others)."""
-        return self._add(Var, name, type, _linkage(linkage))
+        return self.record(kind.VAR, name, type, _linkage(linkage))
 
     def datasec(self, name: str, size: Id, variables: Iterable[tuple[Id, Id, Id]]) -> Id:
         """Add a section. `variables`: (variable's id, offset, size) each; they are sorted by offset."""
         tail = [word for entry in sorted(variables, key=lambda entry: entry[1]) for word in entry]
-        return self._add(Datasec, name, size, *tail, vlen=len(tail) // 3)
+        return self.record(kind.DATASEC, name, size, *tail, vlen=len(tail) // 3)
 
     def decl_tag(self, name: str, type: Id, component_index: Id = -1) -> Id:
         """Add a tag on `type`, or on its member or parameter `component_index`. Since: Linux 5.16"""
-        return self._add(DeclTag, name, type, component_index & 0xFFFFFFFF)
+        return self.record(kind.DECL_TAG, name, type, component_index & 0xFFFFFFFF)
 
     def type_tag(self, name: str, type: Id) -> Id:
         """Add a tag that qualifies `type`. Since: Linux 5.17"""
-        return self._add(TypeTag, name, type)
+        return self.record(kind.TYPE_TAG, name, type)
 
     def add(self, type: Type) -> Id:
         """Copy `type` from its Btf, with what it needs, and return the new id.
@@ -193,28 +170,34 @@ class Builder:
 
         Raises: FormatError when the types are broken or nest without end.
         """
-        return self._copy(type, 0)
+        from rawbpf.btf.copy import Copier  # what builds from nothing need not know the types
+
+        if self._copier is None:
+            self._copier = Copier(self)
+        return self._copier.copy(type)
 
     def to_bytes(self) -> bytes:
         """Return the BTF."""
         words = [word for record in self._records for word in record]
         return assemble(words, bytes(self._strings), self.byteorder)
 
-    def _add(self, kind: type[Type], name: str, size_or_type: Id, *tail: Id, vlen: Id = 0, kflag: bool = False) -> Id:
+    def record(self, number: Id, name: str, size_or_type: Id, *tail: Id, vlen: Id = 0, kflag: bool = False) -> Id:
+        """Add a record of the kind `number` as it stands in BTF, its `tail` in words; return its id."""
         if vlen > 0xFFFF:
-            raise ValueError(f"{kind.kind_name} {name!r} has {vlen} parts; 65535 are possible")
-        info = (_KFLAG if kflag else 0) | kind.kind << 24 | vlen
+            raise ValueError(f"{KINDS[number]} {name!r} has {vlen} parts; 65535 are possible")
+        info = (_KFLAG if kflag else 0) | number << 24 | vlen
         record = (self.string(name), info, size_or_type, *tail)
         id = self._known.get(record)
         if id is None:
             for word in record:
                 if not 0 <= word < 1 << 32:
-                    raise ValueError(f"{kind.kind_name} {name!r}: {word} does not fit 32 bits")
+                    raise ValueError(f"{KINDS[number]} {name!r}: {word} does not fit 32 bits")
             self._records.append(record)
             self._known[record] = id = len(self._records)
         return id
 
-    def _composite(self, kind: type[Composite], name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
+    def composite(self, number: Id, name: str, size: Id, members: Iterable[MemberSpec]) -> Id:
+        """Add a struct or union, by the `number` of its kind."""
         specs = list(members)
         kflag = any(spec[3:] not in ((), (0,)) for spec in specs)
         tail: list[Id] = []
@@ -223,58 +206,10 @@ class Builder:
             if kflag:
                 bits = spec[3] if len(spec) == 4 else 0
                 if not 0 <= offset < 1 << 24 or not 0 <= bits < 1 << 8:
-                    raise ValueError(f"{kind.kind_name} {name!r}: {label!r} lies too far behind for bit-fields")
+                    raise ValueError(f"{KINDS[number]} {name!r}: {label!r} lies too far behind for bit-fields")
                 offset |= bits << 24
             tail += (self.string(label), type, offset)
-        return self._add(kind, name, size, *tail, vlen=len(specs), kflag=kflag)
-
-    def _copy(self, type: Type, depth: Id) -> Id:
-        if isinstance(type, Void):
-            return 0
-        id = self._copied.get(type)
-        if id is None:
-            if depth > MAX_DEPTH:
-                raise FormatError(f"{type!r} lies more than {MAX_DEPTH} types deep")
-            self._copied[type] = id = self._copy_new(type, depth + 1)
-        return id
-
-    def _copy_new(self, type: Type, depth: Id) -> Id:
-        name = type.name
-        if isinstance(type, Int):
-            encoding = (1 if type.signed else 0) | (2 if type.is_char else 0) | (4 if type.is_bool else 0)
-            return self._add(Int, name, type.size, encoding << 24 | type.offset << 16 | type.bits)
-        if isinstance(type, Composite):
-            members = [(own, self._copy(of, depth), offset, bits) for own, of, offset, bits in type.members]
-            return self._composite(type.__class__, name, type.size, members)
-        if isinstance(type, Ptr):
-            target = type.type
-            if isinstance(target, Composite) and target.name:
-                return self.ptr(self.fwd(target.name, isinstance(target, Union)))
-            return self.ptr(self._copy(target, depth))
-        if isinstance(type, Array):
-            return self.array(self._copy(type.type, depth), type.length, self._copy(type.index_type, depth))
-        if isinstance(type, Enum):
-            add = self.enum64 if isinstance(type, Enum64) else self.enum
-            return add(name, type.values, type.size, type.signed)
-        if isinstance(type, Float):
-            return self._add(Float, name, type.size)
-        if isinstance(type, Fwd):
-            return self.fwd(name, type.is_union)
-        if isinstance(type, FuncProto):
-            params = [(own, self._copy(of, depth)) for own, of in type.params]
-            return self.func_proto(self._copy(type.return_type, depth), params, type.variadic)
-        if isinstance(type, Func):
-            return self.func(name, self._copy(type.type, depth), type.linkage)
-        if isinstance(type, Var):
-            return self.var(name, self._copy(type.type, depth), type.linkage)
-        if isinstance(type, Datasec):
-            return self.datasec(
-                name, type.size, [(self._copy(var, depth), at, size) for var, at, size in type.variables]
-            )
-        if isinstance(type, DeclTag):
-            return self.decl_tag(name, self._copy(type.type, depth), type.component_index)
-        assert isinstance(type, (Typedef, Const, Volatile, Restrict, TypeTag))
-        return self._add(type.__class__, name, self._copy(type.type, depth))
+        return self.record(number, name, size, *tail, vlen=len(specs), kflag=kflag)
 
 
 def _linkage(word: str) -> int:

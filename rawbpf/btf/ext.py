@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 
-from rawbpf.btf.base import MAGIC
+from rawbpf.btf.kind import MAGIC
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False

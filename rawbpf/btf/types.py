@@ -9,12 +9,12 @@ Layouts: include/uapi/linux/btf.h and Documentation/bpf/btf.rst (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.btf.base import MAX_DEPTH, Reference, Sized, Type, Void
+from rawbpf.btf.base import Reference, Sized, Type, Void
+from rawbpf.btf.kind import LINKAGES, MAX_DEPTH
 from rawbpf.errors import FormatError
 
 __all__ = [
     "CLASSES",
-    "LINKAGES",
     "MAX_DEPTH",
     "QUALIFIERS",
     "Array",
@@ -44,8 +44,6 @@ __all__ = [
     "Volatile",
     "strip",
 ]
-
-LINKAGES = ("static", "global", "extern")
 
 
 class Int(Sized):

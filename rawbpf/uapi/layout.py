@@ -30,15 +30,25 @@ class Layout:
     that brought the struct. `cmd` is the bpf command whose attr it is; -1 for other structs.
     """
 
-    __slots__ = ("_at", "cmd", "fields", "minimum", "name", "size")
+    __slots__ = ("_at", "_last", "cmd", "fields", "minimum", "name", "size")
+    _at: dict[str, tuple[int, str]]
+    size: int
+    minimum: int
 
     def __init__(self, name: str, fields: tuple[tuple[str, int, str], ...], last: str, cmd: int = -1) -> None:
         self.cmd = cmd
         self.name = name
         self.fields = fields
-        self._at = {field: (offset, "=" + form) for field, offset, form in fields}
+        self._last = last
+
+    def __getattr__(self, name: str) -> object:
+        # The rest is worked out for a layout that is used; most of those imported are not.
+        if name not in ("_at", "minimum", "size"):
+            raise AttributeError(f"a layout has no {name!r}")
+        self._at = {field: (offset, "=" + form) for field, offset, form in self.fields}
         self.size = max(map(self.end, self._at))
-        self.minimum = self.end(last)
+        self.minimum = self.end(self._last)
+        return getattr(self, name)
 
     def __repr__(self) -> str:
         return f"Layout({self.name}, {self.size} bytes)"
