@@ -99,10 +99,10 @@ class ArrayMap(BulkMap[int, "V"]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self[self._position(index, BPF_MAP_LOOKUP_ELEM, _ENOENT)]
 
-    def _set_index(self, index: object, value: V) -> None:
+    def _set_index(self, index: object, value: V, flags: int) -> None:
         if isinstance(index, slice):
             raise TypeError("an array stores one value at a time; update() takes {index: value} in one batch")
-        self[self._position(index, BPF_MAP_UPDATE_ELEM, _E2BIG)] = value
+        self.put(self._position(index, BPF_MAP_UPDATE_ELEM, _E2BIG), value, flags)
 
     def memory(self) -> memoryview:
         """Return the array's own memory, with an item per element; reads and writes make no system call.

@@ -12,7 +12,7 @@ from types import GenericAlias
 
 from rawbpf.errors import IndexOutOfRange, KeyExists, KeyNotFound
 from rawbpf.map.handle import Handle
-from rawbpf.map.operation import compile_operations
+from rawbpf.map.operation import make_operations
 from rawbpf.map.types import map_class
 from rawbpf.syscall import map as command
 from rawbpf.syscall import obj
@@ -120,7 +120,7 @@ class Map(_Base["K", "V"]):
         operations: dict[str, Any] = {}
         if cls._operations:
             failed = cls._failure(handle, shape)
-            compiled = compile_operations(handle, key, value, failed, cls._indexed)
+            compiled = make_operations(handle, key, value, failed, cls._indexed)
             for name in cls._operations:
                 operations[name] = compiled[name]
                 compiled[name].__doc__ = getattr(cls, name).__doc__
