@@ -10,6 +10,7 @@ from support.map_shapes import PAGE
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
 from rawbpf.syscall.fault import FaultBackend
+from rawbpf.syscall.trace import Call, TraceBackend
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
@@ -56,3 +57,18 @@ def test_clearing_an_array_of_programs_passes_its_empty_slots_once(backend: Back
         m.clear()
         assert counted.calls[c.BPF_MAP_GET_NEXT_KEY] == 65
         assert len(m) == 0
+
+
+def test_clearing_a_trie_never_asks_for_what_follows_a_deleted_key(backend: Backend) -> None:
+    # Linux 5.10 skips keys where it is asked.
+    calls: list[Call] = []
+    key = {"bits": "u32", "address": "ipv4"}
+    with rawbpf.Map.create(
+        "lpm_trie", key=key, value="u32", max_entries=16, backend=TraceBackend(backend, calls.append)
+    ) as m:
+        m.update({(32, f"10.0.0.{i}"): i for i in range(8)})
+        m.clear()
+        assert len(m) == 0
+    walked = [call.fields for call in calls if str(call).startswith("bpf(map_get_next_key")]
+    assert len(walked) == 9
+    assert not any("key" in fields for fields in walked)
