@@ -1,13 +1,14 @@
 """docs/: each sample runs on the real kernel and prints what its page shows; tables of idioms and names are true.
 
 A sample is a Python file in a folder of docs/examples with, beside it, an .out file of what it prints,
-in which `...` stands for anything. Pages include sections of both.
+in which `...` stands for anything. Pages have copies of sections of both, which docs/config/samples.py makes.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,9 @@ LOOSE = {"openers", "refused", "keep_log", "missed"}
 PINNING = {"share_by_pin", "open_pin"}
 UID = "12345"
 
+PAGES = sorted(DOCS.rglob("*.md"))
+COPIER = runpy.run_path(str(DOCS / "config/samples.py"))
+
 needs_kernel = pytest.mark.needs("kernel", "capability:CAP_SETUID", "module:elftools")
 
 
@@ -44,9 +48,8 @@ def run(sample: Path, *arguments: str, uid: str = UID) -> str:
 
 
 def matches(printed: str, sample: Path, uid: str = UID) -> bool:
-    expected = sample.with_suffix(".out").read_text(encoding="utf-8").replace(UID, uid)
-    lines = [line for line in expected.splitlines() if "--8<--" not in line]
-    pattern = re.escape("\n".join(lines)).replace(r"\.\.\.", r".*")
+    expected = COPIER["sample"](f"{sample.with_suffix('.out').relative_to(ROOT)}").replace(UID, uid)
+    pattern = re.escape(expected.rstrip("\n")).replace(r"\.\.\.", r".*")
     if sample.stem in LOOSE:
         pattern = re.sub(r"(?<!\\)\d+", r"\\d+", pattern)
     return re.fullmatch(pattern, printed.rstrip("\n")) is not None
@@ -91,32 +94,70 @@ def test_a_map_pinned_by_one_sample_is_opened_by_the_other() -> None:
         assert sorted(os.listdir(directory)) == ["maps.debug", "progs.debug"]
 
 
+def shown() -> set[tuple[str, str | None]]:
+    """Return path and section of each sample that a page shows."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    return {(block["path"], block["section"]) for block in COPIER["SAMPLE"].finditer(text)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_page_shows_its_samples_as_they_are(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text == COPIER["refreshed"](text), f"run: {COPIER['COMMAND']}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_all_code_on_a_page_is_of_a_sample(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    samples = list(COPIER["SAMPLE"].finditer(text))
+    assert text.count("<!-- sample:") == len(samples), "not followed by a fenced block"
+    rest = COPIER["SAMPLE"].sub("", text)
+    assert not re.search(r"^ *```(python|c|sh)$", rest, re.MULTILINE)
+    assert "--8<--" not in text
+
+
+def test_every_sample_on_a_page_is_run_or_compiled_by_a_test() -> None:
+    run_here = {str(path.relative_to(ROOT)) for sample in SAMPLES for path in (sample, sample.with_suffix(".out"))}
+    run_as_examples = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("*.py")}
+    compiled_here = {f"docs/examples/how_to/{name}.bpf.c" for name in COMPILED}
+    objects = {str(path.relative_to(ROOT)) for path in (ROOT / "bpf").glob("*.bpf.c")}
+    known = run_here | run_as_examples | compiled_here | objects | {"docs/examples/how_to/compile.sh"}
+    assert {path for path, _ in shown()} <= known
+
+
 def test_every_output_belongs_to_a_sample_and_every_sample_is_on_a_page() -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    on_pages = {path for path, _ in shown()}
     outputs = {path.with_suffix(".py") for path in EXAMPLES.glob("*/*.out")}
     assert outputs <= set(SAMPLES)
     for path in [*SAMPLES, *EXAMPLES.glob("*/*.c"), *EXAMPLES.glob("*/*.out"), *EXAMPLES.glob("*.py")]:
         name = str(path.relative_to(ROOT))
         if path.suffix == ".out" and path.stem == "missed":
             continue  # its numbers are explained, not shown
-        assert f'--8<-- "{name}' in pages, f"{name} is on no page"
+        assert name in on_pages, f"{name} is on no page"
 
 
 def sections(path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="utf-8").splitlines():
-        if found := re.search(r"--8<-- \[start:(\w+)\]", line):
-            yield found[1]
+        if (found := COPIER["MARKER"].match(line)) and found[1] == "start":
+            yield found[2]
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample.parent.name}/{sample.stem}")
 def test_every_section_of_a_sample_is_on_a_page(sample: Path) -> None:
-    pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.rglob("*.md"))
+    on_pages = shown()
     for path in (sample, sample.with_suffix(".out")):
         if not path.exists() or path.stem == "missed":
             continue
         name = str(path.relative_to(ROOT))
-        missing = [section for section in sections(path) if f'--8<-- "{name}:{section}"' not in pages]
+        missing = [section for section in sections(path) if (name, section) not in on_pages]
         assert not missing, f"{name}: {missing} are on no page"
+
+
+def test_a_section_that_does_not_exist_is_an_error() -> None:
+    for wanted in ("own_map.py#no_such", "no_such.py"):
+        page = f"<!-- sample: docs/examples/tutorial/{wanted} -->\n```python\n```\n"
+        with pytest.raises(ValueError, match="no_such"):
+            COPIER["refreshed"](page)
 
 
 def code_in_last_columns(page: str, heading: str) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 import rawbpf
 
-# --8<-- [start:misses]
+# [start:misses]
 with rawbpf.load("bpf/execcount.bpf.o") as obj:
     obj.attach()
     print(obj.programs["count_execve"].info.recursion_misses)
     print(obj.variables["dropped"].value)
-# --8<-- [end:misses]
+# [end:misses]

@@ -2,16 +2,16 @@
 
 import rawbpf
 
-# --8<-- [start:take]
+# [start:take]
 with rawbpf.load("bpf/execcount.bpf.o") as obj:
     counts = obj.take("exec_count")
 print(counts.closed, len(counts))
 counts.close()
-# --8<-- [end:take]
+# [end:take]
 
-# --8<-- [start:duplicate]
+# [start:duplicate]
 with rawbpf.HashMap.create(key="u32", value="u64", max_entries=8) as first:
     with rawbpf.Map.from_fd(first.fileno()) as second:
         second[1] = 1
     print(second.closed, first[1], first.same_as(first))
-# --8<-- [end:duplicate]
+# [end:duplicate]

@@ -6,7 +6,7 @@ import rawbpf
 
 m = rawbpf.Map.create("hash", key="u32", value="u64", max_entries=2, name="counts")
 
-# --8<-- [start:keys]
+# [start:keys]
 try:
     print(m[1])
 except KeyError:
@@ -16,29 +16,29 @@ try:
 except rawbpf.KeyExists as error:
     print("there already:", error.key)
 print(m.get(2), m.pop(2, "nothing"))
-# --8<-- [end:keys]
+# [end:keys]
 
-# --8<-- [start:batch]
+# [start:batch]
 try:
     m.update({10: 1, 11: 1, 12: 1})
 except rawbpf.MapFull as error:
     print(error.applied, "of 3 stored;", error.hint)
-# --8<-- [end:batch]
+# [end:batch]
 
-# --8<-- [start:attributes]
+# [start:attributes]
 try:
     rawbpf.Map.create("ringbuf", key=0, value=0, max_entries=5000)
 except rawbpf.BpfError as error:
     print(error)
     print(error.errno == errno.EINVAL, repr(error.cmd), error.subject)
-# --8<-- [end:attributes]
+# [end:attributes]
 
-# --8<-- [start:before]
+# [start:before]
 for value in ("one", -1, None):
     try:
         m[1] = value
     except (TypeError, OverflowError) as error:
         print(type(error).__name__, "-", error)
-# --8<-- [end:before]
+# [end:before]
 
 m.close()

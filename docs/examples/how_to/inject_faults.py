@@ -7,7 +7,7 @@ from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.kernel import KernelBackend
 from rawbpf.uapi.constants import BPF_MAP_UPDATE_ELEM
 
-# --8<-- [start:fault]
+# [start:fault]
 faulty = FaultBackend(KernelBackend(), {BPF_MAP_UPDATE_ELEM: [(2, errno.ENOMEM)]})  # the second update
 with rawbpf.using(faulty), rawbpf.HashMap.create(key="u32", value="u64", max_entries=8, name="frail") as m:
     m[1] = 1
@@ -18,4 +18,4 @@ with rawbpf.using(faulty), rawbpf.HashMap.create(key="u32", value="u64", max_ent
     m[3] = 3
     print(sorted(m))
 print(faulty.calls[BPF_MAP_UPDATE_ELEM], "updates were tried")
-# --8<-- [end:fault]
+# [end:fault]

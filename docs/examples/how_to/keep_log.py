@@ -2,9 +2,9 @@
 
 import rawbpf
 
-# --8<-- [start:log]
+# [start:log]
 with rawbpf.load("bpf/execcount.bpf.o", log_level=1) as obj:
     program = obj.programs["count_execve"]
     print(program.log.splitlines()[-1])
     print(program.info.verified_insns, "instructions verified,", program.info.xlated_size, "bytes")
-# --8<-- [end:log]
+# [end:log]

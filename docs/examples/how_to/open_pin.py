@@ -7,23 +7,23 @@ import rawbpf
 
 directory = sys.argv[1] if sys.argv[1:] else "/sys/fs/bpf"
 
-# --8<-- [start:open]
+# [start:open]
 with rawbpf.Map.from_pin(os.path.join(directory, "shared")) as m:
     print(m[1000].count, m[1000].comm)
     m[1000] = m[1000]._replace(count=4)
-# --8<-- [end:open]
+# [end:open]
 
-# --8<-- [start:readonly]
+# [start:readonly]
 with rawbpf.Map.from_pin(os.path.join(directory, "shared"), mode="r") as m:
     print(m[1000])
     try:
         del m[1000]
     except rawbpf.PermissionDenied as error:
         print(error)
-# --8<-- [end:readonly]
+# [end:readonly]
 
-# --8<-- [start:unpin]
+# [start:unpin]
 for name in ("shared", "pinned_at_once"):
     with rawbpf.Map.from_pin(os.path.join(directory, name)) as m:
         m.unpin()
-# --8<-- [end:unpin]
+# [end:unpin]

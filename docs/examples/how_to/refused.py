@@ -6,16 +6,16 @@ import rawbpf
 
 path = sys.argv[1]
 
-# --8<-- [start:load]
+# [start:load]
 try:
     rawbpf.load(path)
 except rawbpf.VerifierError as error:
     print(error)
-    # --8<-- [end:load]
+    # [end:load]
     print()
-    # --8<-- [start:fields]
+    # [start:fields]
     print(error.summary)
     print(error.instruction)
     print(error.source_line)
     print(len(error.log.splitlines()), "lines of log")
-    # --8<-- [end:fields]
+    # [end:fields]

@@ -7,14 +7,14 @@ import rawbpf
 
 directory = sys.argv[1] if sys.argv[1:] else "/sys/fs/bpf"
 
-# --8<-- [start:pin]
+# [start:pin]
 with rawbpf.Map.create("hash", key="u32", value={"count": "u64", "comm": "char[16]"}, max_entries=64) as m:
     m[1000] = {"count": 3, "comm": "bash"}
     m.pin(os.path.join(directory, "shared"))
-# --8<-- [end:pin]
+# [end:pin]
 
-# --8<-- [start:create]
+# [start:create]
 path = os.path.join(directory, "pinned_at_once")
 with rawbpf.Map.create("array", value="u64", max_entries=8, name="made", pin=path):
     pass
-# --8<-- [end:create]
+# [end:create]

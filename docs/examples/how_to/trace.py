@@ -8,16 +8,16 @@ from rawbpf.syscall.kernel import KernelBackend
 from rawbpf.syscall.trace import TraceBackend
 from rawbpf.uapi.constants import BPF_MAP_UPDATE_BATCH, BPF_MAP_UPDATE_ELEM
 
-# --8<-- [start:print]
+# [start:print]
 tracer = TraceBackend(KernelBackend(), sink=lambda call: sys.stdout.write(f"{call}\n"))
 with rawbpf.using(tracer), rawbpf.Map.create("array", value=8, max_entries=2, name="traced") as m:
     m[0] = bytes(8)
-# --8<-- [end:print]
+# [end:print]
 
-# --8<-- [start:count]
+# [start:count]
 calls: Counter[int] = Counter()
 counter = TraceBackend(KernelBackend(), sink=lambda call: calls.update([call.cmd]))
 with rawbpf.HashMap.create(key="u32", value="u64", max_entries=1000, backend=counter) as m:
     m.update({key: key * 2 for key in range(1000)})
 print(calls[BPF_MAP_UPDATE_BATCH], calls[BPF_MAP_UPDATE_ELEM])
-# --8<-- [end:count]
+# [end:count]

@@ -4,50 +4,50 @@ import subprocess
 
 import rawbpf
 
-# --8<-- [start:read]
+# [start:read]
 spec = rawbpf.ObjectSpec.from_file("bpf/execcount.bpf.o")
 print(spec)
-# --8<-- [end:read]
+# [end:read]
 
-# --8<-- [start:edit]
+# [start:edit]
 spec.variables["min_uid"].value = 12345
 spec.maps["exec_count"].max_entries = 1000
-# --8<-- [end:edit]
+# [end:edit]
 
-# --8<-- [start:load]
+# [start:load]
 with spec.load() as obj:
     print(obj.maps["exec_count"])
-    # --8<-- [end:load]
+    # [end:load]
 
-    # --8<-- [start:attach]
+    # [start:attach]
     links = obj.attach()
     print(links)
-    # --8<-- [end:attach]
+    # [end:attach]
 
-    # --8<-- [start:count]
+    # [start:count]
     for _ in range(3):
         subprocess.run(["/bin/true"], user=12345, check=True)
     counts = obj.maps["exec_count"]
     print(counts[12345], "executions of user 12345")
     print(0 in counts, "- root is below min_uid")
-    # --8<-- [end:count]
+    # [end:count]
 
-    # --8<-- [start:loop]
+    # [start:loop]
     for uid, count in counts.items():
         print(f"user {uid}: {count}")
-    # --8<-- [end:loop]
+    # [end:loop]
 
-    # --8<-- [start:variables]
+    # [start:variables]
     print("dropped:", obj.variables["dropped"].value)
     obj.variables["dropped"].value = 0
     try:
         obj.variables["min_uid"].value = 0
     except rawbpf.PermissionDenied as error:
         print(error)
-    # --8<-- [end:variables]
+    # [end:variables]
 
-    # --8<-- [start:stop]
+    # [start:stop]
     links.close()
     subprocess.run(["/bin/true"], user=12345, check=True)
     print(counts[12345], "executions of user 12345, and no more")
-    # --8<-- [end:stop]
+    # [end:stop]

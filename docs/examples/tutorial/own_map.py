@@ -2,36 +2,36 @@
 
 import rawbpf
 
-# --8<-- [start:create]
+# [start:create]
 stock = rawbpf.Map.create("hash", key="char[16]", value="u64", max_entries=4, name="stock")
 print(stock)
-# --8<-- [end:create]
+# [end:create]
 
-# --8<-- [start:use]
+# [start:use]
 stock["apples"] = 3
 stock["pears"] = 5
 stock["apples"] += 1
 print(stock["apples"], "apples", stock.get("plums", 0), "plums")
 print("pears" in stock, len(stock))
 del stock["pears"]
-# --8<-- [end:use]
+# [end:use]
 
-# --8<-- [start:many]
+# [start:many]
 stock.update({"pears": 7, "plums": 9})
 print(sorted(stock.keys()), stock.sum())
 print(stock.top(2))
 snapshot = stock.snapshot()
 print(snapshot == {"apples": 4, "pears": 7, "plums": 9})
-# --8<-- [end:many]
+# [end:many]
 
-# --8<-- [start:views]
+# [start:views]
 counts = stock.values()
 print(sorted(counts))
 stock["figs"] = 1
 print(sorted(counts))
-# --8<-- [end:views]
+# [end:views]
 
-# --8<-- [start:errors]
+# [start:errors]
 try:
     stock["grapes"]
 except rawbpf.KeyNotFound as error:
@@ -48,17 +48,17 @@ try:
     stock["a name that is too long"] = 1
 except ValueError as error:
     print(error)
-# --8<-- [end:errors]
+# [end:errors]
 
-# --8<-- [start:close]
+# [start:close]
 stock.close()
 try:
     stock["apples"]
 except rawbpf.Closed as error:
     print(error)
-# --8<-- [end:close]
+# [end:close]
 
-# --8<-- [start:structs]
+# [start:structs]
 flow = {"address": "ipv4", "port": "be16", "open": "bool"}
 total = {"packets": "u64", "bytes": "u64", "host": "char[16]"}
 with rawbpf.HashMap.create(key=flow, value=total, max_entries=128) as flows:
@@ -70,9 +70,9 @@ with rawbpf.HashMap.create(key=flow, value=total, max_entries=128) as flows:
     key, value = flows.top(1, by="bytes")[0]
     flows[key] = value._replace(bytes=0)
     print(flows[key].asdict())
-# --8<-- [end:structs]
+# [end:structs]
 
-# --8<-- [start:arrays]
+# [start:arrays]
 with rawbpf.ArrayMap.create(value="u32", max_entries=4) as squares:
     for i in range(len(squares)):
         squares[i] = i * i
@@ -81,10 +81,10 @@ with rawbpf.ArrayMap.create(value="u32", max_entries=4) as squares:
         squares[4]
     except IndexError as error:
         print(error)
-# --8<-- [end:arrays]
+# [end:arrays]
 
-# --8<-- [start:percpu]
+# [start:percpu]
 with rawbpf.PerCpuArrayMap.create(value="u64", max_entries=1) as hits:
     hits[0] = rawbpf.PerCpu.filled(10)
     print(hits[0].sum() == 10 * len(hits[0]))
-# --8<-- [end:percpu]
+# [end:percpu]
