@@ -7,7 +7,7 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 from __future__ import annotations
 
 from rawbpf.errors import BpfError, NotSupported, SpecError
-from rawbpf.loader.maps import fill_slots, make_maps
+from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.syscall.btf import btf_load
@@ -59,11 +59,7 @@ def load(
         load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token)
         fill_slots(obj, content)
     except BaseException:
-        for each in obj.pinned:
-            try:
-                each.unpin()
-            except OSError:  # removed by others meanwhile; why loading failed is what the caller must hear
-                continue
+        unpin_made(obj)
         obj.close()
         raise
     finally:

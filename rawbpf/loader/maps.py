@@ -9,6 +9,7 @@ from rawbpf.loader.variable import Section, Variable
 from rawbpf.map.create import create_from_spec, open_as_spec
 from rawbpf.map.info import read_info
 from rawbpf.spec.map import PIN_BY_NAME
+from rawbpf.syscall.descriptor import require_kind
 from rawbpf.syscall.obj import obj_get
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import map_type_name
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
     from rawbpf.map.info import MapInfo
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.object import ObjectData
+    from rawbpf.syscall.protocol import Backend
 
-_ENOENT = 2
+_ENOENT, _EEXIST = 2, 17
+# How often a pin may appear and vanish between the look and the making of one's own.
+_TRIES = 16
+_ELSEWHERE = "others may be using it: load with another pin_dir"
 _DEFAULT_PIN_DIR = "/sys/fs/bpf"
 _PREFIX = 8
 # The kernel adds BPF_F_RDONLY_PROG to these by itself.
@@ -53,21 +58,34 @@ def make_maps(
             _check_fits(spec, given.info, f"maps[{name!r}]")
             obj.maps[name] = given.dup()
             continue
-        path = None
         if spec.pinning == PIN_BY_NAME:
-            path = os.path.join(pin_dir or _DEFAULT_PIN_DIR, spec.name)
-            pinned = _from_pin(obj, spec, path)
-            if pinned is not None:
-                obj.maps[name] = pinned
-                continue
-        obj.maps[name] = made = _create(obj, content, spec, btf_fd, token)
-        _fill(made, spec)
-        if path is not None:
-            made.pin(path)
-            obj.pinned.append(made)
+            path = _pin_path(spec, pin_dir)
+            obj.maps[name] = _shared(obj, content, spec, path, btf_fd, token)
+        else:
+            obj.maps[name] = _create(obj, content, spec, btf_fd, token)
     sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
     for name, variable in content.variables.items():
         obj.variables[name] = Variable(variable, sections[id(variable.map)])
+
+
+def unpin_made(obj: Object) -> None:
+    """Remove the pins that loading `obj` made, as far as they are still there; those of others stay."""
+    for each in obj.pinned:
+        try:
+            for path in each._pins:
+                if _is_at(obj.backend, path, each.id):
+                    os.unlink(path)
+        except OSError:  # removed by others meanwhile; why loading failed is what the caller must hear
+            continue
+
+
+def _is_at(backend: Backend, path: str, map_id: int) -> bool:
+    fd = obj_get(backend, os.fsencode(path))
+    try:
+        require_kind(backend, fd, "map")
+        return read_info(backend, fd).id == map_id
+    finally:
+        backend.close(fd)
 
 
 def fill_slots(obj: Object, content: ObjectData) -> None:
@@ -83,7 +101,53 @@ def fill_slots(obj: Object, content: ObjectData) -> None:
             obj.maps[name].put(index, target.fileno())
 
 
+def _pin_path(spec: MapSpec, pin_dir: str | os.PathLike[str] | None) -> str:
+    if "/" in spec.name:  # an object must not reach out of the directory
+        raise SpecError(f"map {spec.name!r} cannot be pinned by a name with a slash")
+    return os.path.join(os.fsdecode(pin_dir or _DEFAULT_PIN_DIR), spec.name)
+
+
+def _shared(
+    obj: Object, content: ObjectData, spec: MapSpec, path: str, btf_fd: int, token: int | None
+) -> Map[Any, Any]:
+    # Others may load the same object at this moment: whoever pins first has made the map for all.
+    tries = _TRIES
+    while True:
+        found = _from_pin(obj, spec, path)
+        if found is not None:
+            return found
+        made = _create(obj, content, spec, btf_fd, token)
+        try:
+            made.pin(path)
+        except BaseException as error:
+            made.close()
+            if not isinstance(error, BpfError) or error.errno != _EEXIST:
+                raise
+            tries -= 1
+            if not tries:
+                error.hint = (
+                    f"others made and removed this pin each of {_TRIES} times that it was looked for: try again"
+                )
+                raise
+            continue
+        obj.pinned.append(made)
+        return made
+
+
 def _create(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, token: int | None) -> Map[Any, Any]:
+    made = _create_empty(obj, content, spec, btf_fd, token)
+    try:
+        if spec.contents is not None and any(spec.contents):
+            made.raw[0] = bytes(spec.contents)
+        if spec.frozen:
+            made.freeze()
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _create_empty(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, token: int | None) -> Map[Any, Any]:
     name = _kernel_name(spec, content.name)
     if spec.inner is None:
         return create_from_spec(obj.backend, spec, name=name, btf_fd=btf_fd, token=token)
@@ -100,13 +164,6 @@ def _kernel_name(spec: MapSpec, object_name: str) -> str:
     return (stem[:_PREFIX] + spec.name)[: c.BPF_OBJ_NAME_LEN - 1]
 
 
-def _fill(made: Map[Any, Any], spec: MapSpec) -> None:
-    if spec.contents is not None and any(spec.contents):
-        made.raw[0] = bytes(spec.contents)
-    if spec.frozen:
-        made.freeze()
-
-
 def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
     try:
         fd = obj_get(obj.backend, os.fsencode(path))
@@ -115,7 +172,14 @@ def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
             raise
         return None
     try:
-        _check_fits(spec, read_info(obj.backend, fd), f"the map pinned at {path}")
+        try:
+            require_kind(obj.backend, fd, "map")
+        except BpfError as error:
+            raise SpecError(f"what is pinned at {path} is no map {spec.name!r}: {error.hint}; {_ELSEWHERE}") from error
+        try:
+            _check_fits(spec, read_info(obj.backend, fd), f"the map pinned at {path}")
+        except SpecError as error:
+            raise SpecError(f"{error}; {_ELSEWHERE}") from None
     except BaseException:
         obj.backend.close(fd)
         raise
