@@ -1,7 +1,20 @@
 """eBPF from Python with nothing underneath but the kernel.
 
-Names resolve on first use, so that `import rawbpf` costs a few milliseconds and needs the standard
-library alone. `__version__` is the project's version.
+    load         an object file into the kernel: its maps, programs and variables as one Object
+    ObjectSpec   what an object file defines, to look at and edit before it is loaded
+    Map          make or open a map (create, from_pin, from_id, from_name); HashMap, ArrayMap, ... are its classes
+    Program      load or open a program, attach it (which returns a Link), run it
+    maps, programs, links    what there is in the kernel, whoever made it
+    features     what this kernel can do: map types, program types, helpers
+    errors       BpfError and its kinds, which are here too: KeyNotFound, VerifierError, ...
+    clock        the kernel's times as datetime
+    btf, asm     types and instructions
+    codec_for    what the bytes of a key or a value mean; PerCpu is a value per CPU
+    using        another backend for a `with` block, such as one that traces or fails
+
+`dir(rawbpf)` lists all names, `help(rawbpf.Map)` describes one. They resolve on first use, so that
+`import rawbpf` costs a few milliseconds and needs the standard library alone. `__version__` is the
+project's version.
 """
 
 from __future__ import annotations
@@ -13,6 +26,7 @@ if TYPE_CHECKING:
     from rawbpf import asm as asm
     from rawbpf import btf as btf
     from rawbpf import clock as clock
+    from rawbpf import errors as errors
     from rawbpf import features as features
     from rawbpf.codec import Codec as Codec
     from rawbpf.codec import PerCpu as PerCpu
@@ -86,7 +100,9 @@ _HOMES = {
     "programs": "program.info",
     "using": "syscall.current",
 }
-_MODULES = ("asm", "btf", "clock", "features")
+_MODULES = ("asm", "btf", "clock", "errors", "features")
+# What this module needs itself, and nobody asks it for.
+_HELPERS = ("TYPE_CHECKING", "annotations", "default")
 
 
 def __getattr__(name: str) -> object:
@@ -102,4 +118,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_MODULES})
+    return sorted({*globals(), *_HOMES, *_MODULES}.difference(_HELPERS))

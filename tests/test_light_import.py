@@ -69,3 +69,21 @@ def test_every_public_name_resolves() -> None:
     for name in dir(rawbpf):
         assert getattr(rawbpf, name) is not None
     assert not hasattr(rawbpf, "nope")
+
+
+def test_dir_lists_no_helper_of_the_root_module() -> None:
+    import rawbpf
+
+    public = {name for name in dir(rawbpf) if not name.startswith("_")}
+    assert not public & {"TYPE_CHECKING", "annotations", "default"}
+    assert {name for name in public if not hasattr(rawbpf, name)} == set()
+
+
+def test_help_of_the_root_module_shows_its_main_names_and_only_names_that_there_are() -> None:
+    import rawbpf
+
+    # help() skips what another module defines, so the names stand in the docstring.
+    table = [line for line in (rawbpf.__doc__ or "").splitlines() if line.startswith("    ")]
+    words = {name.strip(",") for line in table for name in line.strip().partition("  ")[0].split()}
+    assert {"load", "ObjectSpec", "Map", "Program", "features", "errors", "clock", "using"} <= words
+    assert words <= set(dir(rawbpf))
