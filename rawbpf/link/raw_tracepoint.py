@@ -34,9 +34,10 @@ def attach_raw_tracepoint(program: HasFileno, name: str, cookie: int = 0, *, bac
         backend = current()
     kernel = backend
     target = f"raw tracepoint {name}"
+    text = name.encode("utf-8", "surrogateescape")
 
     def attach() -> Link:
-        fd = link.raw_tracepoint_open(kernel, program.fileno(), name.encode(), cookie, subject=target)
+        fd = link.raw_tracepoint_open(kernel, program.fileno(), text, cookie, subject=target)
         return Link(kernel, fd, target)
 
     try:

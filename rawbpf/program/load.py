@@ -141,7 +141,7 @@ class _Attempt:
         self.log = ""
         self._code = encode(instructions, backend.host.byteorder)
         self._name = kernel_name(name)
-        self._license = license.encode()
+        self._license = license.encode("utf-8", "surrogateescape")  # as it stands in the file
         self._fields = fields
 
     def once(self, attach_type: int, log_level: int, log_size: int | None) -> Loaded:

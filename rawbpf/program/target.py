@@ -56,6 +56,6 @@ def _close(backend: Backend, prefix: str, name: str) -> str:
 
     # All functions are too many to compare: those that begin alike will do.
     start = prefix or name[: max(3, len(name) * 2 // 3)]
-    pattern = rb"\0" + re.escape(start.encode()) + rb"\w*(?=\0)"
+    pattern = rb"\0" + re.escape(start.encode("utf-8", "surrogateescape")) + rb"\w*(?=\0)"
     names = {found[1:].decode("ascii", "replace") for found in re.findall(pattern, backend.host.btf())}
     return did_you_mean(name, {found.removeprefix(prefix) for found in names})
