@@ -56,16 +56,16 @@ def make_maps(
         if name in replacements:
             given = replacements[name]
             _check_fits(spec, given.info, f"maps[{name!r}]")
-            obj.maps[name] = given.dup()
+            obj.maps.add(name, given.dup())
             continue
         if spec.pinning == PIN_BY_NAME:
             path = _pin_path(spec, pin_dir)
-            obj.maps[name] = _shared(obj, content, spec, path, btf_fd, token)
+            obj.maps.add(name, _shared(obj, content, spec, path, btf_fd, token))
         else:
-            obj.maps[name] = _create(obj, content, spec, btf_fd, token)
+            obj.maps.add(name, _create(obj, content, spec, btf_fd, token))
     sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
     for name, variable in content.variables.items():
-        obj.variables[name] = Variable(variable, sections[id(variable.map)])
+        obj.variables.add(name, Variable(variable, sections[id(variable.map)]))
 
 
 def unpin_made(obj: Object) -> None:

@@ -5,6 +5,7 @@ Owns what was made for it: `close()` detaches, then closes programs and maps. Wh
 
 from __future__ import annotations
 
+from rawbpf.spec.named import Named
 from rawbpf.syscall.lifetime import opened_at, warn_unclosed
 
 TYPE_CHECKING = False
@@ -52,9 +53,9 @@ class Object:
     def __init__(self, name: str, backend: Backend) -> None:
         self.name = name
         self.backend = backend
-        self.maps: dict[str, AnyMap] = {}
-        self.programs: dict[str, Program] = {}
-        self.variables: dict[str, Variable] = {}
+        self.maps: Named[AnyMap] = Named("obj.maps", "its elements are {}[key]; load(maps=...) takes another map")
+        self.programs: Named[Program] = Named("obj.programs", "edit the specification and load it")
+        self.variables: Named[Variable] = Named("obj.variables", "set {}.value")
         self.pinned: list[AnyMap] = []
         self._links: list[Link] = []
         self._opened_at = opened_at()
@@ -68,10 +69,16 @@ class Object:
         names = [*self.maps, *self.programs, *self.variables]
         raise KeyError(f"{self.name} has no map, program or variable {name!r}; it has {', '.join(names) or 'none'}")
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.maps or name in self.programs or name in self.variables
+
+    # Without it, `for x in obj` would ask for obj[0].
+    __iter__ = None
+
     def add_program(self, program: Program) -> None:
         """Own `program`, under its name, and every link that it is attached by."""
         program._links = self._links
-        self.programs[program.name] = program
+        self.programs.add(program.name, program)
 
     def attach(self) -> Links:
         """Attach every loaded program whose section says where to, and return the links, which this object owns.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from rawbpf.spec.named import Named
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,12 +41,16 @@ class ObjectSpec:
     """What an object file defines: `maps`, `programs` and `variables` by name; `license`, `byteorder`, `btf`.
 
     Edit before loading: `spec.maps["exec_count"].max_entries = 4096`,
-    `spec.variables["min_uid"].value = 1000`, `spec.programs["count"].autoload = False`.
+    `spec.variables["min_uid"].value = 1000`, `spec.programs["count"].autoload = False`. The three are dicts
+    from which entries may be deleted; assigning to an entry raises TypeError.
     """
 
     __slots__ = ("_content",)
 
     def __init__(self, content: ObjectData) -> None:
+        content.maps = Named("spec.maps", "edit what it has, as in {}.max_entries = 4096", content.maps)
+        content.programs = Named("spec.programs", "edit what it has, as in {}.autoload = False", content.programs)
+        content.variables = Named("spec.variables", "set {}.value", content.variables)
         self._content = content
 
     @classmethod
