@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rawbpf
-from rawbpf.uapi.constants import BPF_F_MMAPABLE
+from rawbpf.syscall.fault import FaultBackend
+from rawbpf.uapi.constants import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_CREATE
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -123,12 +124,29 @@ def test_memory_of_a_frozen_array_is_refused(backend: Backend) -> None:
 
 def test_memory_needs_the_flag_and_outlives_close(backend: Backend) -> None:
     with (
-        rawbpf.Map.create("array", value="u64", max_entries=5) as plain,
+        rawbpf.Map.create("array", value="u64", max_entries=5, flags=BPF_F_RDONLY_PROG) as plain,
         pytest.raises(rawbpf.NotSupported, match="BPF_F_MMAPABLE"),
     ):
         plain.memory()
-    m = rawbpf.Map.create("array", value="u64", max_entries=5, flags=BPF_F_MMAPABLE)
+    m = rawbpf.Map.create("array", value="u64", max_entries=5)
     memory = m.memory()
     m.close()
     memory[1] = 3
     assert memory[1] == 3
+
+
+def test_an_array_without_flags_can_be_mapped_and_one_with_flags_is_as_asked(backend: Backend) -> None:
+    with rawbpf.ArrayMap.create(value="u64", max_entries=3) as m:
+        assert m.info.map_flags == BPF_F_MMAPABLE
+        m.memory()[1] = 7
+        assert list(m) == [0, 7, 0]
+    with rawbpf.ArrayMap.create(value="u64", max_entries=3, flags=BPF_F_RDONLY_PROG) as m:
+        assert m.info.map_flags == BPF_F_RDONLY_PROG
+
+
+def test_a_kernel_that_cannot_map_arrays_makes_plain_ones(backend: Backend) -> None:
+    old = FaultBackend(backend, {BPF_MAP_CREATE: [(1, 22)]})
+    with rawbpf.ArrayMap.create(value="u64", max_entries=3, backend=old) as m:
+        assert m.info.map_flags == 0
+        m[1] = 5
+        assert m[1] == 5

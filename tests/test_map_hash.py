@@ -57,8 +57,10 @@ def test_insert_and_replace_mind_what_is_there(table: rawbpf.HashMap[int, int]) 
 def test_put_passes_flags_and_leaves_none_behind(table: rawbpf.HashMap[int, int]) -> None:
     table.put(1, 10, 1)
     table[1] = 11  # would be EEXIST were BPF_NOEXIST still in the buffer
-    with pytest.raises(rawbpf.BpfError) as caught:
+    with pytest.raises(rawbpf.BpfError, match=r"flags 0x100000000: one of BPF_ANY") as caught:
         table.put(1, 12, 1 << 32)
+    with pytest.raises(rawbpf.BpfError, match="bpf_spin_lock"):
+        table.put(1, 12, 4)
     assert caught.value.errno == 22
     assert table[1] == 11
 
@@ -239,3 +241,9 @@ def test_the_arguments_of_create_are_explained(backend: Backend) -> None:
         rawbpf.Map.create("array", key="u64", value="u64", max_entries=1)
     with pytest.raises(TypeError, match="map type"):
         rawbpf.Map.create(key="u32", value="u64", max_entries=1)
+    with pytest.raises(TypeError, match=r"HashMap.create.. makes maps of type hash"):
+        rawbpf.HashMap.create("array", value="u64", max_entries=1)
+    with pytest.raises(TypeError, match="max_entries='8'"):
+        rawbpf.HashMap.create(key="u32", value="u64", max_entries="8")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="inner=5"):
+        rawbpf.Map.create("array_of_maps", max_entries=1, inner=5)  # type: ignore[call-overload]

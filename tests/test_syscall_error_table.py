@@ -159,7 +159,7 @@ def keyless(kind: int) -> bool:
         pytest.param(errno.EACCES, c.BPF_OBJ_GET, None, e.PermissionDenied, id="mode"),
         pytest.param(errno.EACCES, c.BPF_PROG_LOAD, None, e.BpfError, id="verifier"),
         pytest.param(errno.ENOENT, c.BPF_MAP_GET_FD_BY_ID, None, e.BpfError, id="no such id"),
-        pytest.param(errno.EEXIST, c.BPF_OBJ_PIN, None, e.BpfError, id="pinned already"),
+        pytest.param(errno.EEXIST, c.BPF_OBJ_PIN, None, e.KeyExists, id="pinned already"),
         pytest.param(errno.E2BIG, c.BPF_MAP_CREATE, c.BPF_MAP_TYPE_ARRAY, e.BpfError, id="too big a map"),
         pytest.param(errno.EBUSY, c.BPF_MAP_FREEZE, c.BPF_MAP_TYPE_ARRAY, e.BpfError, id="busy"),
     ],

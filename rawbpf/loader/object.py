@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rawbpf.link.base import Link
     from rawbpf.loader.variable import Section, Variable
-    from rawbpf.map.base import AnyMap
+    from rawbpf.map.constructors import AnyMap
     from rawbpf.program.program import Program
     from rawbpf.syscall.protocol import Backend
 

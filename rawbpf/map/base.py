@@ -8,9 +8,9 @@ Kernel side: kernel/bpf/syscall.c, include/linux/bpf.h:struct bpf_map (v6.12).
 from __future__ import annotations
 
 import os
-from types import GenericAlias
 
 from rawbpf.errors import IndexOutOfRange, KeyExists, KeyNotFound
+from rawbpf.map.constructors import Constructors
 from rawbpf.map.handle import Handle
 from rawbpf.map.operation import make_operations
 from rawbpf.map.types import map_class
@@ -24,46 +24,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
+    from typing import Any, Literal, Self
 
     from typing_extensions import TypeVar
 
-    from rawbpf.codec import Codec, Description
-    from rawbpf.map.array import ArrayMap
-    from rawbpf.map.hash import HashMap, LruHashMap
+    from rawbpf.codec import Codec
+    from rawbpf.map.constructors import AnyMap
     from rawbpf.map.info import MapInfo
-    from rawbpf.map.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
-    from rawbpf.syscall.protocol import Backend
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
-
-    # A map whose class, and so whose verbs, are known only at run time.
-    AnyMap: TypeAlias = Any
-
-    class _Base(Generic[K, V]):
-        pass
-
-    class CreateOptions(TypedDict, total=False):
-        """The keyword arguments of `Map.create`."""
-
-        key: Description | None
-        value: Description | None
-        max_entries: int | None
-        name: str
-        flags: int
-        map_extra: int
-        numa_node: int | None
-        inner: Map[Any, Any] | None
-        pin: str | os.PathLike[str] | None
-        token: int | None
-        backend: Backend | None
-else:
-
-    class _Base:
-        # typing costs 7 ms to import; at run time Map[K, V] need only be an alias.
-        __slots__ = ()
-        __class_getitem__ = classmethod(GenericAlias)
 
 
 class Shape:
@@ -86,7 +56,7 @@ class Shape:
         return f"{self.name!r} {kind}" if self.name else kind
 
 
-class Map(_Base["K", "V"]):
+class Map(Constructors["K", "V"]):
     """An open BPF map: `Map.create` makes one, `from_pin`, `from_id`, `from_fd` and `from_name` open one.
 
     The object's class fits the map's type. Identity decides equality; `bool()` is always True.
@@ -144,11 +114,12 @@ class Map(_Base["K", "V"]):
         return self
 
     @staticmethod
-    def _failure(handle: Handle, shape: Shape) -> Callable[[int, int, object], Exception]:
+    def _failure(handle: Handle, shape: Shape) -> Callable[..., Exception]:
         backend, map_type, subject = handle.backend, shape.map_type, str(shape)
 
-        def failed(cmd: int, errno: int, key: object) -> Exception:
-            error = bpf_error(backend, errno, cmd=cmd, subject=subject, map_type=map_type)
+        def failed(cmd: int, errno: int, key: object, flags: int = 0) -> Exception:
+            values = {"flags": flags}
+            error = bpf_error(backend, errno, cmd=cmd, subject=subject, map_type=map_type, values=values)
             if isinstance(error, (KeyNotFound, KeyExists)):
                 error.key = key
             elif isinstance(error, IndexOutOfRange) and key is not None:
@@ -160,113 +131,7 @@ class Map(_Base["K", "V"]):
     def _fail(self, cmd: int, errno: int, key: object = None) -> Exception:
         return self._failure(self._handle, self._shape)(cmd, errno, key)
 
-    # Opening ---------------------------------------------------------------------
-
-    if TYPE_CHECKING:
-
-        @overload
-        @classmethod
-        def create(cls, map_type: Literal["hash"], /, **options: Unpack[CreateOptions]) -> HashMap[Any, Any]: ...
-        @overload
-        @classmethod
-        def create(cls, map_type: Literal["lru_hash"], /, **options: Unpack[CreateOptions]) -> LruHashMap[Any, Any]: ...
-        @overload
-        @classmethod
-        def create(cls, map_type: Literal["array"], /, **options: Unpack[CreateOptions]) -> ArrayMap[Any]: ...
-        @overload
-        @classmethod
-        def create(
-            cls, map_type: Literal["percpu_hash"], /, **options: Unpack[CreateOptions]
-        ) -> PerCpuHashMap[Any, Any]: ...
-        @overload
-        @classmethod
-        def create(
-            cls, map_type: Literal["lru_percpu_hash"], /, **options: Unpack[CreateOptions]
-        ) -> LruPerCpuHashMap[Any, Any]: ...
-        @overload
-        @classmethod
-        def create(
-            cls, map_type: Literal["percpu_array"], /, **options: Unpack[CreateOptions]
-        ) -> PerCpuArrayMap[Any]: ...
-        @overload
-        @classmethod
-        def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> AnyMap: ...
-        @overload
-        @classmethod
-        def create(cls, /, **options: Unpack[CreateOptions]) -> Self: ...
-
-    @classmethod
-    def create(cls, map_type: Any = None, /, **options: Any) -> Any:
-        """Create a map and return an object of the class for its type.
-
-        `map_type`: a name (`"hash"`) or the kernel's number; not given where the class says it, as in
-        `HashMap.create(key="u32", ...)`. `key`, `value`: what `codec_for` takes, such as `"u32"`, a dict
-        of fields, a size in bytes. `max_entries`: how many elements. `name`: at most 15 of `A-Za-z0-9_.`.
-        `flags`: BPF_F_ flags, to which those are added that the type requires. `map_extra`: the type's
-        extra number. `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to be
-        held. `pin`: a path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
-
-        Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
-        NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).
-        Since: Linux 3.19.
-        Source: kernel/bpf/syscall.c:map_create
-        """
-        from rawbpf.map.create import create
-
-        if map_type is None:
-            map_type = cls.map_type
-            if map_type is None:
-                raise TypeError(
-                    'Map.create() needs a map type: Map.create("hash", key="u32", value="u64", max_entries=1024)'
-                )
-        return create(map_type, **options)
-
-    @classmethod
-    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map behind `fd`, which is duplicated unless `own` hands it over.
-
-        Raises: Closed (EBADF), BpfError (EINVAL: no map's), and then `fd` stays the caller's.
-        """
-        from rawbpf.map.open import from_fd
-
-        return from_fd(fd, own, backend)
-
-    @classmethod
-    def from_id(cls, map_id: int, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map with the id `map_id`, as `info.id` and bpftool show it.
-
-        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
-        Since: Linux 4.13.
-        """
-        from rawbpf.map.open import from_id
-
-        return from_id(map_id, backend)
-
-    @classmethod
-    def from_pin(cls, path: str | os.PathLike[str], mode: str = "rw", *, backend: Backend | None = None) -> AnyMap:
-        """Open the map pinned at `path`; `mode` is "r", "w" or "rw".
-
-        Raises: BpfError (ENOENT), PermissionDenied (EACCES, EPERM), ValueError for another mode.
-        Since: Linux 4.4.
-        """
-        from rawbpf.map.open import from_pin
-
-        return from_pin(path, mode, backend)
-
-    @classmethod
-    def from_name(cls, name: str, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map of that name, of which there must be exactly one.
-
-        Raises: BpfError (ENOENT), ValueError where several maps have the name (it lists their ids),
-        PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
-        """
-        from rawbpf.map.open import from_name
-
-        return from_name(name, backend)
-
     # Identity --------------------------------------------------------------------
-
-    map_type: ClassVar[str | None] = None
 
     @property
     def key_type(self) -> Codec[K]:
@@ -367,7 +232,10 @@ class Map(_Base["K", "V"]):
         if not self._pins:
             raise ValueError(f"{self._shape} was not pinned by this object")
         while self._pins:
-            os.unlink(self._pins[-1])
+            try:
+                os.unlink(self._pins[-1])
+            except FileNotFoundError:
+                pass  # somebody else removed it
             self._pins.pop()
 
     def close(self) -> None:

@@ -48,7 +48,18 @@ _INDEXED = (
     c.BPF_MAP_TYPE_XSKMAP,
     c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
 )
-_KEYLESS = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, c.BPF_MAP_TYPE_BLOOM_FILTER)
+_BARE = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF, c.BPF_MAP_TYPE_ARENA)
+_KEYLESS = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, c.BPF_MAP_TYPE_BLOOM_FILTER, *_BARE)
+# As many elements as there are sockets, tasks, ... to belong to: max_entries is 0.
+_UNBOUNDED = (
+    c.BPF_MAP_TYPE_CGROUP_STORAGE,
+    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
+    c.BPF_MAP_TYPE_SK_STORAGE,
+    c.BPF_MAP_TYPE_INODE_STORAGE,
+    c.BPF_MAP_TYPE_TASK_STORAGE,
+    c.BPF_MAP_TYPE_CGRP_STORAGE,
+)
+_EINVAL = 22
 _FROM_BTF = (
     c.BPF_MAP_TYPE_HASH,
     c.BPF_MAP_TYPE_ARRAY,
@@ -92,30 +103,41 @@ def create(
     value_codec = _codec("value", word, value if value is not None else _default_value(number), False)
     if number in _INDEXED and key_codec.size != 4:
         raise ValueError(f"key={key!r}: {word} maps are indexed by a u32; leave key= out")
+    if inner is not None and not hasattr(inner, "fileno"):
+        raise TypeError(f"inner={inner!r}: an open map, like those to be held")
+    if not isinstance(max_entries, int | None):
+        raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
+    if max_entries is None and number in _UNBOUNDED:
+        max_entries = 0
     if max_entries is None:
         raise TypeError(f"a {word} map needs max_entries=, how many elements it can hold")
     if number == c.BPF_MAP_TYPE_LPM_TRIE:
         flags |= c.BPF_F_NO_PREALLOC
     if numa_node is not None:
         flags |= c.BPF_F_NUMA_NODE
+    plain = number == c.BPF_MAP_TYPE_ARRAY and not flags and pin is None
+    request: command.CreateFields = {
+        "map_type": number,
+        "key_size": key_codec.size,
+        "value_size": value_codec.size,
+        "max_entries": max_entries,
+        "inner_map_fd": 0 if inner is None else inner.fileno(),
+        "numa_node": numa_node or 0,
+        "name": _checked_name(name),
+        "map_extra": map_extra,
+        "token_fd": token or 0,
+    }
     btf_fd, key_id, value_id = _load_btf(backend, number, key_codec, value_codec)
+    if btf_fd:
+        request |= {"btf_fd": btf_fd, "btf_key_type_id": key_id, "btf_value_type_id": value_id}
     try:
-        fd = command.map_create(
-            backend,
-            map_type=number,
-            key_size=key_codec.size,
-            value_size=value_codec.size,
-            max_entries=max_entries,
-            map_flags=flags,
-            inner_map_fd=0 if inner is None else inner.fileno(),
-            numa_node=numa_node or 0,
-            name=_checked_name(name),
-            btf_fd=btf_fd,
-            btf_key_type_id=key_id,
-            btf_value_type_id=value_id,
-            map_extra=map_extra,
-            token_fd=token or 0,
-        )
+        try:
+            fd = command.map_create(backend, **request, map_flags=flags | (c.BPF_F_MMAPABLE if plain else 0))
+            flags |= c.BPF_F_MMAPABLE if plain else 0
+        except BpfError as error:
+            if not plain or error.errno != _EINVAL:
+                raise
+            fd = command.map_create(backend, **request, map_flags=flags)  # before Linux 5.5
     finally:
         if btf_fd:
             backend.close(btf_fd)
@@ -228,6 +250,8 @@ def _codec(what: str, word: str, description: Description | None, absent: bool) 
 
 
 def _default_value(map_type: int) -> Description | None:
+    if map_type in _BARE:
+        return 0
     # What these hold is a descriptor when written and an id when read.
     holds_fd = map_type in _INDEXED and map_type not in (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
     return "u32" if holds_fd or map_type == c.BPF_MAP_TYPE_HASH_OF_MAPS else None

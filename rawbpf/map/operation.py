@@ -40,12 +40,12 @@ def make_operations(
     handle: Handle,
     key_codec: Codec[Any],
     value_codec: Codec[Any],
-    failed: Callable[[int, int, object], Exception],
+    failed: Callable[..., Exception],
     indexed: bool,
 ) -> dict[str, Callable[..., object]]:
     """Return the operations of the map behind `handle` by method name, each a function of (self, ...).
 
-    `failed(cmd, errno, key)` makes the exception to raise. `indexed`: a key that is no u32 goes to the
+    `failed(cmd, errno, key, flags)` makes the exception to raise. `indexed`: a key that is no u32 goes to the
     map's `_get_index` and `_set_index`.
     """
     slots: list[Slot] = []
@@ -169,7 +169,7 @@ def make_operations(
             flags_view[0] = flags
         while bpf(BPF_MAP_UPDATE_ELEM, attr, _SIZE):
             if number := failure(slot):
-                raise failed(BPF_MAP_UPDATE_ELEM, number, key)
+                raise failed(BPF_MAP_UPDATE_ELEM, number, key, flags)
         if flags:
             flags_view[0] = 0
         return push(slot)

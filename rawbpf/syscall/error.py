@@ -46,6 +46,20 @@ _ARRAYS = (
     c.BPF_MAP_TYPE_XSKMAP,
     c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
 )
+_HOLD_DESCRIPTORS = (
+    c.BPF_MAP_TYPE_PROG_ARRAY,
+    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
+    c.BPF_MAP_TYPE_CGROUP_ARRAY,
+    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    c.BPF_MAP_TYPE_HASH_OF_MAPS,
+    c.BPF_MAP_TYPE_DEVMAP,
+    c.BPF_MAP_TYPE_DEVMAP_HASH,
+    c.BPF_MAP_TYPE_CPUMAP,
+    c.BPF_MAP_TYPE_SOCKMAP,
+    c.BPF_MAP_TYPE_SOCKHASH,
+    c.BPF_MAP_TYPE_XSKMAP,
+    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
+)
 _QUEUES = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK)
 _CGROUP_STORAGES = (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
 _LOCAL_STORAGES = (
@@ -70,6 +84,7 @@ _BY_CMD: dict[tuple[int, int], type[e.BpfError]] = {
     **{(cmd, _ENOENT): e.KeyNotFound for cmd in (*_UPDATES, *_DELETES)},
     **{(cmd, _EEXIST): e.KeyExists for cmd in _UPDATES},
     **{(cmd, _E2BIG): e.MapFull for cmd in _UPDATES},
+    (c.BPF_OBJ_PIN, _EEXIST): e.KeyExists,
     # The verifier's usual "no"; its log tells what was wrong with the program.
     (c.BPF_PROG_LOAD, _EACCES): e.BpfError,
 }
@@ -97,9 +112,7 @@ _BY_TYPE: dict[tuple[int, int, int], type[e.BpfError]] = {
     (_LOOKUP, c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, _ENOSPC): e.NotSupported,
     # EBADF is about the descriptor in the key or value as well, of the wrong kind perhaps: "closed" may be untrue.
     **{(cmd, kind, _EBADF): e.BpfError for kind in _LOCAL_STORAGES for cmd in _BY_KEY},
-    (_UPDATE, c.BPF_MAP_TYPE_CGROUP_ARRAY, _EBADF): e.BpfError,
-    (_UPDATE, c.BPF_MAP_TYPE_PERF_EVENT_ARRAY, _EBADF): e.BpfError,
-    (_UPDATE, c.BPF_MAP_TYPE_XSKMAP, _EBADF): e.BpfError,
+    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in _HOLD_DESCRIPTORS},
 }
 
 # Map types whose values are descriptors: EBADF of an update may be about the value.

@@ -54,7 +54,7 @@ _SAYINGS: dict[tuple[int, int], str] = {
     (c.BPF_OBJ_PIN, _ENOENT): "the directory does not exist: make it first, inside the bpf file system",
     (c.BPF_OBJ_PIN, _EINVAL): "the descriptor is no bpf object that can be pinned, or file_flags are not known",
     (c.BPF_OBJ_GET, _EACCES): "it is no pinned object, or its mode forbids this access: "
-    "ask for BPF_F_RDONLY, or have its owner change the mode",
+    'open it with mode="r" (BPF_F_RDONLY), or have its owner change the mode',
     (c.BPF_OBJ_GET, _EPERM): "it is no pinned object",
     (c.BPF_OBJ_GET, _ENOENT): "nothing is pinned there",
     (c.BPF_OBJ_GET, _EINVAL): "file_flags may be BPF_F_RDONLY or BPF_F_WRONLY, and only for maps",
@@ -247,6 +247,8 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return _MISSING_COMMAND + _since("command", cmd_name(cmd))
     flags = values.get("flags", 0)
     wrong_flags = f"maps of this type do not take these flags here ({flags!r})"
+    if cmd == c.BPF_MAP_UPDATE_ELEM and isinstance(flags, int) and flags & ~c.BPF_F_LOCK not in (0, 1, 2):
+        return f"flags {flags:#x}: one of BPF_ANY (0), BPF_NOEXIST (1) and BPF_EXIST (2), and BPF_F_LOCK (4)"
     if isinstance(flags, int) and flags & c.BPF_F_LOCK:
         return "BPF_F_LOCK needs a bpf_spin_lock in the value, known by BTF"
     if cmd == c.BPF_MAP_UPDATE_ELEM and map_type in _HOLDS:

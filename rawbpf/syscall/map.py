@@ -19,9 +19,28 @@ from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypedDict
+
     from rawbpf.syscall.pointer import CData
     from rawbpf.syscall.protocol import Backend
     from rawbpf.uapi.layout import AttrBuffer, Layout
+
+    class CreateFields(TypedDict, total=False):
+        """The keyword arguments of `map_create` that are fields of MAP_CREATE, but for the flags."""
+
+        map_type: int
+        key_size: int
+        value_size: int
+        max_entries: int
+        inner_map_fd: int
+        numa_node: int
+        name: bytes
+        btf_fd: int
+        btf_key_type_id: int
+        btf_value_type_id: int
+        map_extra: int
+        token_fd: int
+
 
 _ENOENT = 2
 

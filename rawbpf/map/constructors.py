@@ -1,0 +1,195 @@
+"""How maps come to be: the constructors of `Map`, which return an object of the class for the map's type.
+
+Only what users call and read stands here; `create` and `open` do it, and are imported when they are
+needed.
+"""
+
+from __future__ import annotations
+
+from types import GenericAlias
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
+
+    from typing_extensions import TypeVar
+
+    from rawbpf.codec import Description
+    from rawbpf.map.array import ArrayMap
+    from rawbpf.map.base import Map
+    from rawbpf.map.hash import HashMap, LruHashMap
+    from rawbpf.map.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
+    from rawbpf.syscall.protocol import Backend
+
+    K = TypeVar("K", default=Any)
+    V = TypeVar("V", default=Any)
+
+    # A map whose class, and so whose verbs, are known only at run time.
+    AnyMap: TypeAlias = Any
+
+    class _Base(Generic[K, V]):
+        pass
+
+    class CreateOptions(TypedDict, total=False):
+        """The keyword arguments of `Map.create`."""
+
+        key: Description | None
+        value: Description | None
+        max_entries: int | None
+        name: str
+        flags: int
+        map_extra: int
+        numa_node: int | None
+        inner: Map[Any, Any] | None
+        pin: str | os.PathLike[str] | None
+        token: int | None
+        backend: Backend | None
+else:
+
+    class _Base:
+        # typing costs 7 ms to import; at run time Map[K, V] need only be an alias.
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+class Constructors(_Base["K", "V"]):
+    """`create`, `from_fd`, `from_id`, `from_pin` and `from_name`."""
+
+    __slots__ = ()
+
+    map_type: ClassVar[str | None] = None
+
+    if TYPE_CHECKING:
+
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["hash"], /, **options: Unpack[CreateOptions]) -> HashMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["lru_hash"], /, **options: Unpack[CreateOptions]) -> LruHashMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["array"], /, **options: Unpack[CreateOptions]) -> ArrayMap[Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["percpu_hash"], /, **options: Unpack[CreateOptions]
+        ) -> PerCpuHashMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["lru_percpu_hash"], /, **options: Unpack[CreateOptions]
+        ) -> LruPerCpuHashMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["percpu_array"], /, **options: Unpack[CreateOptions]
+        ) -> PerCpuArrayMap[Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> AnyMap: ...
+        @overload
+        @classmethod
+        def create(cls, /, **options: Unpack[CreateOptions]) -> Self: ...
+
+    @classmethod
+    def create(
+        cls,
+        map_type: str | int | None = None,
+        /,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        max_entries: int | None = None,
+        name: str = "",
+        flags: int = 0,
+        map_extra: int = 0,
+        numa_node: int | None = None,
+        inner: Map[Any, Any] | None = None,
+        pin: str | os.PathLike[str] | None = None,
+        token: int | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
+        """Create a map and return an object of the class for its type.
+
+        `map_type`: a name (`"hash"`) or the kernel's number; not given where the class says it, as in
+        `HashMap.create(key="u32", ...)`. `key`, `value`: what `codec_for` takes, such as `"u32"`, a dict
+        of fields, a size in bytes. `max_entries`: how many elements. `name`: at most 15 of `A-Za-z0-9_.`.
+        `flags`: BPF_F_ flags, to which those are added that the type requires; arrays without any, and
+        without a pin, can be mapped into memory (BPF_F_MMAPABLE). `map_extra`: the type's extra number.
+        `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to be held. `pin`: a
+        path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
+
+        Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
+        NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).
+        Since: Linux 3.19.
+        Source: kernel/bpf/syscall.c:map_create
+        """
+        from rawbpf.map.create import create
+
+        kind = map_type if map_type is not None else cls.map_type
+        if kind is None:
+            example = 'Map.create("hash", key="u32", value="u64", max_entries=1024)'
+            raise TypeError(f"{cls.__name__}.create() needs a map type: {example}")
+        if cls.map_type not in (None, kind):
+            raise TypeError(
+                f"{cls.__name__}.create() makes maps of type {cls.map_type}; Map.create({kind!r}, ...) others"
+            )
+        return create(
+            kind,
+            key=key,
+            value=value,
+            max_entries=max_entries,
+            name=name,
+            flags=flags,
+            map_extra=map_extra,
+            numa_node=numa_node,
+            inner=inner,
+            pin=pin,
+            token=token,
+            backend=backend,
+        )
+
+    @classmethod
+    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
+        """Open the map behind `fd`, which is duplicated unless `own` hands it over.
+
+        Raises: Closed (EBADF), BpfError (EINVAL: no map's), and then `fd` stays the caller's.
+        """
+        from rawbpf.map.open import from_fd
+
+        return from_fd(fd, own, backend)
+
+    @classmethod
+    def from_id(cls, map_id: int, *, backend: Backend | None = None) -> AnyMap:
+        """Open the map with the id `map_id`, as `info.id` and bpftool show it.
+
+        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        Since: Linux 4.13.
+        """
+        from rawbpf.map.open import from_id
+
+        return from_id(map_id, backend)
+
+    @classmethod
+    def from_pin(cls, path: str | os.PathLike[str], mode: str = "rw", *, backend: Backend | None = None) -> AnyMap:
+        """Open the map pinned at `path`; `mode` is "r", "w" or "rw".
+
+        Raises: BpfError (ENOENT), PermissionDenied (EACCES, EPERM), ValueError for another mode.
+        Since: Linux 4.4.
+        """
+        from rawbpf.map.open import from_pin
+
+        return from_pin(path, mode, backend)
+
+    @classmethod
+    def from_name(cls, name: str, *, backend: Backend | None = None) -> AnyMap:
+        """Open the map of that name, of which there must be exactly one.
+
+        Raises: BpfError (ENOENT), ValueError where several maps have the name (it lists their ids),
+        PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        """
+        from rawbpf.map.open import from_name
+
+        return from_name(name, backend)
