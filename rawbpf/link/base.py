@@ -33,15 +33,17 @@ _EOPNOTSUPP = 95
 class Link(Descriptor):
     """A program's attachment. `close()`, the end of a `with` block, or the end of the process detaches it.
 
-    `target` says what it is attached to, as `tracepoint sched/sched_switch`. A pinned link stays
-    attached until its pin is removed as well.
+    `target` says what it is attached to, as `tracepoint sched/sched_switch`, `program_name` of which
+    program it is. A pinned link stays attached until its pin is removed as well.
     """
 
-    __slots__ = ("_target",)
+    __slots__ = ("_program_name", "_target")
 
     def __init__(self, backend: Backend, fd: int, target: str) -> None:
         super().__init__(backend, fd)
         self._target = target
+        # The program that attaches fills it in: whoever attaches a bare descriptor has no name to give.
+        self._program_name = ""
 
     @classmethod
     def from_pin(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
@@ -77,6 +79,11 @@ class Link(Descriptor):
         return self._target
 
     @property
+    def program_name(self) -> str:
+        """The name of the program that it was attached by; empty for a link that was opened: see `info.prog_id`."""
+        return self._program_name
+
+    @property
     def info(self) -> LinkInfo:
         """What the kernel tells of the link now. Raises: Closed; NotSupported where there is no link object."""
         from rawbpf.link.info import read_info
@@ -99,7 +106,8 @@ class Link(Descriptor):
     def __repr__(self) -> str:
         name = self._backend.name
         where = "closed" if self.closed else f"fd {self._fd}"
-        return f"<{type(self).__name__} {self._target}, {where}{'' if name == 'kernel' else f' [{name}]'}>"
+        of = f", of {self._program_name!r}" if self._program_name else ""
+        return f"<{type(self).__name__} {self._target}, {where}{of}{'' if name == 'kernel' else f' [{name}]'}>"
 
 
 class EventLink(Link):

@@ -79,6 +79,7 @@ class Program(Descriptor):
         self._links: list[Link] | None = None
 
     def _kept(self, link: Link) -> Link:
+        link._program_name = self._name
         if self._links is not None:
             self._links.append(link)
         return link
