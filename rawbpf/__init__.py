@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from rawbpf.loader.spec import load as load
     from rawbpf.map.array import ArrayMap as ArrayMap
     from rawbpf.map.base import Map as Map
+    from rawbpf.map.btf import btfs as btfs
     from rawbpf.map.hash import HashMap as HashMap
     from rawbpf.map.hash import LruHashMap as LruHashMap
     from rawbpf.map.open import maps as maps
@@ -93,6 +94,7 @@ _HOMES = {
     "RunResult": "program.run",
     "SpecError": "errors",
     "VerifierError": "errors",
+    "btfs": "map.btf",
     "codec_for": "codec",
     "links": "link.info",
     "load": "loader.spec",

@@ -10,7 +10,7 @@ import pytest
 
 import rawbpf
 from rawbpf.syscall.fault import FaultBackend
-from rawbpf.uapi.constants import BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_CREATE
+from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_MMAPABLE, BPF_F_RDONLY_PROG, BPF_MAP_CREATE
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -82,6 +82,15 @@ def test_a_batch_behind_the_end_says_how_much_was_stored(array: rawbpf.ArrayMap[
         array.update({0: 100, 1: 101, 10: 0, 2: 102})
     assert caught.value.applied == 2
     assert array[:3] == [100, 101, 4]
+
+
+def test_lookup_passes_its_flags(array: rawbpf.ArrayMap[int]) -> None:
+    assert array.lookup(3) == array.lookup(-7) == 9
+    with pytest.raises(rawbpf.IndexOutOfRange):
+        array.lookup(10)
+    with pytest.raises(rawbpf.BpfError, match="bpf_spin_lock") as caught:
+        array.lookup(3, BPF_F_LOCK)
+    assert caught.value.errno == 22
 
 
 def test_what_is_no_index_is_a_type_error(array: rawbpf.ArrayMap[int]) -> None:

@@ -190,3 +190,18 @@ def test_codecs_of_another_size_than_the_maps_are_refused(backend: Backend) -> N
     with rawbpf.Map.create("hash", key="u32", value=64, max_entries=1) as m, pytest.raises(rawbpf.SpecError) as caught:
         open_map(backend, m.fileno(), m._shape, m.key_type, rawbpf.codec_for("u64"))
     assert "4 and 64 bytes, but their types do not: u32 has 4 and u64 8" in str(caught.value)
+
+
+def test_btf_objects_are_listed(backend: Backend) -> None:
+    with _map() as m:
+        (mine,) = [info for info in rawbpf.btfs() if info.id == m.info.btf_id]
+        assert (mine.name, mine.kernel) == ("", False)
+        assert mine.size > 24
+        assert f"{mine.id}: loaded" in repr(mine)
+
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+def test_the_kernels_own_btf_is_listed_by_name(backend: Backend) -> None:
+    (kernel,) = rawbpf.btfs(name="vmlinux")
+    assert kernel.kernel
+    assert kernel.size == len(backend.host.btf())

@@ -78,12 +78,11 @@ class ArrayMap(BulkMap[int, "V"]):
         return (self[i] for i in range(len(self) - 1, -1, -1))
 
     def lookup(self, index: int, flags: int = 0) -> V:
-        """Return the value at `index`. `flags` must be 0 unless the value has a spin lock. Raises: as `m[index]`."""
-        if flags:
-            raise NotSupported(
-                _EINVAL, call="map_lookup_elem", subject=str(self._shape), hint=f"flags {flags:#x} on an array"
-            )
-        return self[index]
+        """Return the value at `index`, with BPF_ flags such as BPF_F_LOCK.
+
+        Raises: as `m[index]`; BpfError (EINVAL: flags that this map does not take).
+        """
+        return self._lookup(self._position(index, BPF_MAP_LOOKUP_ELEM, _ENOENT), flags)
 
     def _position(self, index: object, cmd: int, errno: int) -> int:
         position = operator.index(index)  # type: ignore[arg-type]

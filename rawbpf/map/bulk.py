@@ -6,10 +6,14 @@ batch by batch, so that memory stays bounded whatever the map's size.
 
 from __future__ import annotations
 
+import ctypes
+
+from rawbpf.errors import KeyNotFound
 from rawbpf.map.base import Map
 from rawbpf.map.batch import DEFAULT_CHUNK, Elements
-from rawbpf.map.memory import cast_view
+from rawbpf.map.memory import buffer_of, cast_view
 from rawbpf.map.view import ItemsView, KeysView, ValuesView
+from rawbpf.syscall.map import map_lookup_elem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +42,17 @@ class BulkMap(Map["K", "V"]):
 
     def _elements(self) -> Elements:
         return Elements(self._handle, self._shape, self._value.size)
+
+    def _lookup(self, key: K, flags: int) -> V:
+        shape, backend = self._shape, self._handle.backend
+        packed, value = buffer_of(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
+        try:
+            with self._handle as fd:
+                map_lookup_elem(backend, fd, packed, value, flags, subject=str(shape), map_type=shape.map_type)
+        except KeyNotFound as error:
+            error.key = key
+            raise
+        return self._value.unpack(value.raw)
 
     # Reading ---------------------------------------------------------------------
 

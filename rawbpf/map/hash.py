@@ -10,6 +10,7 @@ import ctypes
 from rawbpf.errors import BpfError, KeyNotFound
 from rawbpf.map.bulk import BulkMap
 from rawbpf.map.handle import closed
+from rawbpf.map.memory import buffer_of
 from rawbpf.syscall import map as command
 from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
@@ -112,17 +113,7 @@ class HashMap(BulkMap["K", "V"]):
 
         Raises: as `m[key]`; BpfError (EINVAL: flags that this map does not take).
         """
-        packed, value = _buffer(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
-        shape = self._shape
-        try:
-            with self._handle as fd:
-                command.map_lookup_elem(
-                    self._handle.backend, fd, packed, value, flags, subject=str(shape), map_type=shape.map_type
-                )
-        except KeyNotFound as error:
-            error.key = key
-            raise
-        return self._value.unpack(value.raw)
+        return self._lookup(key, flags)
 
     if TYPE_CHECKING:
 
@@ -138,7 +129,7 @@ class HashMap(BulkMap["K", "V"]):
         Raises: KeyNotFound (ENOENT) without a default; Closed; PermissionDenied (EPERM).
         Source: kernel/bpf/syscall.c:map_lookup_and_delete_elem
         """
-        packed, value = _buffer(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
+        packed, value = buffer_of(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
         backend, shape = self._handle.backend, self._shape
         try:
             try:
@@ -196,8 +187,3 @@ class LruHashMap(HashMap["K", "V"]):
     __slots__ = ()
 
     map_type = "lru_hash"
-
-
-def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char] | None:
-    # Types without keys refuse any other pointer than NULL.
-    return (ctypes.c_char * len(content)).from_buffer_copy(content) if content else None

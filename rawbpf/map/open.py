@@ -7,13 +7,13 @@ import os
 from rawbpf.codec import codec_for
 from rawbpf.errors import BpfError
 from rawbpf.map.base import Shape
+from rawbpf.map.btf import read_btf
 from rawbpf.map.create import key_codec, open_map
 from rawbpf.map.info import MapInfo, read_info
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import require_kind
 from rawbpf.uapi.constants import BPF_F_RDONLY, BPF_F_WRONLY
-from rawbpf.uapi.info import BTF_INFO
 from rawbpf.uapi.names import map_type_number
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from rawbpf.btf.btf import Btf
     from rawbpf.codec import Codec
     from rawbpf.map.base import Map
     from rawbpf.syscall.protocol import Backend
@@ -103,7 +102,7 @@ def _typed(backend: Backend, fd: int) -> Map[Any, Any]:
 
 def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
     key, value = key_codec(info.type_number, info.key_size), codec_for(info.value_size)
-    btf = _read_btf(backend, info.btf_id) if info.btf_id and info.key_type_id else None
+    btf = read_btf(backend, info.btf_id) if info.btf_id and info.key_type_id else None
     if btf is not None:
         # The kernel has compared the sizes; where it was lenient, bytes are the honest answer.
         typed_key = key_codec(info.type_number, btf[info.key_type_id])
@@ -111,22 +110,3 @@ def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
         key = typed_key if typed_key.size == key.size else key
         value = typed_value if typed_value.size == value.size else value
     return key, value
-
-
-def _read_btf(backend: Backend, btf_id: int) -> Btf | None:
-    import ctypes
-
-    from rawbpf.btf import Btf
-
-    try:
-        fd = obj.btf_get_fd_by_id(backend, btf_id)
-    except BpfError:
-        return None  # by id needs CAP_SYS_ADMIN: without it a map is untyped, not unusable
-    try:
-        size = BTF_INFO.integer(obj.obj_get_info_by_fd(backend, fd, BTF_INFO.size), "btf_size")
-        content = ctypes.create_string_buffer(size)
-        request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
-        obj.obj_fill_info_by_fd(backend, fd, request)
-    finally:
-        backend.close(fd)
-    return Btf.from_bytes(content.raw[:size])

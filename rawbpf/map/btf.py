@@ -1,0 +1,77 @@
+"""BTF objects that the kernel holds: which there are, and what is in them.
+
+Maps and programs refer to them by id. Source: kernel/bpf/btf.c:btf_get_info_by_fd (v6.12)
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from rawbpf.errors import BpfError
+from rawbpf.syscall import obj
+from rawbpf.syscall.current import current
+from rawbpf.uapi.info import BTF_INFO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.btf.btf import Btf
+    from rawbpf.syscall.protocol import Backend
+
+_NAME_SIZE = 64  # MODULE_NAME_LEN is the longest
+
+
+class BtfInfo:
+    """A BTF object as it was when asked; holds no descriptor.
+
+    `name` is `vmlinux` or a module's for the kernel's own (`kernel`), and empty for those that were
+    loaded; `size` is bytes.
+    """
+
+    __slots__ = ("id", "kernel", "name", "size")
+
+    def __init__(self, btf_id: int, name: str, size: int, kernel: bool) -> None:
+        self.id = btf_id
+        self.name = name
+        self.size = size
+        self.kernel = kernel
+
+    def __repr__(self) -> str:
+        return f"<BtfInfo {self.id}: {self.name or 'loaded'}, {self.size} bytes>"
+
+
+def btfs(name: str | None = None) -> list[BtfInfo]:
+    """Return what the kernel tells of every BTF object, or of those with that name.
+
+    Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN). Since: Linux 5.4.
+    """
+    backend = current()
+    found = [_read_info(backend, fd) for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id)]
+    return [info for info in found if name in (None, info.name)]
+
+
+def _read_info(backend: Backend, fd: int) -> BtfInfo:
+    name = ctypes.create_string_buffer(_NAME_SIZE)
+    request = BTF_INFO.pack(name=ctypes.addressof(name), name_len=_NAME_SIZE)
+    obj.obj_fill_info_by_fd(backend, fd, request)
+    field = BTF_INFO.unpack(request.raw)
+    return BtfInfo(
+        field["id"], name.value.decode("ascii", "backslashreplace"), field["btf_size"], bool(field["kernel_btf"])
+    )
+
+
+def read_btf(backend: Backend, btf_id: int) -> Btf | None:
+    """Return the types of the BTF object `btf_id`; None where opening by id is not allowed. Raises: FormatError."""
+    from rawbpf.btf import Btf
+
+    try:
+        fd = obj.btf_get_fd_by_id(backend, btf_id)
+    except BpfError:
+        return None  # by id needs CAP_SYS_ADMIN: without it a map is untyped, not unusable
+    try:
+        size = BTF_INFO.integer(obj.obj_get_info_by_fd(backend, fd, BTF_INFO.size), "btf_size")
+        content = ctypes.create_string_buffer(size)
+        request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
+        obj.obj_fill_info_by_fd(backend, fd, request)
+    finally:
+        backend.close(fd)
+    return Btf.from_bytes(content.raw[:size])
