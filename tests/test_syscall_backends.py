@@ -31,6 +31,13 @@ def test_using_nests_and_ends(backend: Backend) -> None:
     assert current() is backend
 
 
+def test_one_choice_may_be_entered_again(backend: Backend) -> None:
+    chosen = rawbpf.using(FaultBackend(backend, {}))
+    with chosen as first, rawbpf.using(backend), chosen as second:
+        assert first is second is current()
+    assert current() is backend
+
+
 def test_objects_keep_the_backend_that_they_were_made_with(backend: Backend) -> None:
     other = FaultBackend(backend, {})
     with rawbpf.using(other):

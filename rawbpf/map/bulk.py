@@ -54,6 +54,10 @@ class BulkMap(Map["K", "V"]):
             raise
         return self._value.unpack(value.raw)
 
+    def __len__(self) -> int:
+        """Count the elements, which reads all of a hash."""
+        return self.count()
+
     # Reading ---------------------------------------------------------------------
 
     def batches(self, n: int = DEFAULT_CHUNK) -> Iterator[tuple[list[K], list[V]]]:

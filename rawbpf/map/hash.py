@@ -96,10 +96,6 @@ class HashMap(BulkMap["K", "V"]):
         """Iterate over the keys."""
         return iter(self.keys())
 
-    def __len__(self) -> int:
-        """Count the elements, which reads all of the map."""
-        return self.count()
-
     def insert(self, key: K, value: V) -> None:
         """Store a `key` that must not be there yet. Raises: KeyExists (EEXIST); else as `m[key] = value`."""
         self.put(key, value, BPF_NOEXIST)

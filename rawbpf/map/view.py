@@ -33,7 +33,7 @@ class _View(_Base["T"]):
         self._map = source
 
     def __len__(self) -> int:
-        return self._map.count()
+        return len(self._map)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._map!r}>"

@@ -49,8 +49,8 @@ class using:  # noqa: N801  (reads as a statement: with using(...))
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._previous: list[Backend] = []
-        self._outer = 0
+        # What to restore, once for each time that this object was entered.
+        self._saved: list[tuple[list[Backend], int]] = []
 
     def __enter__(self) -> Backend:
         global _owner
@@ -59,8 +59,8 @@ class using:  # noqa: N801  (reads as a statement: with using(...))
                 raise RuntimeError(
                     "another thread is inside rawbpf.using(): the backend is process-wide; pass backend= instead"
                 )
-            self._outer, _owner = _owner, get_ident()
-            self._previous = _stack[:]
+            self._saved.append((_stack[:], _owner))
+            _owner = get_ident()
             _stack.append(self._backend)
         return self._backend
 
@@ -69,5 +69,4 @@ class using:  # noqa: N801  (reads as a statement: with using(...))
     ) -> None:
         global _owner
         with _lock:
-            _stack[:] = self._previous
-            _owner = self._outer
+            _stack[:], _owner = self._saved.pop()

@@ -91,8 +91,11 @@ class KernelHost:
 
     def capabilities(self) -> frozenset[str]:
         """Names of the effective capabilities that matter to bpf(2). Read anew: a process may drop them."""
-        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            mask = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+        try:
+            with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+                mask = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
+        except OSError:  # no /proc: asked after a refusal, which must not be hidden by that
+            return frozenset()
         return frozenset(name for name, bit in CAPABILITIES.items() if mask >> bit & 1)
 
     def unprivileged_bpf_disabled(self) -> int | None:
