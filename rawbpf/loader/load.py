@@ -55,7 +55,7 @@ def load(
     btf_fd = 0
     try:
         btf_fd = _load_btf(backend, content, token)
-        make_maps(obj, content, replacements=maps or {}, pin_dir=pin_dir, btf_fd=btf_fd, token=token)
+        make_maps(obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token)
         load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token)
         fill_slots(obj, content)
     except BaseException:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+from rawbpf.codec.base import refuse
 from rawbpf.errors import BpfError, SpecError
 from rawbpf.loader.variable import Section, Variable
+from rawbpf.map.base import Map
 from rawbpf.map.create import create_from_spec, open_as_spec
 from rawbpf.map.info import read_info
-from rawbpf.spec.map import PIN_BY_NAME
+from rawbpf.spec.map import PIN_BY_NAME, PIN_NONE
+from rawbpf.spec.number import check_numbers
 from rawbpf.syscall.descriptor import require_kind
 from rawbpf.syscall.obj import obj_get
 from rawbpf.uapi import constants as c
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rawbpf.loader.object import Object
-    from rawbpf.map.base import Map
     from rawbpf.map.info import MapInfo
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.object import ObjectData
@@ -29,6 +31,16 @@ if TYPE_CHECKING:
 _ENOENT, _EEXIST = 2, 17
 # How often a pin may appear and vanish between the look and the making of one's own.
 _TRIES = 16
+_NUMBERS = {
+    "map_type": 32,
+    "key_size": 32,
+    "value_size": 32,
+    "max_entries": 32,
+    "map_flags": 32,
+    "map_extra": 64,
+    "numa_node": 32,
+    "pinning": 32,
+}
 _ELSEWHERE = "others may be using it: load with another pin_dir"
 _DEFAULT_PIN_DIR = "/sys/fs/bpf"
 _PREFIX = 8
@@ -47,11 +59,18 @@ def make_maps(
 ) -> None:
     """Give `obj` every map and variable of `content`.
 
-    Raises: SpecError for a replacement or a pin that does not fit, with the differences; BpfError.
+    Raises: SpecError for a replacement or a pin that does not fit, with the differences; TypeError and
+    OverflowError for what is no map, or no number; BpfError.
     """
+    if not hasattr(replacements, "items"):
+        raise refuse("maps=", "a dict of open maps by name", replacements)
     unknown = [name for name in replacements if name not in content.maps]
     if unknown:
         raise SpecError(f"maps={unknown!r}: the maps of {content.name} are {', '.join(content.maps) or 'none'}")
+    for name, given in replacements.items():
+        _check_is_map(name, given)
+    for name, spec in content.maps.items():
+        _check_numbers(name, spec)
     for name, spec in content.maps.items():
         if name in replacements:
             given = replacements[name]
@@ -66,6 +85,21 @@ def make_maps(
     sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
     for name, variable in content.variables.items():
         obj.variables.add(name, Variable(variable, sections[id(variable.map)]))
+
+
+def _check_is_map(name: str, given: object) -> None:
+    if not isinstance(given, Map):
+        raise refuse(f"maps[{name!r}]", "an open map, as rawbpf.Map.create() and from_pin() return", given)
+
+
+def _check_numbers(name: str, spec: MapSpec) -> None:
+    check_numbers(f"map {name!r}", spec, _NUMBERS)
+    if spec.pinning not in (PIN_NONE, PIN_BY_NAME):
+        raise SpecError(
+            f"map {name!r}: pinning {spec.pinning} is neither {PIN_NONE} (none) nor {PIN_BY_NAME} (by name)"
+        )
+    if spec.inner is not None:
+        check_numbers(f"map {name!r}: inner", spec.inner, _NUMBERS)
 
 
 def unpin_made(obj: Object) -> None:

@@ -7,6 +7,7 @@ from rawbpf.btf.ext import pack_core_relo, pack_func_info, pack_line_info
 from rawbpf.errors import SpecError
 from rawbpf.loader.link import core_relocations, function_starts, line_starts, link
 from rawbpf.program.program import load_program
+from rawbpf.spec.number import check_numbers
 from rawbpf.uapi.constants import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 
 TYPE_CHECKING = False
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
 
+_NUMBERS = {"prog_type": 32, "expected_attach_type": 32, "prog_flags": 32}
+
 
 def load_programs(
     obj: Object,
@@ -32,8 +35,9 @@ def load_programs(
     log_size: int | None,
     token: int | None,
 ) -> None:
-    """Give `obj` the programs `chosen` of `content`. Raises: SpecError; as `Program.load`."""
+    """Give `obj` the programs `chosen` of `content`. Raises: as `ObjectSpec.load`."""
     for spec in chosen:
+        check_numbers(f"program {spec.name!r}", spec, _NUMBERS)
         if not spec.prog_type:
             raise SpecError(
                 f"program {spec.name!r} is in section {spec.section!r}, which names no program type: "

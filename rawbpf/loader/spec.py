@@ -54,15 +54,16 @@ class ObjectSpec:
         self._content = content
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str]) -> ObjectSpec:
+    def from_file(cls, path: str | bytes | os.PathLike[str]) -> ObjectSpec:
         """Read the object file at `path`, as `clang -target bpf -g -c` writes it.
 
         Raises: OSError; FormatError for what is no BPF object; SpecError for an object that contradicts
         itself; ImportError without pyelftools.
         """
-        with open(path, "rb") as file:
+        where = os.fsdecode(path)
+        with open(where, "rb") as file:
             content = file.read()
-        return cls.from_bytes(content, name=os.path.basename(os.fspath(path)))
+        return cls.from_bytes(content, name=os.path.basename(where))
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "object") -> ObjectSpec:
@@ -130,7 +131,8 @@ class ObjectSpec:
         `log_level`, `log_size`: the verifier's log, kept as `Program.log`; by default it is only asked
         for when a program is refused. `token`: a BPF token's fd. `backend`: by default the current one.
 
-        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; BpfError. Nothing stays behind.
+        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; BpfError; TypeError and
+        OverflowError for what was edited to be no number, or is no map. Nothing stays behind.
         """
         from rawbpf.loader.load import load
 
@@ -158,6 +160,6 @@ class ObjectSpec:
         return "\n  ".join([head, *map(repr, rows)])
 
 
-def load(path: str | os.PathLike[str], **options: Unpack[LoadOptions]) -> Object:
+def load(path: str | bytes | os.PathLike[str], **options: Unpack[LoadOptions]) -> Object:
     """Read the object file at `path` and load it; `options` are those of `ObjectSpec.load`. Raises: as both."""
     return ObjectSpec.from_file(path).load(**options)
