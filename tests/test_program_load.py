@@ -61,6 +61,13 @@ def test_a_program_tells_its_maps(backend: Backend) -> None:
         assert sorted(program.info.map_ids) == sorted([one.id, two.id])
 
 
+def test_a_program_of_no_instructions_is_refused_before_any_call(backend: Backend) -> None:
+    watched = FaultBackend(backend, {})
+    with pytest.raises(ValueError, match="program 'none': a program has at least one instruction"):
+        Program.load("xdp", [], name="none", backend=watched)
+    assert not watched.calls
+
+
 @pytest.mark.parametrize("license_text", ["GPL", "Dual BSD/GPL", "Proprietary"])
 def test_the_license_decides_over_helpers(backend: Backend, license_text: str) -> None:
     instructions = [

@@ -109,7 +109,8 @@ class Program(Descriptor):
         `line_info` are records for the BTF of `btf_fd`; other options are fields of PROG_LOAD.
         Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such
         programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); SpecError for instructions
-        that still refer to maps or functions by name; ValueError for an unknown type or a bad name.
+        that still refer to maps or functions by name; ValueError for an unknown type, a bad name or no
+        instructions.
         Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
         """
         if backend is None:
@@ -337,6 +338,8 @@ def load_program(
     like. Instructions refer to maps and functions by number.
     Raises: as `Program.load`.
     """
+    if not instructions:
+        raise ValueError(f"program {name!r}: a program has at least one instruction")
     named = next((i for i in instructions if i.reference is not None), None)
     if named is not None:
         raise SpecError(
