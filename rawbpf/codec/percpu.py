@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 
 class PerCpu(tuple[T_co, ...]):
-    """One value per possible CPU; the index is the CPU's number."""
+    """One value per possible CPU; the index is the CPU's number.
+
+    `sum()` and its like know numbers, not what they mean: times are added as counters are. For times,
+    take `.max()`, the latest: `values.sum().calls` beside `values.max().last_ns`.
+    """
 
     __slots__ = ()
 
