@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from argparse import ArgumentParser
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+
+import pytest
 
 import rawbpf.errors
 from rawbpf.cli.parser import make_parser
@@ -107,7 +112,92 @@ def _is_module(name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
-def test_every_public_name_of_the_root_is_on_a_reference_page() -> None:
-    pages = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
-    named = set(re.findall(r"::: \S+\.(\w+)$", pages, re.MULTILINE)) | set(re.findall(r"\w+", pages))
-    assert {name for name in rawbpf._HOMES if name not in vars(rawbpf.errors)} - named == set()
+def test_every_public_name_of_the_root_is_in_a_table_of_names() -> None:
+    named = {name for page in NAMED_PAGES for name in names(page)}
+    assert {f"rawbpf.{name}" for name in rawbpf._HOMES} <= named
+
+
+NAMED_PAGES = [
+    path.name
+    for path in sorted((DOCS / "reference").glob("*.md"))
+    if re.search("^::: ", path.read_text(encoding="utf-8"), re.MULTILINE)
+]
+TABLES = runpy.run_path(str(DOCS / "config/names.py"))
+
+
+def table(name: str) -> list[list[str]]:
+    """Return the rows of a page's table of names."""
+    return rows(page(f"reference/{name}").partition("<!-- names -->")[2].partition("<!-- /names -->")[0])[2:]
+
+
+def names(name: str) -> set[str]:
+    return {row[0].strip("`").partition("(")[0] for row in table(name)}
+
+
+def entries(name: str) -> list[str]:
+    return re.findall(r"^::: (\S+)$", page(f"reference/{name}"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMED_PAGES)
+def test_a_page_begins_with_the_names_that_the_code_has(name: str) -> None:
+    text = page(f"reference/{name}")
+    assert text == TABLES["refreshed"](text), f"run: {TABLES['COMMAND']}"
+    assert text.index("<!-- names -->") < text.index("\n::: ")
+
+
+def resolved(name: str) -> object:
+    module, _, member = name.rpartition(".")
+    return import_module(name) if _is_module(name) else getattr(import_module(module), member)
+
+
+def public(module: ModuleType) -> set[str]:
+    """Return the classes and functions that a module defines, as the interpreter sees them."""
+    listed = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    return {
+        name
+        for name in listed
+        if getattr(getattr(module, name), "__module__", "") == module.__name__ and callable(getattr(module, name))
+    }
+
+
+@pytest.mark.needs("module:elftools")
+@pytest.mark.parametrize("name", NAMED_PAGES)
+def test_a_table_of_names_is_complete_and_what_it_names_can_be_imported(name: str) -> None:
+    shown = {id(resolved(each)): each for each in names(name)}
+    for entry in entries(name):
+        found = resolved(entry)
+        chosen = re.search(
+            rf"^::: {re.escape(entry)}\n(?: +.*\n)*? +members: \[(.*)\]", page(f"reference/{name}"), re.MULTILINE
+        )
+        members = [found]
+        if isinstance(found, ModuleType):
+            members = [getattr(found, each) for each in (chosen[1].split(", ") if chosen else public(found))]
+        missing = [member for member in members if id(member) not in shown]
+        assert not missing, entry
+
+
+@pytest.mark.needs("module:elftools")
+@pytest.mark.parametrize("name", NAMED_PAGES)
+def test_a_table_of_names_has_the_methods_and_properties_of_each_class(name: str) -> None:
+    for row in table(name):
+        found = resolved(row[0].strip("`").partition("(")[0])
+        if isinstance(found, type) and "more" not in row[2]:
+            own = {
+                each
+                for each, value in vars(found).items()
+                if not each.startswith("_")
+                and (callable(value) or isinstance(value, property | classmethod | staticmethod))
+            }
+            shown = {each.strip("`()") for each in row[2].split()}
+            assert own <= shown, f"{found}: {own - shown}"
+
+
+def test_every_package_has_a_page_and_the_index_has_every_page() -> None:
+    pages = {path.stem for path in (DOCS / "reference").glob("*.md")} - {"index"}
+    packages = {
+        path.stem
+        for path in (ROOT / "rawbpf").iterdir()
+        if not path.stem.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
+    }
+    assert packages <= pages, "write docs/reference/<package>.md; another one there shows how"
+    assert set(re.findall(r"\(([\w-]+)\.md\)", page("reference/index.md"))) == pages
