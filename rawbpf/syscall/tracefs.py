@@ -16,7 +16,7 @@ from rawbpf.errors import BpfError, PermissionDenied
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
-_ENOENT = 2
+_ENOENT, _ENFILE, _EMFILE = 2, 23, 24
 _MOUNTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
@@ -37,7 +37,10 @@ def tracepoint_id(category: str, name: str) -> int:
         hint = "reading tracepoint ids needs tracefs, which is for root (CAP_SYS_ADMIN mounts it)"
         raise PermissionDenied(error.errno or 0, call="open", subject=subject, hint=hint) from error
     except OSError as error:
-        hint = "tracefs is not mounted and could not be mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+        if error.errno in (_ENFILE, _EMFILE):
+            hint = "too many open files: ulimit -n tells how many this process may have"
+        else:
+            hint = "tracefs is not mounted and could not be mounted: mount -t tracefs tracefs /sys/kernel/tracing"
         raise BpfError(error.errno or 0, call="open", subject=subject, hint=hint) from error
     try:
         return int(_read(root, f"events/{category}/{name}/id"))
