@@ -63,7 +63,7 @@ def test_there_is_a_json_object_for_each_interval() -> None:
     with running(EXECCOUNT, "--interval", 0.05, "--json") as command:
         execute_as(UID, 7)
         seen = [json.loads(line) for line, _ in zip(command.lines, range(3), strict=False)]
-    assert [set(one) for one in seen] == [{"time", "maps"}] * 3
+    assert [set(one) for one in seen] == [{"time", "maps", "variables"}] * 3
     assert seen[0]["time"] < seen[1]["time"] < seen[2]["time"]
     assert {"key": UID, "value": 7} in seen[2]["maps"]["exec_count"]
 
@@ -98,6 +98,18 @@ def test_every_object_runs_as_it_is(name: str) -> None:
     assert re.fullmatch(r"rawbpf: attached to tracepoint \w+/\w+; Ctrl-C ends\n", err)
     assert out
     assert all(re.match(r"\d\d:\d\d:\d\d \w+ ", line) for line in out.splitlines())
+
+
+def test_variables_that_are_not_zero_are_lines_when_they_change() -> None:
+    _, out, _ = run(EXECCOUNT, "--set", "dropped=12", "--interval", 0.02, "--duration", 0.1)
+    assert len(re.findall(r"^\d\d:\d\d:\d\d dropped=12$", out, re.MULTILINE)) == 1
+    _, out, _ = run(EXECCOUNT, "--interval", 0.02, "--duration", 0.1)
+    assert "dropped" not in out
+
+
+def test_variables_are_in_json_but_constants_are_not() -> None:
+    _, out, _ = run(EXECCOUNT, "--set", "dropped=12", "--set", "min_uid=7", "--duration", 0.01, "--json")
+    assert json.loads(out)["variables"] == {"dropped": 12}
 
 
 def test_structs_are_objects_with_the_names_of_their_fields() -> None:

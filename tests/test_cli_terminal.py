@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -14,7 +15,10 @@ from rawbpf.cli.table import Layout, Table
 from rawbpf.codec import codec_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rawbpf.cli.output import Output
+    from rawbpf.cli.variable import Reading
 
 EXECCOUNT = BPF / "execcount.bpf.o"
 UID = 43310
@@ -47,7 +51,8 @@ def test_the_table_is_redrawn_in_place_until_ctrl_c() -> None:
 @needs_kernel
 @needs_rich
 def test_users_have_their_names_beside_them() -> None:
-    with on_terminal(EXECCOUNT, "--interval", 0.05) as command:
+    # Many rows: other users may have executed more.
+    with on_terminal(EXECCOUNT, "--interval", 0.05, rows=500) as command:
         execute_as(0, 1)
         command.wait_for(r" 0   root +\d+")
         command.press(b"\x03")
@@ -63,6 +68,27 @@ def test_a_changed_size_is_redrawn_at_once() -> None:
         command.wait_for(r"1 more maps not shown")
         command.press(b"\x03")
         command.rest()
+
+
+@needs_kernel
+@needs_rich
+def test_variables_that_are_not_zero_are_a_line_under_the_tables() -> None:
+    with on_terminal(EXECCOUNT, "--set", "dropped=12", "--interval", FOREVER) as command:
+        command.wait_for(r"(?s)exec_count.*\n *dropped 12\b")
+        command.press(b"\x03")
+        command.rest()
+
+
+@needs_kernel
+@needs_rich
+def test_the_cursor_stays_visible_whatever_ends_or_stops_it() -> None:
+    with on_terminal(EXECCOUNT, "--interval", FOREVER) as command:
+        command.wait_for("exec_count")
+        command.wait_for(r"\x1b\[\?25h")
+        command.press(b"\x1c")
+        command.rest()
+        assert command.process.wait(timeout=30) == -signal.SIGQUIT
+    assert command.output.rindex("\x1b[?25h") > command.output.rindex("\x1b[?25l")
 
 
 @needs_kernel
@@ -89,20 +115,38 @@ def tables(*counts: int) -> list[Table]:
     return made
 
 
-@needs_rich
-@pytest.mark.parametrize("height", [8, 10, 14, 24, 60])
-@pytest.mark.parametrize("counts", [(0,), (3,), (100,), (3, 100), (100, 100), (1, 2, 3, 4, 5, 6)], ids=str)
-def test_the_drawing_fits_its_height_and_says_what_it_leaves_out(height: int, counts: tuple[int, ...]) -> None:
+def drawn_lines(counts: Sequence[int], height: int, variables: Sequence[Reading] = ()) -> list[str]:
     from rich.console import Console, Group
 
     from rawbpf.cli.screen import Screen
 
-    drawing = Screen(cast("Output", io.StringIO()), "x.o").lines(tables(*counts), 0.0, height, last=False)
+    drawing = Screen(cast("Output", io.StringIO()), "x.o").lines(
+        tables(*counts), 0.0, height, variables=variables, last=False
+    )
     console = Console(width=80, height=height, file=io.StringIO())
-    lines = [
+    return [
         "".join(segment.text for segment in line).rstrip()
         for line in console.render_lines(Group(*drawing), console.options)
     ]
+
+
+@needs_rich
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("counts", [(3,), (100,), (3, 100)], ids=str)
+def test_the_smallest_terminal_shows_a_row(height: int, counts: tuple[int, ...]) -> None:
+    from rawbpf.cli.variable import Reading
+
+    for variables in ([], [Reading("dropped", 12, "count")]):
+        lines = drawn_lines(counts, height, variables)
+        assert len(lines) <= height
+        assert any(re.fullmatch(r"map0 key=\d+ value=\d+| *\d+ +\d+", line) for line in lines)
+
+
+@needs_rich
+@pytest.mark.parametrize("height", [8, 10, 14, 24, 60])
+@pytest.mark.parametrize("counts", [(0,), (3,), (100,), (3, 100), (100, 100), (1, 2, 3, 4, 5, 6)], ids=str)
+def test_the_drawing_fits_its_height_and_says_what_it_leaves_out(height: int, counts: tuple[int, ...]) -> None:
+    lines = drawn_lines(counts, height)
     assert len(lines) <= height
     drawn = [sum(re.fullmatch(r" *\d+ +\d+", line) is not None for line in lines)]
     left_out = [int(found[1]) for line in lines if (found := re.fullmatch(r"(\d+) more not shown", line))]

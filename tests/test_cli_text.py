@@ -179,5 +179,6 @@ def test_json_has_all_elements_the_zeros_too_and_the_total_of_cpus() -> None:
             "m": [{"key": 0, "value": 0}, {"key": 1, "value": 5}],
             "p": [{"key": 1, "value": {"total": 5, "cpus": [2, 3]}}],
         },
+        "variables": {},
     }
     assert output.text.count("\n") == 1

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from rawbpf.cli.output import Output
     from rawbpf.cli.table import Row, Table
+    from rawbpf.cli.variable import Reading
 
     class View(Protocol):
         """A way to show tables again and again."""
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
         at_once: bool
         """Whether to show the tables before anything has happened."""
 
-        def show(self, tables: Sequence[Table], when: float, *, last: bool = False) -> None:
-            """Show `tables`, as they were at the Unix time `when`; `last`: for the last time."""
+        def show(
+            self, tables: Sequence[Table], when: float, *, variables: Sequence[Reading] = (), last: bool = False
+        ) -> None:
+            """Show `tables` and `variables`, as they were at the Unix time `when`; `last`: for the last time."""
 
         def close(self) -> None:
             """Leave the output as it was found. Idempotent."""
@@ -46,34 +49,38 @@ class Lines:
         self._output = output
         self._height = height
         self._names = Names()
+        self._variables: dict[str, object] = {}
 
-    def show(self, tables: Sequence[Table], when: float, *, last: bool = False) -> None:  # noqa: ARG002
-        """Write all rows of `tables`, or as many as there is height for."""
+    def show(
+        self,
+        tables: Sequence[Table],
+        when: float,
+        *,
+        variables: Sequence[Reading] = (),
+        last: bool = False,  # noqa: ARG002
+    ) -> None:
+        """Write all rows of `tables`, or as many as there is height for, and the `variables` that changed."""
         rows = [table.shown for table in tables]
         counts = [len(each) for each in rows]
-        room = shares(counts, self._height - len(tables)) if self._height else counts
+        changed = [each for each in variables if each.value != self._variables.get(each.name, 0)]
+        self._variables.update((each.name, each.value) for each in changed)
+        room = shares(counts, self._height - len(tables) - len(changed)) if self._height else counts
         now = time.strftime("%H:%M:%S", time.localtime(when))
         for table, each, few in zip(tables, rows, room, strict=True):
             start = f"{now} {table.layout.name}"
             for row in each[:few]:
-                self._output.write(f"{start} {self._line(table, row)}\n")
+                self._output.write(f"{start} {line(table, row, self._names)}\n")
             if not each:
                 self._output.write(f"{start} has {'only zeros' if table.rows else 'no elements'}\n")
             elif few < len(each):
                 self._output.write(f"{start} has {len(each) - few} more, not shown\n")
+        for variable in changed:
+            shown = _quoted(variable.text(self._names, "T"))
+            self._output.write(f"{now} {printable(variable.name)}={shown}\n")
         self._output.flush()
 
     def close(self) -> None:
         """Do nothing."""
-
-    def _line(self, table: Table, row: Row) -> str:
-        cells = []
-        for column in table.layout.columns:
-            value = column.cell(row)
-            name = self._names.of(column.leaf.kind, value)
-            shown = _quoted(text(value, column.leaf.kind, "T"))
-            cells.append(f"{column.heading}={shown}" + (f"({printable(name)})" if name else ""))
-        return " ".join(cells)
 
 
 class Json:
@@ -84,14 +91,33 @@ class Json:
     def __init__(self, output: Output) -> None:
         self._output = output
 
-    def show(self, tables: Sequence[Table], when: float, *, last: bool = False) -> None:  # noqa: ARG002
-        """Write `{"time": ..., "maps": {name: [{"key": ..., "value": ...}]}}`."""
+    def show(
+        self,
+        tables: Sequence[Table],
+        when: float,
+        *,
+        variables: Sequence[Reading] = (),
+        last: bool = False,  # noqa: ARG002
+    ) -> None:
+        """Write `{"time": ..., "maps": {name: [{"key": ..., "value": ...}]}, "variables": {name: ...}}`."""
         maps = {table.layout.name: [_element(row) for row in table.rows] for table in tables}
-        self._output.write(json.dumps({"time": round(when, 6), "maps": maps}) + "\n")
+        values = {each.name: plain(each.value) for each in variables}
+        self._output.write(json.dumps({"time": round(when, 6), "maps": maps, "variables": values}) + "\n")
         self._output.flush()
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def line(table: Table, row: Row, names: Names) -> str:
+    """Return `row` of `table` as a line: `uid=1000(alice) count=100`."""
+    cells = []
+    for column in table.layout.columns:
+        value = column.cell(row)
+        name = names.of(column.leaf.kind, value)
+        shown = _quoted(text(value, column.leaf.kind, "T"))
+        cells.append(f"{column.heading}={shown}" + (f"({printable(name)})" if name else ""))
+    return " ".join(cells)
 
 
 def _element(row: Row) -> dict[str, object]:

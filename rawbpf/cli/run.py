@@ -77,6 +77,7 @@ def run(arguments: Namespace) -> int:
 
 def _run(arguments: Namespace, stop: Stop) -> None:
     from rawbpf.cli.output import Output
+    from rawbpf.cli.variable import Globals
     from rawbpf.cli.watch import choose_view, sources, watch
 
     path: str = arguments.object
@@ -104,7 +105,8 @@ def _run(arguments: Namespace, stop: Stop) -> None:
                 pins.add(_pinnable(spec, obj, links))
             view = choose_view(output, stop, os.path.basename(path), as_json=arguments.json)
             stack.callback(view.close)
-            watch(shown, view, stop, output, links, pins, interval=arguments.interval, duration=arguments.duration)
+            shown_too = Globals(spec, obj)
+            watch(shown, shown_too, view, stop, output, links, pins, interval=arguments.interval, duration=arguments.duration)
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:

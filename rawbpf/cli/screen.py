@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
+from rawbpf.cli.lines import line
 from rawbpf.cli.names import HEADINGS, Names
 from rawbpf.cli.table import shares
 from rawbpf.cli.text import printable, text
@@ -23,9 +24,16 @@ if TYPE_CHECKING:
 
     from rawbpf.cli.output import Output
     from rawbpf.cli.table import Row, Table
+    from rawbpf.cli.variable import Reading
 
 # An empty line, the title, the headings and the line under them; one more says how many rows are left out.
 _AROUND = 4
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let the error out, by which the command ends in order: rich would end the process with status 1."""
+        raise  # noqa: PLE0704  (called while it is handled)
 
 
 class Screen:
@@ -36,7 +44,7 @@ class Screen:
     def __init__(self, output: Output, title: str) -> None:
         self._title = title
         self._names = Names()
-        self._console = Console(file=cast("IO[str]", output), highlight=False, emoji=False, markup=False)
+        self._console = _Console(file=cast("IO[str]", output), highlight=False, emoji=False, markup=False)
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -50,21 +58,30 @@ class Screen:
         """Whether the terminal can move its cursor."""
         return self._console.is_terminal and not self._console.is_dumb_terminal
 
-    def show(self, tables: Sequence[Table], when: float, *, last: bool = False) -> None:
-        """Draw `tables` over what was drawn before."""
-        drawing = Group(*self.lines(tables, when, self._console.height - 1, last=last))
+    def show(
+        self, tables: Sequence[Table], when: float, *, variables: Sequence[Reading] = (), last: bool = False
+    ) -> None:
+        """Draw `tables` over what was drawn before, and `variables` under them."""
+        drawing = Group(*self.lines(tables, when, self._console.height - 1, variables=variables, last=last))
         if self._live.is_started:
             self._live.update(drawing, refresh=True)
         else:
             self._live.update(drawing)
             self._live.start(refresh=True)
+            # Whoever stops or kills the process finds the cursor where it is: nothing could bring it back then.
+            self._console.show_cursor()
 
     def close(self) -> None:
         """Leave the tables as they are and give the cursor back. Idempotent."""
         self._live.stop()
 
-    def lines(self, tables: Sequence[Table], when: float, height: int, *, last: bool) -> list[RenderableType]:
+    def lines(
+        self, tables: Sequence[Table], when: float, height: int, *, variables: Sequence[Reading] = (), last: bool
+    ) -> list[RenderableType]:
         """Return what to draw in `height` lines."""
+        under = "   ".join(f"{printable(each.name)} {each.text(self._names)}" for each in variables if each.value)
+        if under:
+            height -= 2
         few = tables[: max(1, (height - 1) // (_AROUND + 1))]
         head = [printable(self._title), time.strftime("%H:%M:%S", time.localtime(when))]
         if len(few) < len(tables):
@@ -76,10 +93,28 @@ class Screen:
         room = height - 1 - _AROUND * len(few)
         # Where rows are left out, one line has to say so.
         given = counts if sum(counts) <= room else shares(counts, room - len(few))
+        if any(counts) and not any(given):
+            return self._short(drawn[0], few, height + 2 if under else height)
         for table, each, count in zip(few, rows, given, strict=True):
             drawn += [Text(), self._heading(table), self._grid(table, each[:count])]
             if count < len(each):
                 drawn.append(_line(f"{len(each) - count} more not shown", "dim"))
+        if under:
+            drawn += [Text(), _line(under, "")]
+        return drawn
+
+    def _short(self, head: RenderableType, tables: Sequence[Table], height: int) -> list[RenderableType]:
+        # Where headings would leave no room for rows: a line for each, and for anything else only what is left.
+        lines = [
+            _line(f"{table.layout.name} {line(table, row, self._names)}", "") for table in tables for row in table.shown
+        ]
+        drawn: list[RenderableType] = [head] if height > 2 else []
+        room = max(1, height - len(drawn))
+        if room < len(lines):
+            room = max(1, room - 1)
+        drawn += lines[:room]
+        if room < len(lines) and len(drawn) < height:
+            drawn.append(_line(f"{len(lines) - room} more not shown", "dim"))
         return drawn
 
     def _heading(self, table: Table) -> Text:

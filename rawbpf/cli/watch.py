@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.cli.pin import Pins
     from rawbpf.cli.stop import Stop
     from rawbpf.cli.table import Table
+    from rawbpf.cli.variable import Globals
     from rawbpf.loader.object import Links, Object
     from rawbpf.loader.spec import ObjectSpec
     from rawbpf.map.base import Map
@@ -110,6 +111,7 @@ def _height(output: Output) -> int:
 
 def watch(
     shown: Sequence[Source],
+    variables: Globals,
     view: View,
     stop: Stop,
     output: Output,
@@ -121,27 +123,27 @@ def watch(
 ) -> None:
     """Show the maps every `interval` seconds for `duration` seconds, or until `stop`; then detach and show the end.
 
-    `pins` are kept once the maps were shown. Raises: as `Output.flush`; BpfError.
+    `variables` are shown with them. `pins` are kept once the maps were shown. Raises: as `Output.flush`; BpfError.
     """
     started = time.monotonic()
     end = math.inf if duration is None else started + duration
     if view.at_once:
-        _show(shown, view, pins)
+        _show(shown, variables, view, pins)
     following = started + interval
     while True:
         stop.wait(min(following, end), output.fileno())
         now = time.monotonic()
         if stop.asked or now >= end:
             break
-        _show(shown, view, pins)  # also before its time, when the terminal's size has changed
+        _show(shown, variables, view, pins)  # also before its time, when the terminal's size has changed
         if now >= following:
             # Counted from the start: the time that a look takes delays no other, and what was missed is left out.
             following += interval * max(1, math.ceil((now - following) / interval))
     links.close()
-    _show(shown, view, pins, last=True)
+    _show(shown, variables, view, pins, last=True)
 
 
-def _show(shown: Sequence[Source], view: View, pins: Pins | None, *, last: bool = False) -> None:
-    view.show([source.read() for source in shown], time.time(), last=last)
+def _show(shown: Sequence[Source], variables: Globals, view: View, pins: Pins | None, *, last: bool = False) -> None:
+    view.show([source.read() for source in shown], time.time(), variables=variables.read(), last=last)
     if pins is not None:
         pins.keep()

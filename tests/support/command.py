@@ -105,6 +105,15 @@ class OnTerminal:
     def resize(self, rows: int, columns: int) -> None:
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def close(self) -> None:
+        """Close the window."""
+        os.close(self._terminal)
+        self._terminal = -1
+
+    @property
+    def is_open(self) -> bool:
+        return self._terminal >= 0
+
     def rest(self) -> str:
         """Return what is written until the command ends."""
         deadline = time.monotonic() + _SECONDS
@@ -125,9 +134,12 @@ class OnTerminal:
 
 
 @contextmanager
-def on_terminal(*arguments: object, rows: int = 24, columns: int = 100, code: str = "") -> Iterator[OnTerminal]:
-    """Start `rawbpf run` on a terminal of that size, stderr included."""
+def on_terminal(
+    *arguments: object, rows: int = 24, columns: int = 100, code: str = "", stderr: int | None = None
+) -> Iterator[OnTerminal]:
+    """Start `rawbpf run` on a terminal of that size, stderr included unless it is given."""
     terminal, other = os.openpty()
+    command: OnTerminal | None = None
     environment = _ENVIRONMENT | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
     try:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -135,7 +147,7 @@ def on_terminal(*arguments: object, rows: int = 24, columns: int = 100, code: st
             _command(arguments, code),
             stdin=other,
             stdout=other,
-            stderr=other,
+            stderr=other if stderr is None else stderr,
             env=environment,
             start_new_session=True,
             # Only the controlling terminal turns Ctrl-C into a signal.
@@ -145,12 +157,14 @@ def on_terminal(*arguments: object, rows: int = 24, columns: int = 100, code: st
         other = -1
         with process:
             try:
-                yield OnTerminal(process, terminal)
+                command = OnTerminal(process, terminal)
+                yield command
             finally:
                 if process.poll() is None:
                     process.kill()
     finally:
-        os.close(terminal)
+        if command is None or command.is_open:
+            os.close(terminal)
         if other >= 0:
             os.close(other)
 
