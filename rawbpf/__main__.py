@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from rawbpf.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from rawbpf.cli import main
+
+        status = main()
+    except KeyboardInterrupt:  # before main() could take care of it
+        status = 0
+    sys.exit(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pkgutil
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,8 @@ from support.elf_writer import ElfWriter
 import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.asm import encode
+from rawbpf.cli.failure import why
+from rawbpf.errors import FormatError
 
 if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
@@ -42,9 +45,9 @@ def program(section: str, *instructions: Instruction) -> bytes:
     return writer.build()
 
 
-def refused(*arguments: object) -> str:
+def refused(*arguments: object, code: str = "") -> str:
     """Return the one line on stderr."""
-    status, out, err = run(*arguments)
+    status, out, err = run(*arguments, code=code)
     assert (status, out) == (1, ""), err
     assert err.count("\n") == 1
     assert err.startswith("rawbpf: ")
@@ -63,6 +66,38 @@ def test_a_device() -> None:
     assert refused("/dev/zero") == "/dev/zero: a device is no object file"
 
 
+def test_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert refused(tmp_path / "pipe") == f"{tmp_path}/pipe: a FIFO is no object file"
+
+
+@pytest.mark.parametrize(
+    "content", [pytest.param(None, id="missing"), b"", b"text", program("xdp", b.mov_imm(b.R0, 0), b.exit_())]
+)
+def test_no_file_name_moves_the_cursor(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "\x1b[2J\n.o"
+    if content is not None:
+        path.write_bytes(content)
+    line = refused(path)
+    assert line.isprintable()
+    assert line.startswith(f"{tmp_path}/\\x1b[2J\\x0a.o: ")
+
+
+def test_an_object_with_nothing_in_it(tmp_path: Path) -> None:
+    writer = ElfWriter()
+    writer.section("license", b"GPL\0")
+    path = written(tmp_path, "none.o", writer.build())
+    assert refused(path) == f"{path}: nothing to do: the object has no programs and no maps"
+
+
+def test_a_place_is_said_once(tmp_path: Path) -> None:
+    path = written(tmp_path, "odd.o", b"")
+    inner = FormatError("half an instruction", 4)
+    assert why(FormatError(f"section 'x': {inner}", 104), str(path)) == (
+        f"{path}: section 'x': half an instruction (at byte 104)"
+    )
+
+
 def test_a_name_with_a_nul() -> None:
     # Only Python can ask for it: execve(2) takes no NUL.
     code = "import sys; from rawbpf.cli import main; sys.exit(main(['run', 'a\\0b']))"
@@ -73,7 +108,7 @@ def test_a_name_with_a_nul() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "because"),
     [
-        pytest.param("empty.o", b"", "not an ELF file", id="empty"),
+        pytest.param("empty.o", b"", "is empty", id="empty"),
         pytest.param("text.o", b"#!/bin/sh\n", "not an ELF file", id="text"),
         pytest.param("host.o", ElfWriter(machine=62).build(), "not a BPF object: machine is", id="other-machine"),
         pytest.param("cut.o", EXECCOUNT.read_bytes()[:700], "lie outside the file", id="truncated"),
@@ -129,6 +164,8 @@ def test_a_value_that_does_not_fit_its_variable(value: str, because: str) -> Non
         pytest.param([], id="no-object"),
         pytest.param([EXECCOUNT, "--interval", "0"], id="interval-zero"),
         pytest.param([EXECCOUNT, "--interval", "nan"], id="interval-nan"),
+        pytest.param([EXECCOUNT, "--interval", "0.009"], id="interval-too-short"),
+        pytest.param([EXECCOUNT, "--pin", ""], id="pin-nowhere"),
         pytest.param([EXECCOUNT, "--duration", "-1"], id="duration-negative"),
         pytest.param([EXECCOUNT, "--set", "min_uid"], id="set-without-value"),
         pytest.param([EXECCOUNT, "--nope"], id="unknown-option"),
@@ -137,7 +174,7 @@ def test_a_value_that_does_not_fit_its_variable(value: str, because: str) -> Non
 def test_wrong_usage_is_status_2(arguments: list[object]) -> None:
     status, out, err = run(*arguments)
     assert (status, out) == (2, "")
-    assert err.startswith("usage: rawbpf ")
+    assert err.startswith("usage: rawbpf run ")
 
 
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON")
@@ -145,8 +182,23 @@ def test_a_refusal_by_the_verifier_is_at_most_three_telling_lines(tmp_path: Path
     bad = program("tp/syscalls/sys_enter_getpgid", b.load_mem(b.R0, b.R10, 8), b.exit_())
     status, out, err = run(written(tmp_path, "bad.o", bad))
     assert (status, out) == (1, "")
+    assert err.startswith(f"rawbpf: {tmp_path}/bad.o: ")
     assert "main_prog" in err
     assert "invalid read from stack" in err
+    assert "compile with -g" in err
+    assert 1 <= err.count("\n") <= 3
+
+
+@pytest.mark.needs("kernel", "capability:CAP_PERFMON")
+def test_code_without_optimisation_is_told_how_to_compile(tmp_path: Path) -> None:
+    # A call through a register, as clang -O0 calls helpers.
+    body = encode([b.mov_imm(b.R2, 0)], "little") + b"\x8d\0\0\0\x02\0\0\0" + encode([b.exit_()], "little")
+    writer = ElfWriter()
+    writer.symbol("main_prog", writer.code("tp/syscalls/sys_enter_getpgid", body), size=len(body))
+    writer.section("license", b"GPL\0")
+    status, out, err = run(written(tmp_path, "slow.o", writer.build()))
+    assert (status, out) == (1, "")
+    assert "compile with -O2" in err
     assert 1 <= err.count("\n") <= 3
 
 
@@ -164,6 +216,28 @@ def test_a_program_that_cannot_be_attached(tmp_path: Path, section: str, because
     line = refused(path)
     assert line.startswith(str(path))
     assert because in line
+    assert "spec." not in line
+
+
+@pytest.mark.needs("kernel", "capability:CAP_PERFMON")
+def test_too_few_open_files_are_told_as_that() -> None:
+    told = []
+    for most in range(6, 30):
+        code = (
+            f"import resource, sys\nresource.setrlimit(resource.RLIMIT_NOFILE, ({most}, {most}))\n"
+            "from rawbpf.cli import main\nsys.exit(main())"
+        )
+        status, _, err = run(EXECCOUNT, "--duration", 0.01, code=code)
+        if status == 0:
+            break
+        told.append(err)
+    assert len(told) >= 3
+    for err in told:
+        line = err.splitlines()[-1]
+        assert line.startswith("rawbpf: ")
+        assert "too many open files" in line
+        assert "ulimit -n" in line
+        assert ".py" not in line
 
 
 def test_a_closed_standard_output() -> None:
@@ -175,6 +249,7 @@ def test_without_pyelftools_it_says_what_to_install() -> None:
     code = "import sys\nsys.modules['elftools'] = None\nfrom rawbpf.cli import main\nsys.exit(main())"
     status, _, err = run(EXECCOUNT, code=code)
     assert (status, err.count("\n")) == (1, 1)
+    assert err.count("pyelftools") == 2  # what is missing, and how to get it
     assert "pip install pyelftools" in err
 
 
@@ -184,6 +259,11 @@ def test_without_pyelftools_it_says_what_to_install() -> None:
     [
         pytest.param((), "needs CAP_BPF and CAP_PERFMON, which this process lacks", id="none"),
         pytest.param(("CAP_BPF",), "needs CAP_PERFMON, which this process lacks", id="only-bpf"),
+        pytest.param(
+            ("CAP_BPF", "CAP_PERFMON"),
+            "run it as root, or grant CAP_SYS_ADMIN with CAP_DAC_READ_SEARCH",
+            id="no-tracefs",
+        ),
     ],
 )
 def test_an_ordinary_user_gets_one_line_that_says_what_is_missing(capabilities: tuple[str, ...], missing: str) -> None:
@@ -211,6 +291,24 @@ def test_an_ordinary_user_gets_one_line_that_says_what_is_missing(capabilities: 
     assert (status, err.count("\n")) == ("1", 1), err
     assert missing in err
     assert f"sudo env PYTHONPATH=.deps /venv/bin/rawbpf run {path}" in err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_version_that_cannot_be_written_is_an_error(unbuffered: str) -> None:
+    with open("/dev/full", "w", encoding="ascii") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rawbpf", "--version"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+            cwd=ROOT,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "rawbpf: cannot write to standard output: No space left on device\n",
+    )
 
 
 def test_version_and_help_are_no_errors() -> None:

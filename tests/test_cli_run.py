@@ -162,7 +162,7 @@ def test_a_reader_that_has_enough_after_a_line_ends_it_quietly() -> None:
 
 
 def test_a_reader_that_sleeps_does_not_keep_it_from_ending() -> None:
-    with running(EXECCOUNT, "--interval", 0.001) as command:
+    with running(EXECCOUNT, "--interval", 0.01) as command:
         assert command.process.stdout is not None
         pipe = command.process.stdout.fileno()
         # Of one page: it takes nothing more as long as its first line is not read.
@@ -226,6 +226,6 @@ def test_what_does_not_say_where_to_attach_is_told_and_the_rest_runs(tmp_path: P
     status, out, err = run(path, "--duration", 0.01, "--json")
     told = err.splitlines()
     assert (status, json.loads(out)["maps"]) == (0, {})
-    assert told[0] == "rawbpf: not loaded: unknown: its section 'no/such' names no type of programs"
+    assert told[0] == "rawbpf: not loaded: unknown: its section 'no/such' names no program type"
     assert told[1].startswith("rawbpf: not attached: needs_more: ")
     assert told[2:] == ["rawbpf: attached to tracepoint syscalls/sys_enter_getpgid; Ctrl-C ends"]

@@ -13,27 +13,54 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_INTERRUPTED = 130
+    from rawbpf.cli.stop import Stop
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv`, by default the process's own arguments, and return its exit status."""
-    from rawbpf.cli.failure import Failure, tell
-    from rawbpf.cli.output import flush_printed
-    from rawbpf.cli.parser import make_parser
+    """Run the command with `argv` and return its exit status.
 
+    By default `argv` is the process's own arguments; then the process is taken to end with the command,
+    and signals that come later do not change its status.
+    """
+    try:
+        from rawbpf.cli.failure import Failure, tell, what_is_exhausted
+    except KeyboardInterrupt:
+        return 0
     try:
         try:
-            arguments = make_parser().parse_args(argv)
-        except SystemExit as end:  # --help, --version and wrong usage
-            flush_printed(sys.stdout)
-            return end.code if isinstance(end.code, int) else 1
-        status: int = arguments.command(arguments)
+            from rawbpf.cli.stop import Stop
+
+            with Stop(for_good=argv is None) as stop:
+                return _run(argv, stop)
+        except (OSError, ImportError) as error:
+            exhausted = what_is_exhausted(error)
+            if not exhausted:
+                raise
+            raise Failure(exhausted) from error
     except Failure as failure:
         tell(str(failure))
         return 1
     except BrokenPipeError:
         return 0  # who read the output has seen enough
     except KeyboardInterrupt:
-        return _INTERRUPTED  # before a command took care of it
+        return 0
+    except RuntimeError as error:
+        # What Python before 3.12 makes of an interrupted class body, also of those of `signal`.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return 0
+        raise
+
+
+def _run(argv: Sequence[str] | None, stop: Stop) -> int:
+    from rawbpf.cli.output import flush_printed
+    from rawbpf.cli.parser import parse
+
+    try:
+        with stop.raising():
+            arguments = parse(argv)
+    except SystemExit as end:  # --help, --version and wrong usage
+        with stop.raising():
+            flush_printed(sys.stdout)
+        return end.code if isinstance(end.code, int) else 1
+    status: int = arguments.command(arguments, stop)
     return status

@@ -6,15 +6,16 @@ the interpreter would try to write once more at its end.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
 
-from rawbpf.cli.failure import Failure
+from rawbpf.cli.failure import Failure, discard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import NoReturn, TextIO
 
     from rawbpf.cli.stop import Stop
 
@@ -30,6 +31,7 @@ class Output:
         if sys.stdout is None:
             raise Failure("standard output is closed")
         self._fd = sys.stdout.fileno()
+        self._was_terminal = os.isatty(self._fd)
         self._stop = stop
         self._pending = bytearray()
         self.encoding: str = sys.stdout.encoding
@@ -64,6 +66,8 @@ class Output:
             except BrokenPipeError:
                 raise
             except OSError as error:
+                if error.errno == errno.EIO and self._was_terminal:
+                    raise BrokenPipeError from error  # its window was closed
                 raise Failure(f"cannot write to standard output: {error.strerror}") from error
 
     def _wait_for_room(self, left: int) -> None:
@@ -85,10 +89,12 @@ def flush_printed(stdout: TextIO | None) -> None:
         if stdout is not None:
             stdout.flush()
     except OSError as error:
-        # The interpreter flushes again at its end, and would complain.
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, 1)
-        os.close(devnull)
-        if isinstance(error, BrokenPipeError):
-            raise
-        raise Failure(f"cannot write to standard output: {error.strerror}") from error
+        failed_write(error)
+
+
+def failed_write(error: OSError) -> NoReturn:
+    """Raise what `error`, of writing to `sys.stdout`, means: BrokenPipeError or Failure."""
+    discard(1)
+    if isinstance(error, BrokenPipeError):
+        raise error
+    raise Failure(f"cannot write to standard output: {error.strerror}") from error

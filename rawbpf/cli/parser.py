@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from rawbpf import __version__
 from rawbpf.cli import run
+from rawbpf.cli.failure import escaped
+from rawbpf.cli.output import failed_write
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+    from typing import NoReturn, Protocol
+
+    class Writable(Protocol):
+        """What argparse prints to."""
+
+        def write(self, text: str, /) -> object:
+            """Take `text`."""
+
 
 _DESCRIPTION = "eBPF from Python with nothing underneath but the kernel."
 _EPILOG = """\
@@ -16,9 +32,37 @@ example:
 """
 
 
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and `message`, and exit."""
+        super().error(escaped(message))
+
+    def _print_message(self, message: str, file: Writable | None = None) -> None:
+        # argparse takes a full disk for success.
+        if not message or file is None:
+            return
+        try:
+            file.write(message)
+        except OSError as error:
+            if file is sys.stdout:
+                failed_write(error)
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """Return what `argv` says; the namespace's `command` is the function to call with it and the `Stop`.
+
+    Raises: SystemExit after --help, --version and wrong usage; as `Output.flush`.
+    """
+    arguments, unknown = make_parser().parse_known_args(argv)
+    if unknown:
+        # parse_args() would show the usage of the command as a whole.
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return arguments
+
+
 def make_parser() -> ArgumentParser:
-    """Return the parser of all commands; the namespace's `command` is the function to call with it."""
-    parser = ArgumentParser(
+    """Return the parser of all commands."""
+    parser: ArgumentParser = _Parser(
         prog="rawbpf", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"rawbpf {__version__}")

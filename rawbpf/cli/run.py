@@ -8,17 +8,24 @@ import stat
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import ExitStack
 
-from rawbpf.cli.failure import Failure, tell, why, why_denied
-from rawbpf.cli.stop import Stop, Stopped
+from rawbpf.cli.failure import Failure, escaped, tell, what_is_exhausted, why, why_denied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
     from rawbpf.cli.pin import Pinnable, Pins
+    from rawbpf.cli.stop import Stop
     from rawbpf.loader.object import Links, Object
     from rawbpf.loader.spec import ObjectSpec
 
+_SHORTEST = 0.01
+_NO_FILES = {
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+}
 _EPILOG = """\
 examples:
   sudo rawbpf run bpf/execcount.bpf.o
@@ -46,7 +53,7 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("object", metavar="OBJ", help="the object file, such as execcount.bpf.o")
     parser.add_argument(
-        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="between two looks at the maps (default: 1)"
+        "--interval", type=_interval, default=1.0, metavar="SECONDS", help="between two looks at the maps (default: 1)"
     )
     parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after this time (default: at Ctrl-C)")
     parser.add_argument("--map", action="append", default=[], metavar="NAME", help="show only this map; repeatable")
@@ -59,23 +66,21 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
         help="what a global variable starts with; repeatable",
     )
     parser.add_argument(
-        "--pin", metavar="DIR", help="pin the maps and links in this directory of a bpf file system, where they stay"
+        "--pin",
+        type=_directory,
+        metavar="DIR",
+        help="pin the maps and links in this directory of a bpf file system, where they stay",
     )
     parser.add_argument("--json", action="store_true", help="write a JSON object per interval, on a line of its own")
-    parser.set_defaults(command=run)
+    parser.set_defaults(command=run, parser=parser)
 
 
-def run(arguments: Namespace) -> int:
-    """Do what the command line says. Raises: Failure; BrokenPipeError when the output's reader went away."""
-    with Stop() as stop:
-        try:
-            _run(arguments, stop)
-        except Stopped:
-            pass
-    return 0
+def run(arguments: Namespace, stop: Stop) -> int:
+    """Do what the command line says and return the exit status.
 
-
-def _run(arguments: Namespace, stop: Stop) -> None:
+    Raises: Failure; Stopped when a signal came before it had started; BrokenPipeError when the output's
+    reader went away.
+    """
     from rawbpf.cli.output import Output
     from rawbpf.cli.variable import Globals
     from rawbpf.cli.watch import choose_view, sources, watch
@@ -85,7 +90,9 @@ def _run(arguments: Namespace, stop: Stop) -> None:
     with stop.raising():
         spec = _read(path)
     names = _chosen_maps(spec, arguments.map)
-    for name, reason in _leave_out(spec):
+    if not spec.programs and not names:
+        raise Failure(f"{escaped(path)}: nothing to do: the object has no programs and no maps")
+    for name, reason in _leave_out(spec, path):
         tell(f"not loaded: {name}: {reason}")
     if arguments.set:
         from rawbpf.cli.setting import apply
@@ -106,36 +113,53 @@ def _run(arguments: Namespace, stop: Stop) -> None:
             view = choose_view(output, stop, os.path.basename(path), as_json=arguments.json)
             stack.callback(view.close)
             shown_too = Globals(spec, obj)
-            watch(shown, shown_too, view, stop, output, links, pins, interval=arguments.interval, duration=arguments.duration)
+            watch(
+                shown,
+                shown_too,
+                view,
+                stop,
+                output,
+                links,
+                pins,
+                interval=arguments.interval,
+                duration=arguments.duration,
+            )
         except BrokenPipeError:
             raise
         except (OSError, ValueError) as error:
             raise _failure(error, path, spec) from error
     if pins is not None and arguments.pin is not None:
         tell(f"pinned in {pins.directory}, and still attached; to detach: rm -r {pins.directory}")
+    return 0
 
 
 def _read(path: str) -> ObjectSpec:
     from rawbpf.loader.spec import ObjectSpec
 
     try:
-        mode = os.stat(path).st_mode
-        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-            raise Failure(f"{path}: a device is no object file")
+        status = os.stat(path)
+        what = _NO_FILES.get(stat.S_IFMT(status.st_mode))
+        if what:
+            raise Failure(f"{escaped(path)}: {what} is no object file")
+        if stat.S_ISREG(status.st_mode) and not status.st_size:
+            raise Failure(f"{escaped(path)}: is empty")
         return ObjectSpec.from_file(path)
     except ImportError as error:
-        raise Failure(f"{path}: reading object files takes pyelftools: pip install pyelftools ({error})") from error
+        raise Failure(f"{escaped(path)}: {what_is_exhausted(error) or error}") from error
     except (OSError, ValueError) as error:
         raise Failure(why(error, path)) from error
 
 
-def _leave_out(spec: ObjectSpec) -> list[tuple[str, str]]:
+def _leave_out(spec: ObjectSpec, path: str) -> list[tuple[str, str]]:
     # One program in a section that nobody knows shall not keep the others from running.
     left_out = []
     for name, program in spec.programs.items():
-        if program.autoload and not program.prog_type and len(spec.programs) > 1:
+        if program.autoload and not program.prog_type:
             program.autoload = False
-            left_out.append((name, f"its section {program.section!r} names no type of programs"))
+            left_out.append((name, f"its section {program.section!r} names no program type"))
+    if left_out and not any(program.autoload for program in spec.programs.values()):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out)
+        raise Failure(f"{escaped(path)}: nothing to attach: {reasons}")
     return left_out
 
 
@@ -184,7 +208,7 @@ def _check_attached(spec: ObjectSpec, links: Links, path: str) -> None:
     reasons = "; ".join(f"{name}: {reason}" for name, reason in links.skipped)
     if spec.programs and not links:
         what = reasons or "its programs are marked not to be loaded (their sections begin with ?)"
-        raise Failure(f"{path}: nothing to attach: {what}")
+        raise Failure(f"{escaped(path)}: nothing to attach: {what}")
     for name, reason in links.skipped:
         tell(f"not attached: {name}: {reason}")
     tell(f"attached to {', '.join(link.target for link in links) or 'nothing'}; Ctrl-C ends")
@@ -195,8 +219,8 @@ def _failure(error: OSError | ValueError, path: str, spec: ObjectSpec) -> Failur
 
     if isinstance(error, PermissionDenied):
         types = [program.prog_type for program in spec.programs.values() if program.autoload]
-        return Failure(why_denied(error, path, types))
-    return Failure(why(error, path))
+        return Failure(why_denied(error, path, types, has_types=spec.btf is not None))
+    return Failure(why(error, path, has_types=spec.btf is not None))
 
 
 def _seconds(written: str) -> float:
@@ -207,6 +231,19 @@ def _seconds(written: str) -> float:
     if not 0 < seconds < math.inf:
         raise ArgumentTypeError(f"expected a number of seconds above 0, got {written!r}")
     return seconds
+
+
+def _interval(written: str) -> float:
+    seconds = _seconds(written)
+    if seconds < _SHORTEST:
+        raise ArgumentTypeError(f"expected at least {_SHORTEST} seconds, got {written!r}")
+    return seconds
+
+
+def _directory(written: str) -> str:
+    if not written:
+        raise ArgumentTypeError("expected a directory, got ''")
+    return written
 
 
 def _setting(written: str) -> tuple[str, str]:

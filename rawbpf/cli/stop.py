@@ -1,7 +1,11 @@
 """How the command ends: Ctrl-C, SIGTERM, SIGHUP, a deadline, or a reader that went away; each at once.
 
-While it starts, a signal raises Stopped, so that even a long verification is left. Later a signal is
-only noted and wakes whoever waits, so that there is a last refresh and everything is closed in order.
+A signal is noted and wakes whoever waits, so that there is a last refresh and everything is closed in
+order. Only while an object is read or loaded it raises Stopped, so that even a long verification is
+left; but never inside an import, which would make something else of it (before Python 3.12 an error in
+`__set_name__` comes out as RuntimeError) or half a module.
+
+Little is imported here: until these handlers stand, Python's own deal with the signals.
 """
 
 from __future__ import annotations
@@ -10,11 +14,10 @@ import os
 import select
 import signal
 import time
-from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from types import FrameType, TracebackType
     from typing import Self
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_MS = 3_600_000
+_RETRY_SECONDS = 0.02
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -30,10 +34,14 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Takes the signals that end the command, for a `with` block. `asked`: one came."""
+    """Takes the signals that end the command, for a `with` block. `asked`: one came.
 
-    def __init__(self) -> None:
+    `for_good`: the process ends soon after the block, and no signal shall interrupt it any more.
+    """
+
+    def __init__(self, *, for_good: bool = False) -> None:
         self.asked = False
+        self._for_good = for_good
         self._raises = False
         self._resized = False
         self._previous: list[tuple[int, Handler]] = []
@@ -45,13 +53,14 @@ class Stop:
             # nohup means what it says; shells ignore SIGINT for whatever they start in the background.
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 self._handle(number, self._ask)
+        self._handle(signal.SIGALRM, self._ask_again)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in reversed(self._previous):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self._for_good and number in _ENDING else handler)
         signal.set_wakeup_fd(self._wakeup)
         os.close(self._reader)
         os.close(self._writer)
@@ -60,16 +69,9 @@ class Stop:
         """Return a descriptor that is readable once a signal came."""
         return self._reader
 
-    @contextmanager
-    def raising(self) -> Iterator[None]:
-        """Raise Stopped where the block is when a signal comes, or at its beginning if one came before."""
-        self._raises = True
-        try:
-            if self.asked:
-                raise Stopped
-            yield
-        finally:
-            self._raises = False
+    def raising(self) -> Raising:
+        """Return a block that is left by Stopped when a signal comes, at its beginning if one came before."""
+        return Raising(self)
 
     def watch_size(self) -> None:
         """Let `wait` return when the terminal's size has changed."""
@@ -107,9 +109,58 @@ class Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.asked = True
-        if self._raises:
-            self._raises = False
-            raise Stopped
+        if not self._raises:
+            return
+        if _is_importing(frame):
+            signal.setitimer(signal.ITIMER_REAL, _RETRY_SECONDS)
+            return
+        self._raises = False
+        raise Stopped
+
+    def _ask_again(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            self._ask(number, frame)
 
     def _resize(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self._resized = True
+
+
+class Raising:
+    """A block in which the signals of `stop` raise."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def __enter__(self) -> None:
+        self._stop._raises = True
+        if self._stop.asked:
+            self._stop._raises = False
+            raise Stopped
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop._raises = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if error is not None and not isinstance(error, KeyboardInterrupt) and is_interruption(error):
+            raise Stopped from error
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Return whether `error` is what a signal came to be on its way: a KeyboardInterrupt, or made of one."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        if isinstance(at, KeyboardInterrupt):
+            return True
+        seen.add(id(at))
+        at = at.__cause__ or at.__context__
+    return False
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
