@@ -36,7 +36,10 @@ def test_maps_and_links_stay_and_it_goes_on_counting() -> None:
             status, out, err = command.end(signal.SIGTERM)
         assert status == 0
         assert f"uid={UID} count=3\n" in out
-        assert err == f"rawbpf: pinned in {root}/a/b, and still attached; to detach: rm -r {root}/a/b\n"
+        files = f"{root}/a/b/exec_count {root}/a/b/count_execve_link"
+        assert err == (
+            f"rawbpf: pinned in {root}/a/b, and still attached; to detach: rm {files} && rmdir {root}/a/b {root}/a\n"
+        )
         assert names(root) == {"a", "a/b", "a/b/exec_count", "a/b/count_execve_link"}
         execute_as(UID, 2)
         with rawbpf.Map.from_pin(root / "a/b/exec_count") as pinned:
@@ -44,6 +47,59 @@ def test_maps_and_links_stay_and_it_goes_on_counting() -> None:
             (root / "a/b/count_execve_link").unlink()
             execute_as(UID, 4)
             assert pinned.snapshot()[UID] == 5
+
+
+def test_the_end_names_only_its_own_files() -> None:
+    with detached_bpffs() as root:
+        with rawbpf.Map.create("hash", key="u32", value="u32", max_entries=1, pin=root / "of_others"):
+            status, _, err = run(EXECCOUNT, "--pin", root, "--duration", 0.01)
+        assert status == 0
+        files = f"{root}/exec_count {root}/count_execve_link"
+        assert err.splitlines()[1:] == [f"rawbpf: pinned in {root}, and still attached; to detach: rm {files}"]
+
+
+def test_the_end_says_what_others_removed_meanwhile() -> None:
+    with detached_bpffs() as root:
+        with running(EXECCOUNT, "--pin", root / "a", "--interval", "0.01") as command:
+            next(command.lines)
+            next(command.lines)
+            (root / "a/count_execve_link").unlink()
+            told = command.end(signal.SIGTERM)[2]
+        assert told == (
+            f"rawbpf: pinned in {root}/a (others removed count_execve_link); "
+            f"to remove: rm {root}/a/exec_count && rmdir {root}/a\n"
+        )
+        (root / "a/exec_count").unlink()
+        with running(EXECCOUNT, "--pin", root / "a", "--interval", "0.01") as command:
+            next(command.lines)
+            next(command.lines)
+            for name in names(root / "a"):
+                (root / "a" / name).unlink()
+            (root / "a").rmdir()
+            told = command.end(signal.SIGTERM)[2]
+        assert told == f"rawbpf: nothing is pinned in {root}/a: others removed what was\n"
+
+
+def test_a_reader_that_goes_away_leaves_word_of_what_stays() -> None:
+    with detached_bpffs() as root, running(EXECCOUNT, "--pin", root, "--interval", "0.01") as command:
+        next(command.lines)
+        assert command.process.stdout is not None
+        command.process.stdout.close()
+        assert command.process.wait(timeout=30) == 0
+        assert command.process.stderr is not None
+        assert "still attached" in command.process.stderr.read()
+
+
+def test_a_directory_that_was_removed_under_it_is_one_line() -> None:
+    code = (
+        "import os, sys, tempfile\nfrom rawbpf.cli import main\n"
+        "with tempfile.TemporaryDirectory() as path:\n    os.chdir(path)\nsys.exit(main())"
+    )
+    assert run(EXECCOUNT, "--pin", "x", code=code) == (
+        1,
+        "",
+        "rawbpf: --pin x: the current directory was removed\n",
+    )
 
 
 def test_pins_that_are_there_already_are_named_and_left() -> None:
@@ -110,12 +166,13 @@ if kind != "nothing":
 done = subprocess.run(command, capture_output=True, text=True)
 print(done.stderr, end="")
 print(done.returncode)
+print("still mounted" if os.path.ismount("/sys/fs/bpf") else "not mounted")
 print(*sorted(os.listdir("/sys/fs/bpf")))
 """
 
 
-def alone(mounted: str, *arguments: str) -> list[str]:
-    command = [sys.executable, "-m", "rawbpf", "run", str(EXECCOUNT), "--duration", "0.01", *arguments]
+def alone(mounted: str, *arguments: str, path: Path = EXECCOUNT) -> list[str]:
+    command = [sys.executable, "-m", "rawbpf", "run", str(path), "--duration", "0.01", *arguments]
     done = subprocess.run(
         [sys.executable, "-c", _ALONE, mounted, *command], capture_output=True, text=True, check=False, cwd=ROOT
     )
@@ -125,21 +182,31 @@ def alone(mounted: str, *arguments: str) -> list[str]:
 
 @pytest.mark.needs("file:/sys/fs/bpf")
 def test_a_bpffs_is_mounted_where_it_belongs_if_there_is_none() -> None:
-    *told, status, listed = alone("nothing", "--pin", "/sys/fs/bpf/x")
+    *told, status, _, listed = alone("nothing", "--pin", "/sys/fs/bpf/x")
     assert told[0] == "rawbpf: mounted a bpf file system at /sys/fs/bpf, where there was none"
     assert (status, set(listed.split()) - _OWN) == ("0", {"x"})
 
 
 @pytest.mark.needs("file:/sys/fs/bpf")
+def test_an_object_that_pins_by_name_says_what_stays() -> None:
+    *told, status, mounted, listed = alone("nothing", path=SHAPES)
+    assert (status, mounted, set(listed.split()) - _OWN) == ("0", "still mounted", {"shared"})
+    assert told[-1] == (
+        "rawbpf: the object pins shared by name, in /sys/fs/bpf, and it stays; to remove: rm /sys/fs/bpf/shared; "
+        "the bpf file system at /sys/fs/bpf stays mounted, too: umount /sys/fs/bpf"
+    )
+
+
+@pytest.mark.needs("file:/sys/fs/bpf")
 def test_no_second_bpffs_is_mounted() -> None:
-    *told, status, listed = alone("bpf", "--pin", "/sys/fs/bpf/x")
+    *told, status, _, listed = alone("bpf", "--pin", "/sys/fs/bpf/x")
     assert not [line for line in told if "mounted" in line]
     assert (status, set(listed.split()) - _OWN) == ("0", {"x"})
 
 
 @pytest.mark.needs("file:/sys/fs/bpf")
 def test_what_else_is_mounted_there_is_left_alone() -> None:
-    *told, status, listed = alone("tmpfs", "--pin", "/sys/fs/bpf/x")
+    *told, status, _, listed = alone("tmpfs", "--pin", "/sys/fs/bpf/x")
     assert len(told) == 1
     assert re.search("/sys/fs/bpf holds a tmpfs and no bpf file system", told[0])
     assert (status, listed) == ("1", "")

@@ -34,7 +34,7 @@ examples:
         those of people's accounts, for a minute, as a JSON object per second
   sudo rawbpf run bpf/uid_filter.bpf.o --pin /sys/fs/bpf/uid_filter
         its maps for others to read and write, and it goes on counting after the end,
-        until: sudo rm -r /sys/fs/bpf/uid_filter
+        until the files are removed that it names then
 
 On a terminal the tables are redrawn (with rich: pip install 'rawbpf[cli]'), elsewhere there is a line
 for each element. Elements are sorted by their counts, the greatest first. JSON has numbers as they are
@@ -104,12 +104,13 @@ def run(arguments: Namespace, stop: Stop) -> int:
             stack.enter_context(pins)
         try:
             with stop.raising():
-                obj = stack.enter_context(spec.load(pin_dir=arguments.pin))
+                obj = stack.enter_context(spec.load(pin_dir=None if pins is None else pins.directory))
             links = stack.enter_context(obj.attach())
             _check_attached(spec, links, path)
             shown = sources(spec, obj, names, asked=bool(arguments.map))
             if pins is not None and arguments.pin is not None:
-                pins.add(_pinnable(spec, obj, links))
+                pins.add(_pinnable_maps(spec, obj))
+                pins.add(_pinnable_links(obj, links), attach=True)
             view = choose_view(output, stop, os.path.basename(path), as_json=arguments.json)
             stack.callback(view.close)
             shown_too = Globals(spec, obj)
@@ -128,8 +129,6 @@ def run(arguments: Namespace, stop: Stop) -> int:
             raise
         except (OSError, ValueError) as error:
             raise _failure(error, path, spec) from error
-    if pins is not None and arguments.pin is not None:
-        tell(f"pinned in {pins.directory}, and still attached; to detach: rm -r {pins.directory}")
     return 0
 
 
@@ -178,7 +177,7 @@ def _prepare_pins(spec: ObjectSpec, directory: str | None) -> Pins | None:
         return None
     from rawbpf.cli.pin import ROOT, Pins
 
-    pins = Pins(ROOT if directory is None else directory)
+    pins = Pins(ROOT if directory is None else directory, by_name_only=directory is None)
     try:
         pins.prepare([] if directory is None else _pin_names(spec), by_name)
     except BaseException:
@@ -192,11 +191,14 @@ def _pin_names(spec: ObjectSpec) -> list[str]:
     return maps + [_link_name(name) for name, program in spec.programs.items() if program.autoload]
 
 
-def _pinnable(spec: ObjectSpec, obj: Object, links: Links) -> dict[str, Pinnable]:
+def _pinnable_maps(spec: ObjectSpec, obj: Object) -> dict[str, Pinnable]:
+    return {name: obj.maps[name] for name in _pin_names(spec) if name in obj.maps}
+
+
+def _pinnable_links(obj: Object, links: Links) -> dict[str, Pinnable]:
     skipped = [name for name, _ in links.skipped]
     attached = [name for name in obj.programs if name not in skipped]
-    named: dict[str, Pinnable] = {name: obj.maps[name] for name in _pin_names(spec) if name in obj.maps}
-    return named | {_link_name(name): link for name, link in zip(attached, links, strict=True)}
+    return {_link_name(name): link for name, link in zip(attached, links, strict=True)}
 
 
 def _link_name(program: str) -> str:
