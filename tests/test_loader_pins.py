@@ -133,6 +133,18 @@ def test_a_program_that_is_pinned_there_is_no_map(backend: Backend, spec: rawbpf
     assert (pins / "exec_count").exists()
 
 
+def test_failing_removes_ones_own_pin_where_proc_is_not_mounted(
+    backend: Backend, spec: rawbpf.ObjectSpec, pins: Path
+) -> None:
+    class _Bare(FaultBackend):
+        def fdinfo(self, fd: int, /) -> str:
+            raise FileNotFoundError(errno.ENOENT, f"/proc/self/fdinfo/{fd}")
+
+    with pytest.raises(rawbpf.BpfError):
+        spec.load(pin_dir=pins, backend=_Bare(backend, {c.BPF_PROG_LOAD: [(1, 12), (2, 12)]}))
+    assert not (pins / "exec_count").exists()
+
+
 def test_a_name_cannot_reach_out_of_the_directory(backend: Backend, spec: rawbpf.ObjectSpec, pins: Path) -> None:
     os.mkdir(pins / "inner")
     _pin(pins / "exec_count")

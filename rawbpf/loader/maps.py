@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.codec.base import refuse
-from rawbpf.errors import BpfError, SpecError
+from rawbpf.errors import BpfError, Closed, SpecError
 from rawbpf.loader.variable import Section, Variable
 from rawbpf.map.base import Map
 from rawbpf.map.create import create_from_spec, open_as_spec
@@ -13,8 +13,9 @@ from rawbpf.map.info import read_info
 from rawbpf.spec.map import PIN_BY_NAME, PIN_NONE
 from rawbpf.spec.number import check_numbers
 from rawbpf.syscall.descriptor import require_kind
-from rawbpf.syscall.obj import obj_get
+from rawbpf.syscall.obj import obj_get, obj_get_info_by_fd
 from rawbpf.uapi import constants as c
+from rawbpf.uapi.info import MAP_INFO
 from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
@@ -107,7 +108,7 @@ def unpin_made(obj: Object) -> None:
     for each in obj.pinned:
         try:
             for path in each._pins:
-                if _is_at(obj.backend, path, each.id):
+                if _is_at(obj.backend, path, _id(obj.backend, each.fileno())):
                     os.unlink(path)
         except OSError:  # removed by others meanwhile; why loading failed is what the caller must hear
             continue
@@ -116,10 +117,15 @@ def unpin_made(obj: Object) -> None:
 def _is_at(backend: Backend, path: str, map_id: int) -> bool:
     fd = obj_get(backend, os.fsencode(path))
     try:
-        require_kind(backend, fd, "map")
-        return read_info(backend, fd).id == map_id
+        _require_map(backend, fd)
+        return _id(backend, fd) == map_id
     finally:
         backend.close(fd)
+
+
+def _id(backend: Backend, fd: int) -> int:
+    # Map.id reads /proc as well.
+    return MAP_INFO.integer(obj_get_info_by_fd(backend, fd, MAP_INFO.size), "id")
 
 
 def fill_slots(obj: Object, content: ObjectData) -> None:
@@ -207,7 +213,7 @@ def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
         return None
     try:
         try:
-            require_kind(obj.backend, fd, "map")
+            _require_map(obj.backend, fd)
         except BpfError as error:
             raise SpecError(f"what is pinned at {path} is no map {spec.name!r}: {error.hint}; {_ELSEWHERE}") from error
         try:
@@ -218,6 +224,13 @@ def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
         obj.backend.close(fd)
         raise
     return open_as_spec(obj.backend, fd, spec)
+
+
+def _require_map(backend: Backend, fd: int) -> None:
+    try:
+        require_kind(backend, fd, "map")
+    except Closed:  # without /proc nothing tells the kind
+        pass
 
 
 def _check_fits(spec: MapSpec, have: MapInfo, what: str) -> None:
