@@ -240,6 +240,17 @@ def test_too_few_open_files_are_told_as_that() -> None:
         assert ".py" not in line
 
 
+@pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN")
+def test_the_library_does_not_take_too_many_open_files_for_a_missing_tracefs() -> None:
+    code = (
+        "import resource, sys\nfrom rawbpf.errors import BpfError\nfrom rawbpf.syscall.tracefs import tracepoint_id\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        "try:\n    tracepoint_id("
+        "'sched', 'sched_switch')\nexcept BpfError as error:\n    sys.stderr.write(error.hint)\n"
+    )
+    assert run(code=code) == (0, "", "too many open files: ulimit -n tells how many this process may have")
+
+
 def test_a_closed_standard_output() -> None:
     code = "import os, sys\nsys.stdout = None\nfrom rawbpf.cli import main\nsys.exit(main())"
     assert run(EXECCOUNT, code=code) == (1, "", "rawbpf: standard output is closed\n")
