@@ -135,14 +135,18 @@ class NotSupported(BpfError):
 class VerifierError(BpfError):
     """The verifier refused a program; the text is three lines, `log` is all that it said.
 
-    `summary` is the telling line, `instruction` the index of the refused instruction (None where
-    the log names none), `source_line` its C source as `file:line: text` (None without BTF).
+    `summary` is the telling line and the `hint`, `instruction` the index of the refused instruction (None
+    where the log names none), `source_line` its C source as `file:line: text` (None without BTF).
     """
 
     log: str = ""
     summary: str = ""
     instruction: int | None = None
     source_line: str | None = None
+    _where: str = ""  # the lines of the text below the first
+
+    def __str__(self) -> str:
+        return super().__str__() + self._where
 
 
 class SpecError(ValueError):

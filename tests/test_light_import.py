@@ -87,3 +87,21 @@ def test_help_of_the_root_module_shows_its_main_names_and_only_names_that_there_
     words = {name.strip(",") for line in table for name in line.strip().partition("  ")[0].split()}
     assert {"load", "ObjectSpec", "Map", "Program", "features", "errors", "clock", "using"} <= words
     assert words <= set(dir(rawbpf))
+
+
+@pytest.mark.parametrize("package", ["asm", "btf", "codec", "spec"])
+def test_what_a_package_promises_to_type_checkers_is_there_at_run_time(package: str) -> None:
+    import ast
+    from importlib import import_module
+
+    source = (ROOT / "rawbpf" / package / "__init__.py").read_text(encoding="utf-8")
+    promised = {
+        alias.asname
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert promised
+    for name in promised:
+        assert getattr(import_module(f"rawbpf.{package}"), name) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,17 @@ def test_a_program_tells_its_maps(backend: Backend) -> None:
         ) as program,
     ):
         assert sorted(program.info.map_ids) == sorted([one.id, two.id])
+
+
+def test_the_hint_of_a_refusal_is_one_line_and_its_text_three(backend: Backend) -> None:
+    with pytest.raises(VerifierError) as caught:
+        Program.load("tracepoint", LONG)
+    error = caught.value
+    assert error.hint == error.summary
+    first, *below = str(error).splitlines()
+    assert first.endswith(error.hint)
+    assert [line[:3] for line in below] == ["  a", "  ("]
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 def test_a_program_of_no_instructions_is_refused_before_any_call(backend: Backend) -> None:

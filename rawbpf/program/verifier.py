@@ -129,9 +129,9 @@ def verifier_error(
     telling = explain(log, instructions)
     if not telling.summary:
         return None
-    error = VerifierError(
-        errno, call="prog_load", cmd=cmd, subject=subject, hint="\n".join(telling.lines()), backend=backend
-    )
+    first, *below = telling.lines()
+    error = VerifierError(errno, call="prog_load", cmd=cmd, subject=subject, hint=first, backend=backend)
+    error._where = "".join(f"\n{line}" for line in below)
     error.log = log
     error.summary = telling.summary
     error.instruction = telling.instruction

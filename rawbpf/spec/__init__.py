@@ -14,3 +14,21 @@ if TYPE_CHECKING:
     from rawbpf.spec.section import find_section as find_section
     from rawbpf.spec.section import register_section as register_section
     from rawbpf.spec.variable import VariableSpec as VariableSpec
+
+_HOMES = {
+    "MapSpec": "map",
+    "ObjectData": "object",
+    "ProgramSpec": "program",
+    "Section": "section",
+    "VariableSpec": "variable",
+    "find_section": "section",
+    "register_section": "section",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        value: object = getattr(__import__(f"rawbpf.spec.{_HOMES[name]}", fromlist=[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
