@@ -83,8 +83,7 @@ def test_variables_that_are_not_zero_are_a_line_under_the_tables() -> None:
 @needs_rich
 def test_the_cursor_stays_visible_whatever_ends_or_stops_it() -> None:
     with on_terminal(EXECCOUNT, "--interval", FOREVER) as command:
-        command.wait_for("exec_count")
-        command.wait_for(r"\x1b\[\?25h")
+        command.wait_for(r"(?s)exec_count.*\x1b\[\?25h")
         command.press(b"\x1c")
         command.rest()
         assert command.process.wait(timeout=30) == -signal.SIGQUIT
