@@ -114,7 +114,7 @@ def why_denied(error: PermissionDenied, subject: str, prog_types: Iterable[int],
         return why(error, subject, has_types=has_types)
     else:
         explained = permission.explain(host, tuple(dict.fromkeys(wanted)))
-    return f"{escaped(subject)}: no privileges: {explained}; for example: sudo {_command()}"
+    return f"{escaped(subject)}: no privileges: {explained}; for example: sudo {escaped(_command())}"
 
 
 def _refusal(error: VerifierError, *, has_types: bool) -> str:
