@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rawbpf.btf.kind import KINDS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,13 +16,16 @@ class Type:
 
     __slots__ = ("_at", "btf", "id")
     kind = 0
-    kind_name = "void"
-    """The kind in the kernel's word: `struct`, `func_proto`, `decl_tag` ..."""
 
     def __init__(self, btf: Btf, id: int, at: int) -> None:
         self.btf = btf
         self.id = id
         self._at = at
+
+    @property
+    def kind_name(self) -> str:
+        """The kind in the kernel's word: `struct`, `func_proto`, `decl_tag` ..."""
+        return KINDS[self.kind]
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ Layouts: include/uapi/linux/btf.h and Documentation/bpf/btf.rst (v6.12).
 
 from __future__ import annotations
 
+from rawbpf.btf import kind as kinds
 from rawbpf.btf.base import Reference, Sized, Type, Void
 from rawbpf.btf.kind import LINKAGES, MAX_DEPTH
 from rawbpf.errors import FormatError
@@ -50,8 +51,7 @@ class Int(Sized):
     """An integer, character or truth value."""
 
     __slots__ = ()
-    kind = 1
-    kind_name = "int"
+    kind = kinds.INT
 
     @property
     def bits(self) -> int:
@@ -83,16 +83,14 @@ class Ptr(Reference):
     """A pointer to `type`."""
 
     __slots__ = ()
-    kind = 2
-    kind_name = "ptr"
+    kind = kinds.PTR
 
 
 class Array(Type):
     """`length` elements of `type`; a flexible array has length 0."""
 
     __slots__ = ()
-    kind = 3
-    kind_name = "array"
+    kind = kinds.ARRAY
 
     @property
     def type(self) -> Type:
@@ -202,24 +200,21 @@ class Struct(Composite):
     """A C struct."""
 
     __slots__ = ()
-    kind = 4
-    kind_name = "struct"
+    kind = kinds.STRUCT
 
 
 class Union(Composite):
     """A C union."""
 
     __slots__ = ()
-    kind = 5
-    kind_name = "union"
+    kind = kinds.UNION
 
 
 class Enum(Sized):
     """An enumeration of at most 32 bits."""
 
     __slots__ = ()
-    kind = 6
-    kind_name = "enum"
+    kind = kinds.ENUM
 
     @property
     def signed(self) -> bool:
@@ -240,8 +235,7 @@ class Enum64(Enum):
     """An enumeration of 64 bits. Since: Linux 6.0"""
 
     __slots__ = ()
-    kind = 19
-    kind_name = "enum64"
+    kind = kinds.ENUM64
 
     @property
     def values(self) -> tuple[tuple[str, int], ...]:
@@ -258,8 +252,7 @@ class Fwd(Type):
     """A struct or union that was declared and not defined."""
 
     __slots__ = ()
-    kind = 7
-    kind_name = "fwd"
+    kind = kinds.FWD
 
     @property
     def is_union(self) -> bool:
@@ -271,40 +264,35 @@ class Typedef(Reference):
     """Another name for `type`."""
 
     __slots__ = ()
-    kind = 8
-    kind_name = "typedef"
+    kind = kinds.TYPEDEF
 
 
 class Volatile(Reference):
     """`type`, volatile."""
 
     __slots__ = ()
-    kind = 9
-    kind_name = "volatile"
+    kind = kinds.VOLATILE
 
 
 class Const(Reference):
     """`type`, constant."""
 
     __slots__ = ()
-    kind = 10
-    kind_name = "const"
+    kind = kinds.CONST
 
 
 class Restrict(Reference):
     """`type`, a pointer that nothing else aliases."""
 
     __slots__ = ()
-    kind = 11
-    kind_name = "restrict"
+    kind = kinds.RESTRICT
 
 
 class Func(Reference):
     """A function; `type` is its prototype."""
 
     __slots__ = ()
-    kind = 12
-    kind_name = "func"
+    kind = kinds.FUNC
 
     @property
     def linkage(self) -> str:
@@ -316,8 +304,7 @@ class FuncProto(Type):
     """A function's prototype."""
 
     __slots__ = ()
-    kind = 13
-    kind_name = "func_proto"
+    kind = kinds.FUNC_PROTO
 
     @property
     def return_type(self) -> Type:
@@ -345,8 +332,7 @@ class Var(Reference):
     """A global variable of `type`."""
 
     __slots__ = ()
-    kind = 14
-    kind_name = "var"
+    kind = kinds.VAR
 
     @property
     def linkage(self) -> str:
@@ -358,8 +344,7 @@ class Datasec(Sized):
     """A section of an object file, with the variables (and extern functions) that lie in it."""
 
     __slots__ = ()
-    kind = 15
-    kind_name = "datasec"
+    kind = kinds.DATASEC
 
     @property
     def variables(self) -> tuple[tuple[Var | Func, int, int], ...]:
@@ -379,16 +364,14 @@ class Float(Sized):
     """A floating-point number. Since: Linux 5.13"""
 
     __slots__ = ()
-    kind = 16
-    kind_name = "float"
+    kind = kinds.FLOAT
 
 
 class DeclTag(Reference):
     """A word (`name`) that the source attached to `type`, or to one of its members or parameters. Since: Linux 5.16"""
 
     __slots__ = ()
-    kind = 17
-    kind_name = "decl_tag"
+    kind = kinds.DECL_TAG
 
     @property
     def component_index(self) -> int:
@@ -401,8 +384,7 @@ class TypeTag(Reference):
     """A word (`name`) that qualifies `type`, such as `user` or `kptr`. Since: Linux 5.17"""
 
     __slots__ = ()
-    kind = 18
-    kind_name = "type_tag"
+    kind = kinds.TYPE_TAG
 
 
 CLASSES: tuple[type[Type], ...] = (
