@@ -65,6 +65,19 @@ def test_put_passes_flags_and_leaves_none_behind(table: rawbpf.HashMap[int, int]
     assert table[1] == 11
 
 
+@pytest.mark.parametrize(("flags", "error"), [(-1, OverflowError), (2**64, OverflowError), ("1", TypeError)])
+def test_flags_that_are_none_cost_no_buffers(
+    table: rawbpf.HashMap[int, int], flags: Any, error: type[Exception]
+) -> None:
+    table[1] = 1
+    leased = len(table._handle.fd_words)
+    for _ in range(5):
+        with pytest.raises(error, match="flags: expected an int"):
+            table.put(1, 2, flags)
+    assert len(table._handle.fd_words) == leased
+    assert table[1] == 1
+
+
 def test_pop_takes_the_value_out(table: rawbpf.HashMap[int, int]) -> None:
     table[1] = 10
     assert table.pop(1) == 10

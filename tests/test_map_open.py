@@ -91,6 +91,17 @@ def test_a_pin_outlives_the_object_and_opens_in_another_process(backend: Backend
                 again.unpin()
 
 
+def test_a_relative_pin_is_found_again_from_elsewhere(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    with detached_bpffs() as root, _map() as m:
+        monkeypatch.chdir(root.parent)
+        m.pin(f"{root.name}/here")
+        with rawbpf.Map.from_pin(f"{root.name}/here") as again:
+            monkeypatch.chdir("/")
+            again.unpin()
+        assert not (root / "here").exists()
+        m.unpin()  # gone already, which is what was wanted
+
+
 @pytest.mark.parametrize(("mode", "reads", "writes"), [("r", True, False), ("w", False, True), ("rw", True, True)])
 def test_the_mode_of_a_pin_is_kept(backend: Backend, mode: str, reads: bool, writes: bool) -> None:
     with detached_bpffs() as root, _map() as m:
@@ -121,6 +132,8 @@ def test_what_is_not_there_is_said(backend: Backend, tmp_path: Path) -> None:
     assert caught.value.errno == 2
     with pytest.raises(rawbpf.Closed):
         rawbpf.Map.from_fd(2**20, own=True)
+    with pytest.raises(TypeError, match="map_id takes an int"):
+        rawbpf.Map.from_id("x")  # type: ignore[arg-type]
     with open(os.devnull, "rb") as file, pytest.raises(rawbpf.BpfError, match="no bpf object, not a map"):
         rawbpf.Map.from_fd(file.fileno())
     with rawbpf.Program.load("socket_filter", [mov_imm(0, 0), exit_()]) as program:
@@ -205,3 +218,9 @@ def test_the_kernels_own_btf_is_listed_by_name(backend: Backend) -> None:
     (kernel,) = rawbpf.btfs(name="vmlinux")
     assert kernel.kernel
     assert kernel.size == len(backend.host.btf())
+
+
+def test_a_token_that_is_closed_is_for_the_kernel_to_refuse(backend: Backend) -> None:
+    with pytest.raises(rawbpf.BpfError) as caught:
+        rawbpf.HashMap.create(key="u32", value="u32", max_entries=1, token=-1)
+    assert caught.value.errno in {9, 22}  # EINVAL before there were tokens

@@ -16,6 +16,8 @@ from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rawbpf.syscall.protocol import Backend
 
 RETURN_0 = [mov_imm(0, 0), exit_()]
@@ -55,6 +57,30 @@ def test_an_interrupted_command_is_repeated_until_it_is_done(backend: Backend, c
         m.update({1: 1})
         assert m.info.max_entries == 4
     assert faulty.calls[cmd] == 21
+
+
+@pytest.mark.parametrize(
+    ("cmd", "operation", "result"),
+    [
+        pytest.param(c.BPF_MAP_LOOKUP_ELEM, lambda m: m[1], 10, id="read"),
+        pytest.param(c.BPF_MAP_LOOKUP_ELEM, lambda m: m.get(1), 10, id="get"),
+        pytest.param(c.BPF_MAP_LOOKUP_ELEM, lambda m: 1 in m, True, id="in"),
+        pytest.param(c.BPF_MAP_LOOKUP_ELEM, lambda m: m.get(2), None, id="miss"),
+        pytest.param(c.BPF_MAP_UPDATE_ELEM, lambda m: m.__setitem__(3, 30), None, id="write"),
+        pytest.param(c.BPF_MAP_UPDATE_ELEM, lambda m: m.put(3, 30, 1), None, id="put"),
+        pytest.param(c.BPF_MAP_DELETE_ELEM, lambda m: m.__delitem__(1), None, id="delete"),
+    ],
+)
+def test_an_interrupted_point_operation_is_repeated(
+    backend: Backend, cmd: int, operation: Callable[[rawbpf.HashMap[int, int]], object], result: object
+) -> None:
+    faulty = FaultBackend(backend, {})
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, backend=faulty) as m:
+        m[1] = 10
+        calls = faulty.calls.get(cmd, 0)
+        faulty.fail(cmd, [(calls + n, errno.EINTR) for n in range(1, 4)])
+        assert operation(m) == result
+        assert faulty.calls[cmd] == calls + 4
 
 
 # In a process of its own: a raised limit stays raised.

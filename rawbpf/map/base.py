@@ -71,7 +71,7 @@ class Map(Constructors["K", "V"]):
     _key: Codec[K]
     _value: Codec[V]
     _owner: Map[Any, Any] | None
-    _pins: list[str]
+    _pins: list[str | bytes]
     _raw: tuple[type[Map[Any, Any]], Codec[Any], Codec[Any]] | None
     _shape: Shape
 
@@ -225,7 +225,13 @@ class Map(Constructors["K", "V"]):
         where = os.fspath(path)
         with self._handle as fd:
             obj.obj_pin(self._handle.backend, fd, os.fsencode(where), subject=f"{self._shape} at {where!r}")
-        self._pins.append(where)
+        self._remember_pin(where)
+
+    def _remember_pin(self, path: str | bytes) -> None:
+        try:
+            self._pins.append(os.path.abspath(path))  # unpin() may come after a chdir()
+        except OSError:  # where we are has no path
+            self._pins.append(path)
 
     def unpin(self) -> None:
         """Remove the pins that this object made or was opened by. Raises: OSError; ValueError if there is none."""

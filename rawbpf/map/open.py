@@ -49,7 +49,7 @@ def from_pin(path: str | os.PathLike[str], mode: str, backend: Backend | None) -
     if mode not in _MODES:
         raise ValueError(f"mode {mode!r}: a map is opened 'r', 'w' or 'rw'")
     opened = _open(backend, obj.obj_get(backend, os.fsencode(path), _MODES[mode]))
-    opened._pins.append(os.fspath(path))
+    opened._remember_pin(os.fspath(path))
     return opened
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     # (key view, value view, flags view, reference to the attribute)
     Slot = tuple[Any, Any, Any, Any]
 
-_ENOENT = 2
+_ENOENT, _EINTR = 2, 4
 # Offsets in the attribute of the element commands: map_fd, key, value, flags. DELETE_ELEM refuses
 # non-zero bytes after the key, so it is told a size that ends there and needs no clean buffer.
 _KEY, _VALUE, _FLAGS, _SIZE, _DELETE_SIZE = 8, 16, 24, 32, 16
@@ -61,12 +61,14 @@ def make_operations(
     def failure(slot: Slot) -> int:
         # Between a call that fails and the reading of its errno a signal handler may run and make calls
         # that fail. All set the errno to 0 once they have read it: who then reads 0 was interrupted and
-        # calls again, which is right, because a call on one element that failed has changed nothing.
+        # calls again, as after EINTR: a call on one element that failed has changed nothing.
         number = get_errno()
-        if number:
-            set_errno(0)
+        if number == _EINTR:
+            number = 0
+        elif number:
             slot[2][0] = 0
             push(slot)
+        set_errno(0)
         return number
 
     # What a typed view refuses is packed once more by the codec, whose message says what was expected;
@@ -166,7 +168,11 @@ def make_operations(
             value_codec.pack(value)
             raise
         if flags:
-            flags_view[0] = flags
+            try:
+                flags_view[0] = flags
+            except (TypeError, ValueError):
+                push(slot)
+                raise _bad_flags(flags) from None
         while bpf(BPF_MAP_UPDATE_ELEM, attr, _SIZE):
             if number := failure(slot):
                 raise failed(BPF_MAP_UPDATE_ELEM, number, key, flags)
@@ -200,6 +206,12 @@ def make_operations(
         "put": put,
         "__delitem__": __delitem__,
     }
+
+
+def _bad_flags(flags: object) -> Exception:
+    if hasattr(type(flags), "__index__"):
+        return OverflowError(f"flags: expected an int in 0..{2**64 - 1}, got {flags!r}")
+    return TypeError(f"flags: expected an int, got {flags!r} ({type(flags).__name__})")
 
 
 def _slot_maker(handle: Handle, key: Codec[Any], value: Codec[Any]) -> Callable[[], Slot]:

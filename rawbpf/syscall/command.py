@@ -21,7 +21,7 @@ def pack(layout: Layout, values: dict[str, int | bytes]) -> AttrBuffer:
     attr = layout.pack()
     for field, value in values.items():
         closed = isinstance(value, int) and value < 0 and field.endswith("fd")
-        layout.set(attr, field, _U32 if closed else value)
+        layout.set(attr, field, _U32 if closed and not layout.is_signed(field) else value)
     return attr
 
 

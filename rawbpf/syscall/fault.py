@@ -25,6 +25,10 @@ class FaultBackend(Wrapper):
         self._faults = {cmd: dict(pairs) for cmd, pairs in faults.items()}
         self.calls: dict[int, int] = {}
 
+    def fail(self, cmd: int, faults: Iterable[tuple[int, int]]) -> None:
+        """Let further calls of `cmd` fail: pairs of (which call of it, from 1; errno)."""
+        self._faults.setdefault(cmd, {}).update(faults)
+
     def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
         """Fail if this call is due to, else make it."""
         self.calls[cmd] = nth = self.calls.get(cmd, 0) + 1

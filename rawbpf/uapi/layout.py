@@ -70,13 +70,17 @@ class Layout:
             self.set(buffer, field, value)
         return buffer
 
+    def is_signed(self, field: str) -> bool:
+        """Return whether `field` takes negative numbers."""
+        return self._find(field)[1][-1] in "bhiq"
+
     def set(self, buffer: AttrBuffer | bytearray, field: str, value: int | bytes) -> None:
         """Store one field. Raises: as `pack`."""
         offset, form = self._find(field)
         try:
             pack_into(form, buffer, offset, value)
         except struct.error as error:
-            if isinstance(value, bytes) != form.endswith("s"):
+            if isinstance(value, bytes) != form.endswith("s") or not hasattr(type(value), "__index__"):
                 raise TypeError(f"{self.name}.{field} takes {'bytes' if form.endswith('s') else 'an int'}") from error
             raise OverflowError(f"{self.name}.{field}: {value!r} does not fit {calcsize(form)} bytes") from error
 
