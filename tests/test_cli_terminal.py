@@ -53,6 +53,7 @@ def test_the_table_is_redrawn_in_place_until_ctrl_c() -> None:
 def test_users_have_their_names_beside_them() -> None:
     # Many rows: other users may have executed more.
     with on_terminal(EXECCOUNT, "--interval", 0.05, rows=500) as command:
+        command.wait_for(r"exec_count")  # the first look comes after attaching
         execute_as(0, 1)
         command.wait_for(r" 0   root +\d+")
         command.press(b"\x03")
