@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from rawbpf import errors as errors
     from rawbpf import features as features
     from rawbpf.codec import Codec as Codec
+    from rawbpf.codec import MapId as MapId
     from rawbpf.codec import PerCpu as PerCpu
+    from rawbpf.codec import ProgId as ProgId
     from rawbpf.codec import codec_for as codec_for
     from rawbpf.errors import BpfError as BpfError
     from rawbpf.errors import Closed as Closed
@@ -49,15 +51,42 @@ if TYPE_CHECKING:
     from rawbpf.loader.object import Object as Object
     from rawbpf.loader.spec import ObjectSpec as ObjectSpec
     from rawbpf.loader.spec import load as load
+    from rawbpf.map.arena import ArenaMap as ArenaMap
     from rawbpf.map.array import ArrayMap as ArrayMap
     from rawbpf.map.base import Map as Map
+    from rawbpf.map.bloom_filter import BloomFilterMap as BloomFilterMap
     from rawbpf.map.btf import btfs as btfs
+    from rawbpf.map.cgroup_array import CgroupArrayMap as CgroupArrayMap
+    from rawbpf.map.cgroup_storage import CgroupStorageMap as CgroupStorageMap
+    from rawbpf.map.cgroup_storage import PerCpuCgroupStorageMap as PerCpuCgroupStorageMap
+    from rawbpf.map.cpumap import CpuMap as CpuMap
+    from rawbpf.map.devmap import DevMap as DevMap
+    from rawbpf.map.devmap import DevMapHash as DevMapHash
     from rawbpf.map.hash import HashMap as HashMap
     from rawbpf.map.hash import LruHashMap as LruHashMap
+    from rawbpf.map.local_storage import CgrpStorageMap as CgrpStorageMap
+    from rawbpf.map.local_storage import InodeStorageMap as InodeStorageMap
+    from rawbpf.map.local_storage import SkStorageMap as SkStorageMap
+    from rawbpf.map.local_storage import TaskStorageMap as TaskStorageMap
+    from rawbpf.map.lpm_trie import LpmTrieMap as LpmTrieMap
+    from rawbpf.map.map_in_map import ArrayOfMaps as ArrayOfMaps
+    from rawbpf.map.map_in_map import HashOfMaps as HashOfMaps
     from rawbpf.map.open import maps as maps
     from rawbpf.map.percpu import LruPerCpuHashMap as LruPerCpuHashMap
     from rawbpf.map.percpu import PerCpuArrayMap as PerCpuArrayMap
     from rawbpf.map.percpu import PerCpuHashMap as PerCpuHashMap
+    from rawbpf.map.perf_event_array import PerfEventArrayMap as PerfEventArrayMap
+    from rawbpf.map.prog_array import ProgArrayMap as ProgArrayMap
+    from rawbpf.map.queue import QueueMap as QueueMap
+    from rawbpf.map.queue import StackMap as StackMap
+    from rawbpf.map.reuseport import ReuseportSockArray as ReuseportSockArray
+    from rawbpf.map.ringbuf import RingBufMap as RingBufMap
+    from rawbpf.map.ringbuf import UserRingBufMap as UserRingBufMap
+    from rawbpf.map.sockmap import SockHash as SockHash
+    from rawbpf.map.sockmap import SockMap as SockMap
+    from rawbpf.map.stack_trace import StackTraceMap as StackTraceMap
+    from rawbpf.map.struct_ops import StructOpsMap as StructOpsMap
+    from rawbpf.map.xskmap import XskMap as XskMap
     from rawbpf.program.info import programs as programs
     from rawbpf.program.program import Program as Program
     from rawbpf.program.run import RunResult as RunResult
@@ -67,33 +96,62 @@ __version__ = "0.1.0"
 
 # Where each public name lives.
 _HOMES = {
+    "ArenaMap": "map.arena",
     "ArrayMap": "map.array",
+    "ArrayOfMaps": "map.map_in_map",
+    "BloomFilterMap": "map.bloom_filter",
     "BpfError": "errors",
+    "CgroupArrayMap": "map.cgroup_array",
+    "CgroupStorageMap": "map.cgroup_storage",
+    "CgrpStorageMap": "map.local_storage",
     "Closed": "errors",
     "Codec": "codec",
+    "CpuMap": "map.cpumap",
+    "DevMap": "map.devmap",
+    "DevMapHash": "map.devmap",
     "Empty": "errors",
     "FormatError": "errors",
     "HashMap": "map.hash",
+    "HashOfMaps": "map.map_in_map",
     "IndexOutOfRange": "errors",
+    "InodeStorageMap": "map.local_storage",
     "IterationAborted": "errors",
     "KeyExists": "errors",
     "KeyNotFound": "errors",
     "Link": "link.base",
+    "LpmTrieMap": "map.lpm_trie",
     "LruHashMap": "map.hash",
     "LruPerCpuHashMap": "map.percpu",
     "Map": "map.base",
     "MapFull": "errors",
+    "MapId": "codec",
     "NotSupported": "errors",
     "Object": "loader.object",
     "ObjectSpec": "loader.spec",
     "PerCpu": "codec",
     "PerCpuArrayMap": "map.percpu",
+    "PerCpuCgroupStorageMap": "map.cgroup_storage",
     "PerCpuHashMap": "map.percpu",
+    "PerfEventArrayMap": "map.perf_event_array",
     "PermissionDenied": "errors",
+    "ProgArrayMap": "map.prog_array",
+    "ProgId": "codec",
     "Program": "program.program",
+    "QueueMap": "map.queue",
+    "ReuseportSockArray": "map.reuseport",
+    "RingBufMap": "map.ringbuf",
     "RunResult": "program.run",
+    "SkStorageMap": "map.local_storage",
+    "SockHash": "map.sockmap",
+    "SockMap": "map.sockmap",
     "SpecError": "errors",
+    "StackMap": "map.queue",
+    "StackTraceMap": "map.stack_trace",
+    "StructOpsMap": "map.struct_ops",
+    "TaskStorageMap": "map.local_storage",
+    "UserRingBufMap": "map.ringbuf",
     "VerifierError": "errors",
+    "XskMap": "map.xskmap",
     "btfs": "map.btf",
     "codec_for": "codec",
     "links": "link.info",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.types import Type
     from rawbpf.codec.base import ByteOrder
+    from rawbpf.codec.descriptor import MapId as MapId
+    from rawbpf.codec.descriptor import ProgId as ProgId
     from rawbpf.codec.percpu import PerCpu as PerCpu
     from rawbpf.codec.percpu import PerCpuCodec as PerCpuCodec
     from rawbpf.codec.record import Record as Record
@@ -22,9 +24,15 @@ if TYPE_CHECKING:
     # A ctypes class has no public base class to name it by.
     Description = int | str | Mapping[str, "Description"] | type | Type | Codec[object]
 
-__all__ = ["Codec", "PerCpu", "PerCpuCodec", "Record", "codec_for"]
+__all__ = ["Codec", "MapId", "PerCpu", "PerCpuCodec", "ProgId", "Record", "codec_for"]
 
-_HOMES = {"PerCpu": "percpu", "PerCpuCodec": "percpu", "Record": "record"}
+_HOMES = {
+    "MapId": "descriptor",
+    "PerCpu": "percpu",
+    "PerCpuCodec": "percpu",
+    "ProgId": "descriptor",
+    "Record": "record",
+}
 
 
 def codec_for(description: Description, *, byteorder: ByteOrder | None = None, name: str = "") -> Codec[object]:

@@ -32,7 +32,8 @@ class ArrayMap(BulkMap[int, "V"]):
     __slots__ = ()
 
     map_type = "array"
-    _indexed = True
+    _indexed = _index_keys = _takes_btf = True
+    _default_key = "u32"
     _operations = ("__getitem__", "__setitem__", "put")
 
     # The bodies of those three are never run: each open map has compiled ones in their place.

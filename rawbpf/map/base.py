@@ -11,6 +11,7 @@ import os
 
 from rawbpf.errors import IndexOutOfRange, KeyExists, KeyNotFound
 from rawbpf.map.constructors import Constructors
+from rawbpf.map.family import Family
 from rawbpf.map.handle import Handle
 from rawbpf.map.operation import make_operations
 from rawbpf.map.types import map_class
@@ -56,7 +57,7 @@ class Shape:
         return f"{self.name!r} {kind}" if self.name else kind
 
 
-class Map(Constructors["K", "V"]):
+class Map(Family, Constructors["K", "V"]):
     """An open BPF map: `Map.create` makes one, `from_pin`, `from_id`, `from_fd` and `from_name` open one.
 
     The object's class fits the map's type. Identity decides equality; `bool()` is always True.

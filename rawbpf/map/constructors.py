@@ -16,10 +16,28 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Description
+    from rawbpf.map.arena import ArenaMap
     from rawbpf.map.array import ArrayMap
     from rawbpf.map.base import Map
+    from rawbpf.map.bloom_filter import BloomFilterMap
+    from rawbpf.map.cgroup_array import CgroupArrayMap
+    from rawbpf.map.cgroup_storage import CgroupStorageMap, PerCpuCgroupStorageMap
+    from rawbpf.map.cpumap import CpuMap
+    from rawbpf.map.devmap import DevMap, DevMapHash
     from rawbpf.map.hash import HashMap, LruHashMap
+    from rawbpf.map.local_storage import CgrpStorageMap, InodeStorageMap, SkStorageMap, TaskStorageMap
+    from rawbpf.map.lpm_trie import LpmTrieMap
+    from rawbpf.map.map_in_map import ArrayOfMaps, HashOfMaps
     from rawbpf.map.percpu import LruPerCpuHashMap, PerCpuArrayMap, PerCpuHashMap
+    from rawbpf.map.perf_event_array import PerfEventArrayMap
+    from rawbpf.map.prog_array import ProgArrayMap
+    from rawbpf.map.queue import QueueMap, StackMap
+    from rawbpf.map.reuseport import ReuseportSockArray
+    from rawbpf.map.ringbuf import RingBufMap, UserRingBufMap
+    from rawbpf.map.sockmap import SockHash, SockMap
+    from rawbpf.map.stack_trace import StackTraceMap
+    from rawbpf.map.struct_ops import StructOpsMap
+    from rawbpf.map.xskmap import XskMap
     from rawbpf.syscall.protocol import Backend
 
     K = TypeVar("K", default=Any)
@@ -67,10 +85,17 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["hash"], /, **options: Unpack[CreateOptions]) -> HashMap[Any, Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["lru_hash"], /, **options: Unpack[CreateOptions]) -> LruHashMap[Any, Any]: ...
+        def create(cls, map_type: Literal["array"], /, **options: Unpack[CreateOptions]) -> ArrayMap[Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["array"], /, **options: Unpack[CreateOptions]) -> ArrayMap[Any]: ...
+        def create(
+            cls, map_type: Literal["prog_array"], /, **options: Unpack[CreateOptions]
+        ) -> ProgArrayMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["perf_event_array"], /, **options: Unpack[CreateOptions]
+        ) -> PerfEventArrayMap[Any, Any]: ...
         @overload
         @classmethod
         def create(
@@ -79,13 +104,121 @@ class Constructors(_Base["K", "V"]):
         @overload
         @classmethod
         def create(
+            cls, map_type: Literal["percpu_array"], /, **options: Unpack[CreateOptions]
+        ) -> PerCpuArrayMap[Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["stack_trace"], /, **options: Unpack[CreateOptions]
+        ) -> StackTraceMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["cgroup_array"], /, **options: Unpack[CreateOptions]
+        ) -> CgroupArrayMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["lru_hash"], /, **options: Unpack[CreateOptions]) -> LruHashMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
             cls, map_type: Literal["lru_percpu_hash"], /, **options: Unpack[CreateOptions]
         ) -> LruPerCpuHashMap[Any, Any]: ...
         @overload
         @classmethod
+        def create(cls, map_type: Literal["lpm_trie"], /, **options: Unpack[CreateOptions]) -> LpmTrieMap[Any, Any]: ...
+        @overload
+        @classmethod
         def create(
-            cls, map_type: Literal["percpu_array"], /, **options: Unpack[CreateOptions]
-        ) -> PerCpuArrayMap[Any]: ...
+            cls, map_type: Literal["array_of_maps"], /, **options: Unpack[CreateOptions]
+        ) -> ArrayOfMaps[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["hash_of_maps"], /, **options: Unpack[CreateOptions]
+        ) -> HashOfMaps[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["devmap"], /, **options: Unpack[CreateOptions]) -> DevMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["sockmap"], /, **options: Unpack[CreateOptions]) -> SockMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["cpumap"], /, **options: Unpack[CreateOptions]) -> CpuMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["xskmap"], /, **options: Unpack[CreateOptions]) -> XskMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["sockhash"], /, **options: Unpack[CreateOptions]) -> SockHash[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["cgroup_storage"], /, **options: Unpack[CreateOptions]
+        ) -> CgroupStorageMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["reuseport_sockarray"], /, **options: Unpack[CreateOptions]
+        ) -> ReuseportSockArray[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["percpu_cgroup_storage"], /, **options: Unpack[CreateOptions]
+        ) -> PerCpuCgroupStorageMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["queue"], /, **options: Unpack[CreateOptions]) -> QueueMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["stack"], /, **options: Unpack[CreateOptions]) -> StackMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["sk_storage"], /, **options: Unpack[CreateOptions]
+        ) -> SkStorageMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["devmap_hash"], /, **options: Unpack[CreateOptions]
+        ) -> DevMapHash[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["struct_ops"], /, **options: Unpack[CreateOptions]
+        ) -> StructOpsMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["ringbuf"], /, **options: Unpack[CreateOptions]) -> RingBufMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["inode_storage"], /, **options: Unpack[CreateOptions]
+        ) -> InodeStorageMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["task_storage"], /, **options: Unpack[CreateOptions]
+        ) -> TaskStorageMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["bloom_filter"], /, **options: Unpack[CreateOptions]
+        ) -> BloomFilterMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["user_ringbuf"], /, **options: Unpack[CreateOptions]
+        ) -> UserRingBufMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(
+            cls, map_type: Literal["cgrp_storage"], /, **options: Unpack[CreateOptions]
+        ) -> CgrpStorageMap[Any, Any]: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["arena"], /, **options: Unpack[CreateOptions]) -> ArenaMap[Any, Any]: ...
         @overload
         @classmethod
         def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> AnyMap: ...

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.codec import codec_for
 from rawbpf.errors import BpfError, SpecError
 from rawbpf.map.base import Shape
 from rawbpf.map.handle import Handle
@@ -28,53 +27,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.map import MapSpec
     from rawbpf.syscall.protocol import Backend
 
-PER_CPU = (
-    c.BPF_MAP_TYPE_PERCPU_HASH,
-    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    c.BPF_MAP_TYPE_PERCPU_ARRAY,
-    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-)
-# Indexed by a u32, whether the caller says so or not.
-_INDEXED = (
-    c.BPF_MAP_TYPE_ARRAY,
-    c.BPF_MAP_TYPE_PERCPU_ARRAY,
-    c.BPF_MAP_TYPE_PROG_ARRAY,
-    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-    c.BPF_MAP_TYPE_CGROUP_ARRAY,
-    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    c.BPF_MAP_TYPE_DEVMAP,
-    c.BPF_MAP_TYPE_SOCKMAP,
-    c.BPF_MAP_TYPE_CPUMAP,
-    c.BPF_MAP_TYPE_XSKMAP,
-    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-)
-_BARE = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF, c.BPF_MAP_TYPE_ARENA)
-_KEYLESS = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, c.BPF_MAP_TYPE_BLOOM_FILTER, *_BARE)
-# As many elements as there are sockets, tasks, ... to belong to: max_entries is 0.
-_UNBOUNDED = (
-    c.BPF_MAP_TYPE_CGROUP_STORAGE,
-    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-    c.BPF_MAP_TYPE_SK_STORAGE,
-    c.BPF_MAP_TYPE_INODE_STORAGE,
-    c.BPF_MAP_TYPE_TASK_STORAGE,
-    c.BPF_MAP_TYPE_CGRP_STORAGE,
-)
 _EINVAL = 22
-_FROM_BTF = (
-    c.BPF_MAP_TYPE_HASH,
-    c.BPF_MAP_TYPE_ARRAY,
-    c.BPF_MAP_TYPE_PERCPU_HASH,
-    c.BPF_MAP_TYPE_PERCPU_ARRAY,
-    c.BPF_MAP_TYPE_LRU_HASH,
-    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    c.BPF_MAP_TYPE_CGROUP_STORAGE,
-    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-    c.BPF_MAP_TYPE_SK_STORAGE,
-    c.BPF_MAP_TYPE_INODE_STORAGE,
-    c.BPF_MAP_TYPE_TASK_STORAGE,
-    c.BPF_MAP_TYPE_CGRP_STORAGE,
-)
-"""The types whose maps the kernel lets carry BTF of keys and values; it refuses the others or ignores theirs."""
 
 
 def create(
@@ -97,53 +50,37 @@ def create(
     backend = backend or current()
     number = map_type_number(map_type) if isinstance(map_type, str) else map_type
     word = map_type_name(number)
-    key_codec = _codec(
-        "key", word, key if key is not None else "u32" if number in _INDEXED else None, number in _KEYLESS
-    )
-    value_codec = _codec("value", word, value if value is not None else _default_value(number), False)
-    if number in _INDEXED and key_codec.size != 4:
-        raise ValueError(f"key={key!r}: {word} maps are indexed by a u32; leave key= out")
+    family = map_class(number)
+    codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
+    key_codec, value_codec = codec
     if inner is not None and not hasattr(inner, "fileno"):
         raise TypeError(f"inner={inner!r}: an open map, like those to be held")
     if not isinstance(max_entries, int | None):
         raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
-    if max_entries is None and number in _UNBOUNDED:
-        max_entries = 0
-    if max_entries is None:
-        raise TypeError(f"a {word} map needs max_entries=, how many elements it can hold")
-    if number == c.BPF_MAP_TYPE_LPM_TRIE:
-        flags |= c.BPF_F_NO_PREALLOC
-    if numa_node is not None:
-        flags |= c.BPF_F_NUMA_NODE
-    plain = number == c.BPF_MAP_TYPE_ARRAY and not flags and pin is None
-    request: command.CreateFields = {
+    given: command.CreateFields = {
         "map_type": number,
         "key_size": key_codec.size,
         "value_size": value_codec.size,
-        "max_entries": max_entries,
+        "map_flags": flags,
         "inner_map_fd": 0 if inner is None else inner.fileno(),
-        "numa_node": numa_node or 0,
         "name": _checked_name(name),
         "map_extra": map_extra,
         "token_fd": token or 0,
     }
-    btf_fd, key_id, value_id = _load_btf(backend, number, key_codec, value_codec)
-    if btf_fd:
-        request |= {"btf_fd": btf_fd, "btf_key_type_id": key_id, "btf_value_type_id": value_id}
+    if max_entries is not None:
+        given["max_entries"] = max_entries
+    if numa_node is not None:
+        given["numa_node"] = numa_node
+    fields: command.CreateFields = family._completed(backend, given, word)
+    plain = number == c.BPF_MAP_TYPE_ARRAY and not fields["map_flags"] and pin is None
+    btf_fd = _load_btf(backend, fields, key_codec, value_codec) if family._takes_btf else 0
     try:
-        try:
-            fd = command.map_create(backend, **request, map_flags=flags | (c.BPF_F_MMAPABLE if plain else 0))
-            flags |= c.BPF_F_MMAPABLE if plain else 0
-        except BpfError as error:
-            if not plain or error.errno != _EINVAL:
-                raise
-            fd = command.map_create(backend, **request, map_flags=flags)  # before Linux 5.5
+        fd = _create(backend, fields, mappable=plain)
     finally:
         if btf_fd:
             backend.close(btf_fd)
     try:
-        shape = Shape(number, key_codec.size, value_codec.size, max_entries, flags, name)
-        made = open_map(backend, fd, shape, key_codec, value_codec)
+        made = open_map(backend, fd, _shape_of(fields, name), key_codec, value_codec)
     except BaseException:
         backend.close(fd)
         raise
@@ -156,6 +93,30 @@ def create(
     return made
 
 
+def _create(backend: Backend, fields: command.CreateFields, *, mappable: bool) -> int:
+    if mappable:
+        try:
+            fd = command.map_create(backend, **fields | {"map_flags": c.BPF_F_MMAPABLE})
+        except BpfError as error:
+            if error.errno != _EINVAL:  # before Linux 5.5
+                raise
+        else:
+            fields["map_flags"] = c.BPF_F_MMAPABLE
+            return fd
+    return command.map_create(backend, **fields)
+
+
+def _shape_of(fields: command.CreateFields, name: str) -> Shape:
+    return Shape(
+        fields["map_type"],
+        fields["key_size"],
+        fields["value_size"],
+        fields["max_entries"],
+        fields["map_flags"],
+        name,
+    )
+
+
 def create_from_spec(
     backend: Backend, spec: MapSpec, *, name: str, btf_fd: int = 0, inner_fd: int = 0, token: int | None = None
 ) -> Map[Any, Any]:
@@ -166,28 +127,31 @@ def create_from_spec(
 
     Raises: as `Map.create`.
     """
+    family = map_class(spec.map_type)
+    fields = fields_of(backend, spec) | {"name": _checked_name(name), "inner_map_fd": inner_fd, "token_fd": token or 0}
     # A data section has no type of keys, only of its one value.
     typed = spec.value_type_id and (spec.key_type_id or spec.is_data)
     fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
-    with_btf = btf_fd if typed and fits and spec.map_type in _FROM_BTF else 0
-    flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
-    fd = command.map_create(
-        backend,
-        map_type=spec.map_type,
-        key_size=spec.key_size,
-        value_size=spec.value_size,
-        max_entries=spec.max_entries,
-        map_flags=flags,
-        map_extra=spec.map_extra,
-        inner_map_fd=inner_fd,
-        numa_node=spec.numa_node or 0,
-        name=_checked_name(name),
-        btf_fd=with_btf,
-        btf_key_type_id=spec.key_type_id if with_btf else 0,
-        btf_value_type_id=spec.value_type_id if with_btf else 0,
-        token_fd=token or 0,
-    )
-    return open_as_spec(backend, fd, spec)
+    if typed and fits and family._takes_btf and btf_fd:
+        fields["btf_fd"] = btf_fd
+        fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
+    return open_as_spec(backend, command.map_create(backend, **fields), spec)
+
+
+def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:
+    """Return the fields of MAP_CREATE for `spec`, with the type's fix-ups, but for names and descriptors."""
+    given: command.CreateFields = {
+        "map_type": spec.map_type,
+        "key_size": spec.key_size,
+        "value_size": spec.value_size,
+        "max_entries": spec.max_entries,
+        "map_flags": spec.map_flags,
+        "map_extra": spec.map_extra,
+    }
+    if spec.numa_node is not None:
+        given["numa_node"] = spec.numa_node
+    completed: command.CreateFields = map_class(spec.map_type)._completed(backend, given, map_type_name(spec.map_type))
+    return completed
 
 
 def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
@@ -196,15 +160,28 @@ def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
         key_type = value_type = None
         if not spec.is_data:
             key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
-        key = key_codec(spec.map_type, spec.key_size if key_type is None else key_type)
-        bare = _default_value(spec.map_type) if spec.value_size == 4 else None
-        value = codec_for(value_type if value_type is not None else bare or spec.value_size)
-        flags = spec.map_flags | (0 if spec.numa_node is None else c.BPF_F_NUMA_NODE)
-        shape = Shape(spec.map_type, spec.key_size, spec.value_size, spec.max_entries, flags, spec.name)
-        return open_map(backend, fd, shape, key, value)
+        key, value = codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
+        return open_map(backend, fd, _shape_of(fields_of(backend, spec), spec.name), key, value)
     except BaseException:
         backend.close(fd)
         raise
+
+
+def codecs_of_sizes(
+    map_type: int, key_size: int, value_size: int, key: Type | None, value: Type | None
+) -> tuple[Codec[Any], Codec[Any]]:
+    """Return the codecs of a map that exists: of its types where it has them, else of its sizes.
+
+    Types of other sizes than the map's are ignored: bytes are the honest answer.
+    """
+    family, word = map_class(map_type), map_type_name(map_type)
+    described: tuple[Codec[Any], Codec[Any]]
+    described = family._codecs(key_size if key is None else key, value_size if value is None else value, word)
+    if (described[0].size, described[1].size) != (key_size, value_size):
+        key = key if described[0].size == key_size else None
+        value = value if described[1].size == value_size else None
+        described = family._codecs(key_size if key is None else key, value_size if value is None else value, word)
+    return described
 
 
 def _type_of(described: Type | None, size: int) -> Type | None:
@@ -214,13 +191,6 @@ def _type_of(described: Type | None, size: int) -> Type | None:
     from rawbpf.btf.layout import size_of
 
     return described if size_of(described) == size else None
-
-
-def key_codec(map_type: int, described: Description) -> Codec[Any]:
-    """Return the codec of a key that the map's maker `described`; what is indexed always takes a u32."""
-    codec = codec_for(described)
-    # A name for the u32, such as signal_t, is kept.
-    return codec_for("u32") if map_type in _INDEXED and codec.format != "I" else codec
 
 
 def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Codec[Any]) -> Map[Any, Any]:
@@ -233,28 +203,12 @@ def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Co
         sizes = f"{shape.key_size} and {shape.value_size} bytes"
         types = f"{key.name} has {key.size} and {value.name} {value.size}"
         raise SpecError(f"map {shape}: its keys and values have {sizes}, but their types do not: {types}")
-    if shape.map_type in PER_CPU:
+    family: type[Map[Any, Any]] = map_class(shape.map_type)
+    if family._per_cpu:
         from rawbpf.codec.percpu import PerCpuCodec
 
         value = PerCpuCodec(value, backend.host.possible_cpus)
-    made: Map[Any, Any] = map_class(shape.map_type)._open(Handle(backend, fd), shape, key, value)
-    return made
-
-
-def _codec(what: str, word: str, description: Description | None, absent: bool) -> Codec[Any]:
-    if description is None:
-        if absent:
-            return codec_for(0)
-        raise TypeError(f'a {word} map needs {what}=, such as {what}="u32", a dict of fields, or a size in bytes')
-    return codec_for(description)
-
-
-def _default_value(map_type: int) -> Description | None:
-    if map_type in _BARE:
-        return 0
-    # What these hold is a descriptor when written and an id when read.
-    holds_fd = map_type in _INDEXED and map_type not in (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
-    return "u32" if holds_fd or map_type == c.BPF_MAP_TYPE_HASH_OF_MAPS else None
+    return family._open(Handle(backend, fd), shape, key, value)
 
 
 def _checked_name(name: str) -> bytes:
@@ -265,17 +219,18 @@ def _checked_name(name: str) -> bytes:
     return name.encode()
 
 
-def _load_btf(backend: Backend, map_type: int, key: Codec[Any], value: Codec[Any]) -> tuple[int, int, int]:
-    if map_type not in _FROM_BTF:
-        return 0, 0, 0
+def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any]) -> int:
+    # Returns the descriptor of what it put into `fields`, or 0 where there are no types to tell.
     from rawbpf.btf.build import Builder
 
     builder = Builder(backend.host.byteorder)
     key_id, value_id = key.add_to(builder), value.add_to(builder)
     if not key_id or not value_id:
-        return 0, 0, 0
+        return 0
     try:
-        return btf_command.btf_load(backend, builder.to_bytes()), key_id, value_id
+        fd = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
     except BpfError:
         # Types for others to see are a courtesy; a map without them works as well (before Linux 4.18 all do).
-        return 0, 0, 0
+        return 0
+    fields["btf_fd"], fields["btf_key_type_id"], fields["btf_value_type_id"] = fd, key_id, value_id
+    return fd

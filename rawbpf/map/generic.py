@@ -20,3 +20,4 @@ class GenericMap(HashMap["K", "V"]):
     __slots__ = ()
 
     map_type: ClassVar[str | None] = None
+    _takes_btf = False

@@ -16,6 +16,9 @@ from rawbpf.syscall.lifetime import opened_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from rawbpf.map.base import Map
     from rawbpf.syscall.protocol import Backend
 
 _EBADF = 9
@@ -31,7 +34,7 @@ class Handle:
         self.describe = f"fd {fd}"
         # The descriptor word of every attribute buffer, and every class with operations over them.
         self.fd_words: list[memoryview] = []
-        self.poisoned: list[type] = []
+        self.poisoned: list[type[Map[Any, Any]]] = []
         self._live = fd
         self._open = [fd]
         self._lent: list[None] = []
@@ -66,9 +69,8 @@ class Handle:
         """Make every operation raise Closed, and close the descriptor when the last call has returned."""
         self._live = -1
         for owner in self.poisoned:
-            for name in ("__getitem__", "__setitem__", "__delitem__", "__contains__", "get", "put"):
-                if name in owner.__dict__:
-                    setattr(owner, name, self._refuse)
+            for name in owner._operations:
+                setattr(owner, name, self._refuse)
         for word in self.fd_words:
             word[0] = -1
         if not self._lent:

@@ -41,6 +41,7 @@ class HashMap(BulkMap["K", "V"]):
     __slots__ = ()
 
     map_type: ClassVar[str | None] = "hash"
+    _takes_btf = True
     _operations = ("__getitem__", "get", "__contains__", "__setitem__", "put", "__delitem__")
     # Python would fall back on indices from len(m) down.
     __reversed__ = None

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.codec import codec_for
 from rawbpf.errors import BpfError
 from rawbpf.map.base import Shape
 from rawbpf.map.btf import read_btf
-from rawbpf.map.create import key_codec, open_map
+from rawbpf.map.create import codecs_of_sizes, open_map
 from rawbpf.map.info import MapInfo, read_info
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
@@ -101,12 +100,8 @@ def _typed(backend: Backend, fd: int) -> Map[Any, Any]:
 
 
 def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
-    key, value = key_codec(info.type_number, info.key_size), codec_for(info.value_size)
+    key = value = None
     btf = read_btf(backend, info.btf_id) if info.btf_id and info.key_type_id else None
     if btf is not None:
-        # The kernel has compared the sizes; where it was lenient, bytes are the honest answer.
-        typed_key = key_codec(info.type_number, btf[info.key_type_id])
-        typed_value = codec_for(btf[info.value_type_id])
-        key = typed_key if typed_key.size == key.size else key
-        value = typed_value if typed_value.size == value.size else value
-    return key, value
+        key, value = btf[info.key_type_id], btf[info.value_type_id]
+    return codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)

@@ -27,6 +27,7 @@ class PerCpuHashMap(HashMap["K", "PerCpu[V]"]):
     __slots__ = ()
 
     map_type = "percpu_hash"
+    _per_cpu = True
 
 
 class LruPerCpuHashMap(PerCpuHashMap["K", "V"]):
@@ -43,3 +44,4 @@ class PerCpuArrayMap(ArrayMap["PerCpu[V]"]):
     __slots__ = ()
 
     map_type = "percpu_array"
+    _per_cpu = True

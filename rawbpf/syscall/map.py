@@ -26,19 +26,22 @@ if TYPE_CHECKING:
     from rawbpf.uapi.layout import AttrBuffer, Layout
 
     class CreateFields(TypedDict, total=False):
-        """The keyword arguments of `map_create` that are fields of MAP_CREATE, but for the flags."""
+        """The keyword arguments of `map_create` that are fields of MAP_CREATE."""
 
         map_type: int
         key_size: int
         value_size: int
         max_entries: int
+        map_flags: int
         inner_map_fd: int
         numa_node: int
         name: bytes
         btf_fd: int
         btf_key_type_id: int
         btf_value_type_id: int
+        btf_vmlinux_value_type_id: int
         map_extra: int
+        value_type_btf_obj_fd: int
         token_fd: int
 
 
