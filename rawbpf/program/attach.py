@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rawbpf.link.base import Link
-    from rawbpf.program.program import Program
+    from rawbpf.program.attaching import Attachable
     from rawbpf.spec.section import Section
 
 
@@ -34,26 +34,26 @@ def obstacle(section: Section | None, target: str) -> str:
     return ""
 
 
-def attach_by_section(program: Program, section: Section, target: str) -> Link:
+def attach_by_section(program: Attachable, section: Section, target: str) -> Link:
     """Attach `program` as `section` and its `target` say, which have no obstacle."""
     return _WAYS[section.attach](program, target)
 
 
-def _tracepoint(program: Program, target: str) -> Link:
+def _tracepoint(program: Attachable, target: str) -> Link:
     category, _, name = target.partition("/")
     return program.attach_tracepoint(category, name)
 
 
-def _raw_tracepoint(program: Program, target: str) -> Link:
+def _raw_tracepoint(program: Attachable, target: str) -> Link:
     return program.attach_raw_tracepoint(target)
 
 
-def _tracing(program: Program, target: str) -> Link:
+def _tracing(program: Attachable, target: str) -> Link:
     del target  # it was said when the program was loaded
     return program.attach_tracing()
 
 
-_WAYS: dict[str, Callable[[Program, str], Link]] = {
+_WAYS: dict[str, Callable[[Attachable, str], Link]] = {
     "tracepoint": _tracepoint,
     "raw_tracepoint": _raw_tracepoint,
     "tracing": _tracing,

@@ -1,4 +1,4 @@
-"""A loaded program: what it is, attaching it, running it, and its life time.
+"""A loaded program: what it is, running it, and its life time. Attaching it is in `attaching`.
 
 How instructions come to be, and objects that hold several programs, are the loader's business.
 Kernel side: kernel/bpf/syscall.c:bpf_prog_load, bpf_prog_new_fd (v6.12).
@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import SpecError
+from rawbpf.program.attaching import Attachable
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
 from rawbpf.spec.section import find_section
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
-from rawbpf.syscall.descriptor import Descriptor
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
 TYPE_CHECKING = False
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from typing import TypedDict, Unpack
 
     from rawbpf.asm.instruction import Instruction
-    from rawbpf.link.base import Link
     from rawbpf.program.info import ProgramInfo
     from rawbpf.program.load import LoadFields
     from rawbpf.program.run import RunResult
@@ -48,13 +47,13 @@ if TYPE_CHECKING:
         token_fd: int
 
 
-class Program(Descriptor):
+class Program(Attachable):
     """An open BPF program: `Program.load` and the loader make one, `from_pin`, `from_id` and `from_fd` open one.
 
     A program lives on in the kernel while links, pins, maps or other processes hold it.
     """
 
-    __slots__ = ("_attach_type", "_links", "_log", "_name", "_section", "_target", "_type")
+    __slots__ = ("_log", "_type")
 
     def __init__(
         self,
@@ -75,14 +74,7 @@ class Program(Descriptor):
         self._section = section
         self._target = target
         self._log = log
-        # Where the object that owns the program keeps what is to be detached with it.
-        self._links: list[Link] | None = None
-
-    def _kept(self, link: Link) -> Link:
-        link._program_name = self._name
-        if self._links is not None:
-            self._links.append(link)
-        return link
+        self._links = None
 
     @classmethod
     def load(
@@ -176,14 +168,6 @@ class Program(Descriptor):
         return type_of(self._type)
 
     @property
-    def section(self) -> str:
-        """The section's name without a leading `?`; empty where there is none."""
-        if self._section is None:
-            return ""
-        stem = self._section.pattern.removesuffix("+")
-        return f"{stem}/{self._target}" if self._target else stem
-
-    @property
     def log(self) -> str:
         """The verifier's log, complete; empty unless it was asked for by `log_level`."""
         return self._log
@@ -204,64 +188,6 @@ class Program(Descriptor):
     def tag(self) -> str:
         """The hash of its instructions, 16 hex digits. Raises: Closed."""
         return self.info.tag
-
-    @property
-    def attach_obstacle(self) -> str:
-        """Why `attach()` cannot attach it; empty where it can."""
-        from rawbpf.program.attach import obstacle
-
-        return obstacle(self._section, self._target)
-
-    def attach(self) -> Link:
-        """Attach it where its section says, and return the link, which detaches when it is closed.
-
-        Raises: SpecError where the section does not say enough (`attach_obstacle` tells why);
-        otherwise as the method for that kind: `attach_tracepoint`, `attach_raw_tracepoint`, `attach_tracing`.
-        """
-        from rawbpf.program.attach import attach_by_section, obstacle
-
-        why = obstacle(self._section, self._target)
-        if why or self._section is None:
-            raise SpecError(f"program {self._name!r} cannot be attached by its section: {why}")
-        return attach_by_section(self, self._section, self._target)
-
-    def attach_tracepoint(self, category: str, name: str, cookie: int = 0) -> Link:
-        """Attach it to the tracepoint `category/name` and return the link.
-
-        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program.
-        Raises: BpfError (ENOENT: no such tracepoint, the text has close names; EEXIST; EINVAL: a
-        program of another type); PermissionDenied (EPERM); NotSupported for a `cookie` before Linux 5.15.
-        Since: Linux 4.7. Source: kernel/bpf/syscall.c:bpf_perf_link_attach
-        """
-        from rawbpf.link.tracepoint import attach_tracepoint
-
-        return self._kept(attach_tracepoint(self, category, name, cookie, backend=self._backend))
-
-    def attach_raw_tracepoint(self, name: str, cookie: int = 0) -> Link:
-        """Attach it to the raw tracepoint `name`, such as `sched_switch`, and return the link.
-
-        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program (since Linux 6.9).
-        Raises: BpfError (ENOENT: no such tracepoint, the text has close names; EINVAL: a program of
-        another type); PermissionDenied (EPERM).
-        Since: Linux 4.17. Source: kernel/bpf/syscall.c:bpf_raw_tp_link_attach
-        """
-        from rawbpf.link.raw_tracepoint import attach_raw_tracepoint
-
-        return self._kept(attach_raw_tracepoint(self, name, cookie, backend=self._backend))
-
-    def attach_tracing(self, cookie: int = 0) -> Link:
-        """Attach it to what it was loaded for (`tp_btf`, fentry, fexit, LSM) and return the link.
-
-        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program (since Linux 5.19).
-        Raises: BpfError (EBUSY: it is attached already; EINVAL: a program of another type);
-        PermissionDenied (EPERM).
-        Since: Linux 5.5. Source: kernel/bpf/syscall.c:bpf_tracing_prog_attach
-        """
-        from rawbpf.link.tracing import attach_tracing
-
-        where = self.section or f"program {self._name!r}"
-        made = attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
-        return self._kept(made)
 
     def run(
         self,

@@ -1,0 +1,99 @@
+"""Attaching a program: a method for each hook, each of which hands on to the hook's own file in `link`.
+
+What a program is and how it comes to be is in `program`.
+"""
+
+from __future__ import annotations
+
+from rawbpf.errors import SpecError
+from rawbpf.syscall.descriptor import Descriptor
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.link.base import Link
+    from rawbpf.spec.section import Section
+
+
+class Attachable(Descriptor):
+    """A program as something to attach; `attach()` does it by the section, the other methods by hook."""
+
+    __slots__ = ("_attach_type", "_links", "_name", "_section", "_target")
+
+    _attach_type: int
+    # Where the object that owns the program keeps what is to be detached with it.
+    _links: list[Link] | None
+    _name: str
+    _section: Section | None
+    _target: str
+
+    def _kept(self, link: Link) -> Link:
+        link._program_name = self._name
+        if self._links is not None:
+            self._links.append(link)
+        return link
+
+    @property
+    def section(self) -> str:
+        """The section's name without a leading `?`; empty where there is none."""
+        if self._section is None:
+            return ""
+        stem = self._section.pattern.removesuffix("+")
+        return f"{stem}/{self._target}" if self._target else stem
+
+    @property
+    def attach_obstacle(self) -> str:
+        """Why `attach()` cannot attach it; empty where it can."""
+        from rawbpf.program.attach import obstacle
+
+        return obstacle(self._section, self._target)
+
+    def attach(self) -> Link:
+        """Attach it where its section says, and return the link, which detaches when it is closed.
+
+        Raises: SpecError where the section does not say enough (`attach_obstacle` tells why);
+        otherwise as the method for that kind: `attach_tracepoint`, `attach_raw_tracepoint`, `attach_tracing`.
+        """
+        from rawbpf.program.attach import attach_by_section, obstacle
+
+        why = obstacle(self._section, self._target)
+        if why or self._section is None:
+            raise SpecError(f"program {self._name!r} cannot be attached by its section: {why}")
+        return attach_by_section(self, self._section, self._target)
+
+    def attach_tracepoint(self, category: str, name: str, cookie: int = 0) -> Link:
+        """Attach it to the tracepoint `category/name` and return the link.
+
+        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program.
+        Raises: BpfError (ENOENT: no such tracepoint, the text has close names; EEXIST; EINVAL: a
+        program of another type); PermissionDenied (EPERM); NotSupported for a `cookie` before Linux 5.15.
+        Since: Linux 4.7. Source: kernel/bpf/syscall.c:bpf_perf_link_attach
+        """
+        from rawbpf.link.tracepoint import attach_tracepoint
+
+        return self._kept(attach_tracepoint(self, category, name, cookie, backend=self._backend))
+
+    def attach_raw_tracepoint(self, name: str, cookie: int = 0) -> Link:
+        """Attach it to the raw tracepoint `name`, such as `sched_switch`, and return the link.
+
+        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program (since Linux 6.9).
+        Raises: BpfError (ENOENT: no such tracepoint, the text has close names; EINVAL: a program of
+        another type); PermissionDenied (EPERM).
+        Since: Linux 4.17. Source: kernel/bpf/syscall.c:bpf_raw_tp_link_attach
+        """
+        from rawbpf.link.raw_tracepoint import attach_raw_tracepoint
+
+        return self._kept(attach_raw_tracepoint(self, name, cookie, backend=self._backend))
+
+    def attach_tracing(self, cookie: int = 0) -> Link:
+        """Attach it to what it was loaded for (`tp_btf`, fentry, fexit, LSM) and return the link.
+
+        `cookie`: 64 bits that bpf_get_attach_cookie() gives the program (since Linux 5.19).
+        Raises: BpfError (EBUSY: it is attached already; EINVAL: a program of another type);
+        PermissionDenied (EPERM).
+        Since: Linux 5.5. Source: kernel/bpf/syscall.c:bpf_tracing_prog_attach
+        """
+        from rawbpf.link.tracing import attach_tracing
+
+        where = self.section or f"program {self._name!r}"
+        made = attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
+        return self._kept(made)
