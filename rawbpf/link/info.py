@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import ctypes
 
-from rawbpf.errors import BpfError
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
+from rawbpf.syscall.program_words import wrong_type as wrong_type  # noqa: PLC0414  (what attaches asks for it here)
 from rawbpf.uapi import constants as c
-from rawbpf.uapi.info import LINK_INFO, LINK_INFOS, PROG_INFO
-from rawbpf.uapi.names import attach_type_name, link_type_name, link_type_number, prog_type_name
+from rawbpf.uapi.info import LINK_INFO, LINK_INFOS
+from rawbpf.uapi.names import attach_type_name, link_type_name, link_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from rawbpf.syscall.protocol import Backend
     from rawbpf.uapi.enums import LinkType
@@ -145,27 +145,3 @@ def infos(backend: Backend) -> Iterator[LinkInfo]:
     """Yield what the kernel tells of every link. Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN)."""
     for fd in obj.every(backend, obj.link_get_next_id, obj.link_get_fd_by_id):
         yield read_info(backend, fd)
-
-
-def wrong_type(backend: Backend, prog_fd: int, types: Iterable[int]) -> str:
-    """Return what is wrong with the type of the program behind `prog_fd`; empty if it is one of `types`."""
-    info = PROG_INFO.unpack(obj.obj_get_info_by_fd(backend, prog_fd, PROG_INFO.size))
-    if info["type"] in types:
-        return ""
-    wanted = " or ".join(prog_type_name(number) for number in types)
-    name = info["name"].rstrip(b"\0").decode("ascii", "replace")
-    return f"it takes programs of type {wanted}, and {name!r} is of type {prog_type_name(info['type'])}"
-
-
-def named_program(backend: Backend, prog_id: int) -> str:
-    """Return the program with this id in words: with its name, where this process may ask for it."""
-    try:
-        fd = obj.prog_get_fd_by_id(backend, prog_id)
-    except BpfError:
-        return f"program {prog_id}"
-    try:
-        info = PROG_INFO.unpack(obj.obj_get_info_by_fd(backend, fd, PROG_INFO.size))
-    finally:
-        backend.close(fd)
-    name = info["name"].rstrip(b"\0").decode("ascii", "replace")
-    return f"program {name!r} (id {prog_id})" if name else f"program {prog_id}"

@@ -1,25 +1,54 @@
-"""Maps of AF_XDP sockets. Kernel side: net/xdp/xskmap.c (v6.12)."""
+"""Maps of AF_XDP sockets: `bpf_redirect_map()` hands a packet to the socket in a slot, past the network stack.
+
+The socket must be bound to the queue of the interface at which the packet arrived. It cannot be read back.
+Kernel side: net/xdp/xskmap.c (v6.12).
+"""
 
 from __future__ import annotations
 
-from rawbpf.map.generic import GenericMap
+from rawbpf.map.slot import SlotMap
+from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from rawbpf.codec.descriptor import HasFileno
+    from rawbpf.errors import BpfError
 
-    from typing_extensions import TypeVar
-
-    K = TypeVar("K", default=Any)
-    V = TypeVar("V", default=Any)
+_EBADF, _ENOTSOCK, _EOPNOTSUPP = 9, 88, 95
 
 
-class XskMap(GenericMap["K", "V"]):
-    """An array of AF_XDP sockets."""
+class XskMap(SlotMap[int, int]):
+    """An array of AF_XDP sockets: `m[queue] = socket`, any object whose `fileno()` is that of one.
+
+    The kernel does not tell what is in it: it is written and emptied only. A slot empties itself when its
+    socket closes, and emptying an empty one is no error. Since: Linux 4.18.
+    """
 
     __slots__ = ()
 
     map_type = "xskmap"
     _index_keys = True
     _default_key = "u32"
-    _default_value = "u32"
+    _noun = "an AF_XDP socket"
+
+    def insert(self, key: int, value: HasFileno) -> None:
+        """Store in an empty slot, or where the same socket is.
+
+        Raises: KeyExists (EEXIST: another socket is there); else as `m[key] = value`.
+        """
+        self.put(key, value, BPF_NOEXIST)
+
+    def replace(self, key: int, value: HasFileno) -> None:
+        """Store in a slot that must be in use. Raises: KeyNotFound (ENOENT); else as `m[key] = value`."""
+        self.put(key, value, BPF_EXIST)
+
+    def clear(self) -> None:
+        """Empty every slot. Raises: Closed; PermissionDenied (EPERM)."""
+        for index in range(self._shape.max_entries):
+            del self[index]
+
+    def _why(self, error: BpfError, value: object) -> str:
+        del value
+        if error.errno in (_EBADF, _ENOTSOCK, _EOPNOTSUPP):
+            return "the value is no AF_XDP socket: socket.socket(44, socket.SOCK_RAW)"
+        return ""

@@ -110,6 +110,8 @@ _BY_TYPE: dict[tuple[int, int, int], type[e.BpfError]] = {
     (_LOOKUP, c.BPF_MAP_TYPE_SOCKMAP, _ENOSPC): e.NotSupported,
     (_LOOKUP, c.BPF_MAP_TYPE_SOCKHASH, _ENOSPC): e.NotSupported,
     (_LOOKUP, c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, _ENOSPC): e.NotSupported,
+    # The update is supported, this kind of socket is not.
+    (_UPDATE, c.BPF_MAP_TYPE_XSKMAP, _EOPNOTSUPP): e.BpfError,
     # EBADF is about the descriptor in the key or value as well, of the wrong kind perhaps: "closed" may be untrue.
     **{(cmd, kind, _EBADF): e.BpfError for kind in _LOCAL_STORAGES for cmd in _BY_KEY},
     **{(_UPDATE, kind, _EBADF): e.BpfError for kind in _HOLD_DESCRIPTORS},

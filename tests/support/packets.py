@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
 
 XDP_DROP, XDP_PASS = 1, 2
+_MAP_LOOKUP_ELEM, _GET_SMP_PROCESSOR_ID, _REDIRECT_MAP = 1, 8, 51
 PAYLOAD = 14
 """Where the content of a frame begins."""
 DOOMED = b"x"
@@ -55,3 +56,37 @@ def for_frames(body: list[Instruction]) -> list[Instruction]:
 def add_one(map_fd: int) -> list[Instruction]:
     """Return instructions that add one to the array's first u64; they use R4 and R5."""
     return [b.mov_imm(b.R5, 1), b.ld_map_value(b.R4, map_fd), b.atomic_add(b.R4, 0, b.R5)]
+
+
+def redirect(map_fd: int, key: list[Instruction], otherwise: int = XDP_DROP) -> list[Instruction]:
+    """Return a program that redirects frames by the slot that `key`, which finds what `for_frames` says, puts into R2.
+
+    `otherwise` is what becomes of a frame without such a slot.
+    """
+    return for_frames([*key, b.ld_map_fd(b.R1, map_fd), b.mov_imm(b.R3, otherwise), b.call(_REDIRECT_MAP), b.exit_()])
+
+
+FIRST_BYTE = [b.load_mem(b.R2, b.R2, PAYLOAD, 1)]
+"""A key for `redirect`: the first byte of the frame's content."""
+
+RX_QUEUE = [b.load_mem(b.R2, b.R6, 16, 4)]
+"""A key for `redirect`: the number of the queue at which the frame arrived."""
+
+
+def count_by_cpu(map_fd: int) -> list[Instruction]:
+    """Return a program that adds one, for each frame, to the u64 of an array that has the running CPU's number."""
+    return for_frames(
+        [
+            b.call(_GET_SMP_PROCESSOR_ID),
+            b.store_reg(b.R10, -4, b.R0, 4),
+            b.mov_reg(b.R2, b.R10),
+            b.alu_imm(b.R2, "+=", -4),
+            b.ld_map_fd(b.R1, map_fd),
+            b.call(_MAP_LOOKUP_ELEM),
+            b.jump_imm(b.R0, "==", 0, 2),
+            b.mov_imm(b.R1, 1),
+            b.atomic_add(b.R0, 0, b.R1),
+            b.mov_imm(b.R0, XDP_PASS),
+            b.exit_(),
+        ]
+    )
