@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import cgroups, network
 from support.bpffs import detached_bpffs
 
 import rawbpf
@@ -25,7 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 SAMPLES = sorted(EXAMPLES.glob("*/*.py"))
-COMPILED = {"openers", "refused"}
+NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
+"""Samples that take a network and a cgroup of their own."""
+COMPILED = {"openers", "refused"} | NETWORKED
 """Samples that take the object that compile.sh makes of the C source beside them."""
 LOOSE = {"openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""
@@ -72,7 +75,7 @@ def compiled(sample: Path, directory: Path) -> str:
             marks=[pytest.mark.needs("tool:clang", "file:/usr/include/bpf/bpf_helpers.h")] * (sample.stem in COMPILED),
         )
         for sample in SAMPLES
-        if sample.stem not in PINNING
+        if sample.stem not in PINNING | NETWORKED
     ],
 )
 def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> None:
@@ -81,6 +84,18 @@ def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> No
     uid = str(4_200_000_000 + os.getpid())
     printed = run(sample, *arguments, uid=uid)
     assert matches(printed, sample, uid), printed
+
+
+@needs_kernel
+@pytest.mark.needs(*network.NEEDS, *cgroups.NEEDS, "tool:clang", "file:/usr/include/bpf/bpf_helpers.h")
+@pytest.mark.parametrize("name", sorted(NETWORKED))
+def test_a_sample_for_the_network_prints_what_its_page_shows(name: str, tmp_path: Path) -> None:
+    sample = EXAMPLES / f"how_to/{name}.py"
+    with network.namespace(), cgroups.cgroup() as group:
+        network.veth_pair("in", 1)
+        network.veth_pair("out", 2)
+        printed = run(sample, compiled(sample, tmp_path), str(group))
+    assert matches(printed, sample), printed
 
 
 @needs_kernel
