@@ -74,7 +74,7 @@ def test_slots_of_a_devmap_may_be_of_eight_bytes(backend: Backend, spec: rawbpf.
     with made as m:
         m[0] = 1  # the loopback interface
         assert m[0] == (1, None)
-        assert m.raw[0] == struct.pack("=II", 1, 0)
+        assert m.raw[bytes(4)] == struct.pack("=II", 1, 0)
 
 
 def test_edited_variables_start_with_their_new_values(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
