@@ -150,7 +150,8 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
             struct = "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
             return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong" + struct
         why = "this kernel may lack the map type or one of its flags, or refuses the combination"
-        return why + _since("map type", word)
+        deep = "; or a stack may have more addresses than kernel.perf_event_max_stack" if word == "stack_trace" else ""
+        return why + _since("map type", word) + deep
     if errno == _E2BIG:
         return rule.too_big(values)
     if errno in (ENOTSUPP, _EOPNOTSUPP):
