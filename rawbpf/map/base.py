@@ -276,7 +276,7 @@ class Map(Family, Constructors["K", "V"]):
         shape, backend = self._shape, self._handle.backend.name
         where = "closed" if self.closed else f"fd {self._handle.fd}"
         sim = "" if backend == "kernel" else f" [{backend}]"
-        types = f"{self._key.name} -> {self._value.name}"
+        types = f"{self._key.name} -> {self._value.name}" if self._key.size else self._value.name
         return f"<{type(self).__name__} {shape.name!r}: {types}, max_entries {shape.max_entries}, {where}{sim}>"
 
     def __copy__(self) -> Self:

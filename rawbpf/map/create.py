@@ -73,7 +73,7 @@ def create(
         given["numa_node"] = numa_node
     fields: command.CreateFields = family._completed(backend, given, word)
     plain = number == c.BPF_MAP_TYPE_ARRAY and not fields["map_flags"] and pin is None
-    btf_fd = _load_btf(backend, fields, key_codec, value_codec) if family._takes_btf else 0
+    btf_fd = _load_btf(backend, fields, key_codec, value_codec) if family._carries_btf(key_codec) else 0
     try:
         fd = _create(backend, fields, mappable=plain)
     finally:
@@ -129,10 +129,10 @@ def create_from_spec(
     """
     family = map_class(spec.map_type)
     fields = fields_of(backend, spec) | {"name": _checked_name(name), "inner_map_fd": inner_fd, "token_fd": token or 0}
-    # A data section has no type of keys, only of its one value.
-    typed = spec.value_type_id and (spec.key_type_id or spec.is_data)
+    # A data section has no type of keys, only of its one value; so have types without keys.
+    typed = spec.value_type_id and (spec.key_type_id or spec.is_data or not spec.key_size)
     fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
-    if typed and fits and family._takes_btf and btf_fd:
+    if typed and fits and btf_fd and family._carries_btf(_codecs_of(spec)[0]):
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
     return open_as_spec(backend, command.map_create(backend, **fields), spec)
@@ -157,14 +157,18 @@ def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:
 def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
     """Return the object for the map behind `fd`, which becomes its own, with the types that `spec` gives it."""
     try:
-        key_type = value_type = None
-        if not spec.is_data:
-            key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
-        key, value = codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
+        key, value = _codecs_of(spec)
         return open_map(backend, fd, _shape_of(fields_of(backend, spec), spec.name), key, value)
     except BaseException:
         backend.close(fd)
         raise
+
+
+def _codecs_of(spec: MapSpec) -> tuple[Codec[Any], Codec[Any]]:
+    key_type = value_type = None
+    if not spec.is_data:
+        key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
+    return codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
 
 
 def codecs_of_sizes(
@@ -224,8 +228,9 @@ def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], v
     from rawbpf.btf.build import Builder
 
     builder = Builder(backend.host.byteorder)
-    key_id, value_id = key.add_to(builder), value.add_to(builder)
-    if not key_id or not value_id:
+    # A type without keys has a value's type alone.
+    key_id, value_id = key.add_to(builder) if key.size else 0, value.add_to(builder)
+    if not value_id or (key.size and not key_id):
         return 0
     try:
         fd = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])

@@ -58,6 +58,12 @@ class Family:
         return _described("value", described, cls._default_value, word)
 
     @classmethod
+    def _carries_btf(cls, key: Codec[Any]) -> bool:
+        # Whether a map of this type can carry BTF when its keys are such.
+        del key
+        return cls._takes_btf
+
+    @classmethod
     def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
         # Fields of MAP_CREATE as the type wants them: what the maker left out is filled in, and sizes that
         # have one sensible reading are corrected, as libbpf does. A missing max_entries is no field at all.

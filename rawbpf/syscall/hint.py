@@ -129,6 +129,7 @@ def hint_for(backend: Backend, errno: int, *, cmd: int, map_type: int | None, va
     return _GENERAL.get(errno, "")
 
 
+_ONE_ELEMENT = (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_DELETE_ELEM)
 _SINCE_LATER = frozenset(range(c.BPF_MAP_LOOKUP_AND_DELETE_ELEM, c.BPF_PROG_STREAM_READ_BY_FD + 1))
 
 
@@ -146,9 +147,11 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         if broken := rule.broken_rules(host, values):
             return "; ".join(broken)
         if values.get("btf_value_type_id"):
-            return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong"
+            struct = "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
+            return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong" + struct
         why = "this kernel may lack the map type or one of its flags, or refuses the combination"
-        return why + _since("map type", word)
+        deep = "; or a stack may have more addresses than kernel.perf_event_max_stack" if word == "stack_trace" else ""
+        return why + _since("map type", word) + deep
     if errno == _E2BIG:
         return rule.too_big(values)
     if errno in (ENOTSUPP, _EOPNOTSUPP):
@@ -216,7 +219,7 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
 
 def _full(map_type: int | None) -> str:
     if map_type in (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
-        return "it holds max_entries values; pop first, or push with BPF_EXIST, which drops the oldest"
+        return "it holds max_entries values; pop first, or push with overwrite=True (BPF_EXIST), which drops the oldest"
     if map_type is None:
         return "the map holds max_entries elements, or the index of an array is out of range"
     lru = {c.BPF_MAP_TYPE_HASH: "lru_hash", c.BPF_MAP_TYPE_PERCPU_HASH: "lru_percpu_hash"}.get(map_type)
@@ -234,6 +237,8 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return "only programs store stack traces (bpf_get_stackid)"
     if map_type in (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE) and deletes:
         return "cgroup storage lives as long as its program is attached and cannot be deleted"
+    if map_type == c.BPF_MAP_TYPE_LPM_TRIE and not values.get("flags") and cmd in _ONE_ELEMENT:
+        return "the prefix length, a u32 before the address, is larger than the bits of the address"
     if map_type == c.BPF_MAP_TYPE_SOCKMAP and deletes:
         return "the slot is empty, or the index is not below max_entries"
     if cmd in (
