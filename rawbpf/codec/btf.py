@@ -21,6 +21,7 @@ from rawbpf.btf.types import (
     Struct,
     Type,
     Typedef,
+    TypeTag,
     Union,
     Var,
     Void,
@@ -28,6 +29,7 @@ from rawbpf.btf.types import (
 )
 from rawbpf.codec.array import ArrayCodec
 from rawbpf.codec.scalar import TRUTH, FloatCodec, IntCodec
+from rawbpf.codec.special import POINTERS, STRUCTS, SpecialCodec
 from rawbpf.codec.structure import StructCodec
 from rawbpf.codec.text import BytesCodec, TextCodec
 from rawbpf.errors import FormatError
@@ -88,6 +90,8 @@ class _Reader:
         if isinstance(at, Int):
             return _int(at, order)
         if isinstance(at, Ptr):
+            if isinstance(at.type, TypeTag) and at.type.name in POINTERS:
+                return SpecialCodec(at.type.name, at.btf.pointer_size, at.btf.pointer_size)
             return IntCodec(at.btf.pointer_size, False, order, "ptr")
         if isinstance(at, Enum):
             from rawbpf.codec.enumeration import EnumCodec
@@ -100,6 +104,8 @@ class _Reader:
         if isinstance(at, Array):
             return self.array(at, depth)
         if isinstance(at, Struct):
+            if at.name in STRUCTS:
+                return SpecialCodec(at.name, at.size, align_of(at))
             prefix = _prefix(at, order)
             return prefix or StructCodec(at.name, at.size, self.places(at, depth), align_of(at), order)
         if isinstance(at, Union):

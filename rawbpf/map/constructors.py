@@ -173,9 +173,7 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["stack"], /, **options: Unpack[CreateOptions]) -> StackMap[Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["sk_storage"], /, **options: Unpack[CreateOptions]
-        ) -> SkStorageMap[Any, Any]: ...
+        def create(cls, map_type: Literal["sk_storage"], /, **options: Unpack[CreateOptions]) -> SkStorageMap[Any]: ...
         @overload
         @classmethod
         def create(
@@ -193,12 +191,12 @@ class Constructors(_Base["K", "V"]):
         @classmethod
         def create(
             cls, map_type: Literal["inode_storage"], /, **options: Unpack[CreateOptions]
-        ) -> InodeStorageMap[Any, Any]: ...
+        ) -> InodeStorageMap[Any]: ...
         @overload
         @classmethod
         def create(
             cls, map_type: Literal["task_storage"], /, **options: Unpack[CreateOptions]
-        ) -> TaskStorageMap[Any, Any]: ...
+        ) -> TaskStorageMap[Any]: ...
         @overload
         @classmethod
         def create(
@@ -213,7 +211,7 @@ class Constructors(_Base["K", "V"]):
         @classmethod
         def create(
             cls, map_type: Literal["cgrp_storage"], /, **options: Unpack[CreateOptions]
-        ) -> CgrpStorageMap[Any, Any]: ...
+        ) -> CgrpStorageMap[Any]: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["arena"], /, **options: Unpack[CreateOptions]) -> ArenaMap[Any, Any]: ...

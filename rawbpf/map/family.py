@@ -35,6 +35,8 @@ class Family:
     _required_flags: ClassVar[int] = 0
     _takes_btf: ClassVar[bool] = False
     """Whether the kernel lets maps of this type carry BTF of keys and values; it refuses or ignores others'."""
+    _needs_btf: ClassVar[bool] = False
+    """Whether the kernel makes no map of this type without that BTF."""
     _per_cpu: ClassVar[bool] = False
 
     @classmethod

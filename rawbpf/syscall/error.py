@@ -123,6 +123,9 @@ _FD_VALUED = (
     c.BPF_MAP_TYPE_SOCKHASH,
 )
 
+# Where a miss needs more words than that.
+_OWNED = (*_LOCAL_STORAGES, *_CGROUP_STORAGES)
+
 # Short, constant, and made often: a miss must not pay for an import.
 _PLAIN = (_ENOENT, _EEXIST, _E2BIG, _EBADF)
 _WORDS: dict[type[e.BpfError], str] = {
@@ -156,7 +159,8 @@ def bpf_error(
     `values` are the fields that the attr was packed from: what the hint is found out from.
     """
     kind = error_class(errno, cmd=cmd, map_type=map_type)
-    if not hint and cmd in _BY_KEY and errno in _PLAIN and not (errno == _EBADF and map_type in _FD_VALUED):
+    own_words = (errno == _EBADF and map_type in _FD_VALUED) or (errno == _ENOENT and map_type in _OWNED)
+    if not hint and cmd in _BY_KEY and errno in _PLAIN and not own_words:
         hint = _WORDS.get(kind, "")
     if not hint:
         from rawbpf.syscall.hint import hint_for

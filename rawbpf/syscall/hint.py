@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Values = Mapping[str, int | bytes]
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EAGAIN, _ENOMEM, _EACCES, _EFAULT = 1, 2, 7, 9, 11, 12, 13, 14
-_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _EOPNOTSUPP, _ESTALE = 16, 17, 22, 28, 95, 116
+_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ENOTSOCK, _EOPNOTSUPP, _ESTALE = 16, 17, 22, 28, 88, 95, 116
 
 _WRITE_ONLY = "the descriptor is write-only (BPF_F_WRONLY)"
 _NO_WRITE = "the map is frozen, or the descriptor is read-only (BPF_F_RDONLY)"
@@ -199,6 +199,10 @@ def _prog_load(_host: Host, errno: int, _cmd: int, _map_type: int | None, values
 
 def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values: Values) -> str:
     word = "maps of this type" if map_type is None else f"{rule.article(map_type_name(map_type))} map"
+    if map_type in _OWNERS and errno in (_ENOENT, _EBADF, _ENOTSOCK):
+        return _owner(map_type, errno)
+    if map_type in _CGROUP_STORAGES and errno == _ENOENT:
+        return "a cgroup has storage once a program that uses this map was attached to it: attach it first"
     update = cmd in (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_UPDATE_BATCH)
     if update and errno in (_E2BIG, _ENOSPC):
         return _full(map_type)
@@ -215,6 +219,15 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
     if errno == _EFAULT:
         return "the key, the value, or the room for it is missing"
     return ""
+
+
+def _owner(map_type: int, errno: int) -> str:
+    if errno == _ENOENT:
+        ended = ", or the task has ended" if map_type == c.BPF_MAP_TYPE_TASK_STORAGE else ""
+        return f"nothing is stored for this owner{ended}"
+    if errno == _ENOTSOCK:
+        return "the descriptor is open, but not a socket"
+    return f"the key is no open descriptor of {_OWNERS[map_type]} (or the map itself is closed)"
 
 
 def _full(map_type: int | None) -> str:
@@ -235,8 +248,8 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return "a queue or stack takes push, pop and peek only, without a key"
     if map_type == c.BPF_MAP_TYPE_STACK_TRACE and cmd == c.BPF_MAP_UPDATE_ELEM:
         return "only programs store stack traces (bpf_get_stackid)"
-    if map_type in (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE) and deletes:
-        return "cgroup storage lives as long as its program is attached and cannot be deleted"
+    if map_type in _CGROUP_STORAGES and deletes:
+        return "cgroup storage is made by attaching, goes with the cgroup, and cannot be deleted"
     if map_type == c.BPF_MAP_TYPE_LPM_TRIE and not values.get("flags") and cmd in _ONE_ELEMENT:
         return "the prefix length, a u32 before the address, is larger than the bits of the address"
     if map_type == c.BPF_MAP_TYPE_SOCKMAP and deletes:
@@ -261,6 +274,15 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return f"{held}; or {wrong_flags}" if flags else held
     return wrong_flags if flags else "the descriptor is no map, or the kernel refuses this key or value"
 
+
+# What the keys of local storage are descriptors of, and how to come by one.
+_OWNERS = {
+    c.BPF_MAP_TYPE_SK_STORAGE: "a socket",
+    c.BPF_MAP_TYPE_INODE_STORAGE: "a file",
+    c.BPF_MAP_TYPE_TASK_STORAGE: "a task: os.pidfd_open(pid) gives one, and a plain process id is not taken",
+    c.BPF_MAP_TYPE_CGRP_STORAGE: "a cgroup, which is its directory",
+}
+_CGROUP_STORAGES = (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
 
 # What the descriptors are of that these map types take as values.
 _HOLDS = {
