@@ -95,7 +95,7 @@ class Constructors(_Base["K", "V"]):
         @classmethod
         def create(
             cls, map_type: Literal["perf_event_array"], /, **options: Unpack[CreateOptions]
-        ) -> PerfEventArrayMap[Any, Any]: ...
+        ) -> PerfEventArrayMap: ...
         @overload
         @classmethod
         def create(
