@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Values = Mapping[str, int | bytes]
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EAGAIN, _ENOMEM, _EACCES, _EFAULT = 1, 2, 7, 9, 11, 12, 13, 14
-_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _EOPNOTSUPP, _ESTALE = 16, 17, 22, 28, 95, 116
+_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _EOPNOTSUPP = 16, 17, 22, 28, 34, 95
+_EINPROGRESS, _ESTALE = 115, 116
 
 _WRITE_ONLY = "the descriptor is write-only (BPF_F_WRONLY)"
 _NO_WRITE = "the map is frozen, or the descriptor is read-only (BPF_F_RDONLY)"
@@ -159,6 +160,8 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         return (
             f"the map takes about {size} of kernel memory; lower max_entries{lazily}; a memory cgroup may limit it too"
         )
+    if errno == _ERANGE and word == "arena":
+        return "from map_extra on, the arena would cross a multiple of 4 GiB, which pointers in it could not tell"
     if errno == _EBADF:
         handed = [
             f"{field} {values[field]!r}" for field in ("inner_map_fd", "btf_fd", "map_token_fd") if values.get(field)
@@ -196,6 +199,8 @@ def _prog_load(_host: Host, errno: int, _cmd: int, _map_type: int | None, values
 
 def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values: Values) -> str:
     word = "maps of this type" if map_type is None else f"{rule.article(map_type_name(map_type))} map"
+    if map_type == c.BPF_MAP_TYPE_STRUCT_OPS and (text := _STRUCT_OPS.get((cmd, errno), "")):
+        return text
     update = cmd in (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_UPDATE_BATCH)
     if update and errno in (_E2BIG, _ENOSPC):
         return _full(map_type)
@@ -256,6 +261,17 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return f"{held}; or {wrong_flags}" if flags else held
     return wrong_flags if flags else "the descriptor is no map, or the kernel refuses this key or value"
 
+
+# What a struct_ops map says: its element is registered with the kernel, which has reasons of its own.
+_STRUCT_OPS = {
+    (c.BPF_MAP_UPDATE_ELEM, _EBUSY): "this map was filled before; create another one for another table",
+    (c.BPF_MAP_UPDATE_ELEM, _EEXIST): "the kernel has one of this name already",
+    (c.BPF_MAP_UPDATE_ELEM, _EINVAL): "a program was loaded for another member or table, a member is one that programs "
+    "cannot be or set, or this kind of table needs one that is missing",
+    (c.BPF_MAP_UPDATE_ELEM, _EBADF): "the map is closed, or the descriptor of a program is closed or of another kind",
+    (c.BPF_MAP_DELETE_ELEM, _EOPNOTSUPP): "the map was created with BPF_F_LINK: closing its link ends the registration",
+    (c.BPF_MAP_DELETE_ELEM, _EINPROGRESS): "the registration was ended before, and the table is still in use",
+}
 
 # What the descriptors are of that these map types take as values.
 _HOLDS = {
