@@ -51,6 +51,8 @@ def create(
     number = map_type_number(map_type) if isinstance(map_type, str) else map_type
     word = map_type_name(number)
     family = map_class(number)
+    implied: command.CreateFields
+    value, implied = family._resolved(backend, value, word)
     codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
     key_codec, value_codec = codec
     if inner is not None and not hasattr(inner, "fileno"):
@@ -58,6 +60,7 @@ def create(
     if not isinstance(max_entries, int | None):
         raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
     given: command.CreateFields = {
+        **implied,
         "map_type": number,
         "key_size": key_codec.size,
         "value_size": value_codec.size,
@@ -229,6 +232,11 @@ def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], v
     from rawbpf.btf.build import Builder
 
     builder = Builder(backend.host.byteorder)
+    if "btf_vmlinux_value_type_id" in fields:
+        # The type is the kernel's own, and there must be a BTF that does not say so.
+        builder.int("unsigned int", 4)
+        fields["btf_fd"] = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
+        return fields["btf_fd"]
     # A type without keys has a value's type alone.
     key_id, value_id = key.add_to(builder) if key.size else 0, value.add_to(builder)
     if not value_id or (key.size and not key_id):

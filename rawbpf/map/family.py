@@ -40,6 +40,15 @@ class Family:
     _per_cpu: ClassVar[bool] = False
 
     @classmethod
+    def _resolved(
+        cls, backend: Backend, value: Description | None, word: str
+    ) -> tuple[Description | None, CreateFields]:
+        # The value of a map to be made, and fields of MAP_CREATE that follow from it, where only the kernel
+        # knows what the maker's words mean.
+        del backend, word
+        return value, {}
+
+    @classmethod
     def _codecs(cls, key: Description | None, value: Description | None, word: str) -> tuple[Codec[Any], Codec[Any]]:
         # `key` and `value` are what the maker said, BTF types that a map carries, sizes where it carries
         # none, and None where nothing was said. `word` names the type in messages.

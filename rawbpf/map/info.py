@@ -19,12 +19,14 @@ class MapInfo:
     """A map as it was when asked; holds no descriptor. Sizes are bytes.
 
     `id type_number name key_size value_size max_entries map_flags map_extra btf_id key_type_id
-    value_type_id`; `memory` is what the kernel charges for it, `frozen` whether user space may still
-    write; both None where fdinfo has no such line.
+    value_type_id`; `btf_vmlinux_value_type_id` is a struct_ops map's, in the kernel's own BTF; `memory` is
+    what the kernel charges for it, `frozen` whether user space may still write; both None where fdinfo
+    has no such line.
     """
 
     __slots__ = (
         "btf_id",
+        "btf_vmlinux_value_type_id",
         "frozen",
         "id",
         "key_size",
@@ -52,6 +54,7 @@ class MapInfo:
         self.btf_id: int = field["btf_id"]
         self.key_type_id: int = field["btf_key_type_id"]
         self.value_type_id: int = field["btf_value_type_id"]
+        self.btf_vmlinux_value_type_id: int = field["btf_vmlinux_value_type_id"]
         lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
         self.memory: int | None = int(lines["memlock"]) if "memlock" in lines else None
         self.frozen: bool | None = lines["frozen"].strip() == "1" if "frozen" in lines else None

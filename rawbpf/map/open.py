@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from rawbpf.btf.types import Type
     from rawbpf.codec import Codec
     from rawbpf.map.base import Map
     from rawbpf.syscall.protocol import Backend
@@ -106,4 +107,14 @@ def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
         value = btf[info.value_type_id]
         # A data section has no type of keys, only of its one value.
         key = btf[info.key_type_id] if info.key_type_id else None
+    elif info.btf_vmlinux_value_type_id:
+        value = _kernel_type(backend, info.btf_vmlinux_value_type_id)
     return codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
+
+
+def _kernel_type(backend: Backend, type_id: int) -> Type | None:
+    # A module's type has an id that the kernel's own BTF has not, or has for one of another size.
+    from rawbpf.btf import indexed
+
+    btf = indexed(backend.host.btf())
+    return btf[type_id] if type_id < len(btf) else None

@@ -112,7 +112,9 @@ _BY_TYPE: dict[tuple[int, int, int], type[e.BpfError]] = {
     (_LOOKUP, c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY, _ENOSPC): e.NotSupported,
     # EBADF is about the descriptor in the key or value as well, of the wrong kind perhaps: "closed" may be untrue.
     **{(cmd, kind, _EBADF): e.BpfError for kind in _LOCAL_STORAGES for cmd in _BY_KEY},
-    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in _HOLD_DESCRIPTORS},
+    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in (*_HOLD_DESCRIPTORS, c.BPF_MAP_TYPE_STRUCT_OPS)},
+    # It is not the key that exists, but another table of the same name.
+    (_UPDATE, c.BPF_MAP_TYPE_STRUCT_OPS, _EEXIST): e.BpfError,
 }
 
 # Map types whose values are descriptors: EBADF of an update may be about the value.
@@ -121,6 +123,7 @@ _FD_VALUED = (
     c.BPF_MAP_TYPE_HASH_OF_MAPS,
     c.BPF_MAP_TYPE_DEVMAP_HASH,
     c.BPF_MAP_TYPE_SOCKHASH,
+    c.BPF_MAP_TYPE_STRUCT_OPS,
 )
 
 # Where a miss needs more words than that.

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Values = Mapping[str, int | bytes]
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EAGAIN, _ENOMEM, _EACCES, _EFAULT = 1, 2, 7, 9, 11, 12, 13, 14
-_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ENOTSOCK, _EOPNOTSUPP, _ESTALE = 16, 17, 22, 28, 88, 95, 116
+_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _ENOTSOCK, _EOPNOTSUPP = 16, 17, 22, 28, 34, 88, 95
+_EINPROGRESS, _ESTALE = 115, 116
 
 _WRITE_ONLY = "the descriptor is write-only (BPF_F_WRONLY)"
 _NO_WRITE = "the map is frozen, or the descriptor is read-only (BPF_F_RDONLY)"
@@ -162,6 +163,8 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         return (
             f"the map takes about {size} of kernel memory; lower max_entries{lazily}; a memory cgroup may limit it too"
         )
+    if errno == _ERANGE and word == "arena":
+        return "from map_extra on, the arena would cross a multiple of 4 GiB, which pointers in it could not tell"
     if errno == _EBADF:
         handed = [
             f"{field} {values[field]!r}" for field in ("inner_map_fd", "btf_fd", "map_token_fd") if values.get(field)
@@ -203,6 +206,8 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
         return _owner(map_type, errno)
     if map_type in _CGROUP_STORAGES and errno == _ENOENT:
         return "a cgroup has storage once a program that uses this map was attached to it: attach it first"
+    if map_type == c.BPF_MAP_TYPE_STRUCT_OPS and (text := _STRUCT_OPS.get((cmd, errno), "")):
+        return text
     update = cmd in (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_UPDATE_BATCH)
     if update and errno in (_E2BIG, _ENOSPC):
         return _full(map_type)
@@ -283,6 +288,16 @@ _OWNERS = {
     c.BPF_MAP_TYPE_CGRP_STORAGE: "a cgroup, which is its directory",
 }
 _CGROUP_STORAGES = (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
+# What a struct_ops map says: its element is registered with the kernel, which has reasons of its own.
+_STRUCT_OPS = {
+    (c.BPF_MAP_UPDATE_ELEM, _EBUSY): "this map was filled before; create another one for another table",
+    (c.BPF_MAP_UPDATE_ELEM, _EEXIST): "the kernel has one of this name already",
+    (c.BPF_MAP_UPDATE_ELEM, _EINVAL): "a program was loaded for another member or table, a member is one that programs "
+    "cannot be or set, or this kind of table needs one that is missing",
+    (c.BPF_MAP_UPDATE_ELEM, _EBADF): "the map is closed, or the descriptor of a program is closed or of another kind",
+    (c.BPF_MAP_DELETE_ELEM, _EOPNOTSUPP): "the map was created with BPF_F_LINK: closing its link ends the registration",
+    (c.BPF_MAP_DELETE_ELEM, _EINPROGRESS): "the registration was ended before, and the table is still in use",
+}
 
 # What the descriptors are of that these map types take as values.
 _HOLDS = {

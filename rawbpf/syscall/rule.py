@@ -187,13 +187,15 @@ def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
     if kind in _RINGS:
         page = host.page_size
         if entries < page or entries & (entries - 1):
-            best = max(page, 1 << (entries - 1).bit_length())
+            best = min(max(page, 1 << max(entries - 1, 0).bit_length()), 1 << 31)
             yield f"max_entries must be a power of two and a multiple of the page size ({page}); try {best}"
     elif kind in _NO_ENTRIES:
         if entries:
             yield f"max_entries of {word} map must be 0, not {entries}"
     elif not entries:
         yield "max_entries must not be 0"
+    elif kind == c.BPF_MAP_TYPE_STRUCT_OPS and entries != 1:
+        yield f"{word} map has one element: max_entries must be 1, not {entries}"
 
 
 def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: str) -> Iterator[str]:
@@ -232,6 +234,8 @@ def too_big(values: Mapping[str, int | bytes]) -> str:
         return f"max_entries of a cpumap is at most the number of CPUs that the kernel was built for, not {entries}"
     if kind == c.BPF_MAP_TYPE_SOCKHASH and key > 512:
         return f"key_size of a sockhash map is at most 512, not {key}"
+    if kind == c.BPF_MAP_TYPE_ARENA:
+        return f"an arena has at most 4 GiB; max_entries is {entries} pages"
     if kind in HASHES and key + value > 4 << 20:
         return f"key_size and value_size together are {key + value} bytes; at most about 4 MiB (4194255) are allowed"
     if kind in (*_NO_ENTRIES, c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
