@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from rawbpf.map.bulk import BulkMap
+    from rawbpf.map.slot import ReadableSlotMap
 
     T = TypeVar("T", default=Any)
     K = TypeVar("K", default=Any)
@@ -29,7 +30,7 @@ else:
 class _View(_Base["T"]):
     __slots__ = ("_map",)
 
-    def __init__(self, source: BulkMap[Any, Any]) -> None:
+    def __init__(self, source: BulkMap[Any, Any] | ReadableSlotMap[Any, Any]) -> None:
         self._map = source
 
     def __len__(self) -> int:
