@@ -112,14 +112,14 @@ class SlotMap(Map["K", "V"]):
         with self._handle as fd:
             call(self._handle.backend, fd, buffer_of(packed), *rest, subject=str(shape), map_type=shape.map_type)
 
-    def _refusal(self, error: BpfError, key: object, packed: bytes, value: object = None) -> BpfError:
+    def _refusal(self, error: BpfError, key: object, packed: bytes, value: HasFileno | None = None) -> BpfError:
         # What is raised for `error`. To the kernel a slot beyond the end is missing, as an empty one is.
         beyond = self._index_keys and int.from_bytes(packed, NATIVE) >= self._shape.max_entries
         if beyond and isinstance(error, (KeyNotFound, IndexOutOfRange)):
             return self._beyond(error, key)
         if isinstance(error, (KeyNotFound, KeyExists)):
             error.key = key
-        elif value is not None:
+        elif value is not None and hasattr(value, "fileno"):  # and no bytes, which `raw` takes
             error.hint = self._why(error, value) or error.hint
         return error
 
@@ -130,13 +130,12 @@ class SlotMap(Map["K", "V"]):
         found.applied = error.applied
         return found
 
-    def _why(self, error: BpfError, value: object) -> str:
+    def _why(self, error: BpfError, value: HasFileno) -> str:
         # Why `value` is not taken, where that can be found out; a family knows more.
-        fileno = getattr(value, "fileno", None)
-        if not self._kind or fileno is None or error.errno not in (_EBADF, _EINVAL):
+        if not self._kind or error.errno not in (_EBADF, _EINVAL):
             return ""
         try:
-            require_kind(self._handle.backend, fileno(), self._kind)
+            require_kind(self._handle.backend, value.fileno(), self._kind)
         except BpfError as found:
             return found.hint
         return ""
