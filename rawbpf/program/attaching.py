@@ -11,6 +11,7 @@ from rawbpf.syscall.descriptor import Descriptor
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.link.base import Link
+    from rawbpf.link.xdp import Mode
     from rawbpf.spec.section import Section
 
 
@@ -96,4 +97,19 @@ class Attachable(Descriptor):
 
         where = self.section or f"program {self._name!r}"
         made = attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
+        return self._kept(made)
+
+    def attach_xdp(self, interface: str | int, *, mode: Mode | None = None) -> Link:
+        """Attach it to a network interface, by name or index, and return the link.
+
+        `mode`: `"skb"` works with any driver, `"driver"` is faster and `"offload"` runs on the card, where
+        the driver has it; None lets the kernel choose. The link's `update()` exchanges the program.
+        Raises: BpfError (ENODEV: no such interface, the text has close names; EBUSY, EEXIST: another
+        program is there, which the text names; EINVAL: a program of another type); NotSupported
+        (EOPNOTSUPP: the driver has no such mode); ValueError for another mode.
+        Since: Linux 5.9. Source: net/core/dev.c:bpf_xdp_link_attach
+        """
+        from rawbpf.link.xdp import attach_xdp
+
+        made = attach_xdp(self, interface, mode=mode, attach_type=self._attach_type, backend=self._backend)
         return self._kept(made)
