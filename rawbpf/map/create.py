@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import BpfError, SpecError
-from rawbpf.map.base import Shape
+from rawbpf.map.base import Map, Shape
 from rawbpf.map.handle import Handle
 from rawbpf.map.types import map_class
 from rawbpf.syscall import btf as btf_command
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
-    from rawbpf.map.base import Map
     from rawbpf.spec.map import MapSpec
     from rawbpf.syscall.protocol import Backend
 
@@ -53,8 +52,8 @@ def create(
     family = map_class(number)
     codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
     key_codec, value_codec = codec
-    if inner is not None and not hasattr(inner, "fileno"):
-        raise TypeError(f"inner={inner!r}: an open map, like those to be held")
+    if inner is not None and not isinstance(inner, Map):
+        raise TypeError(f"inner={inner!r}: expected an open map, like those to be held")
     if not isinstance(max_entries, int | None):
         raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
     given: command.CreateFields = {
@@ -72,10 +71,14 @@ def create(
     if numa_node is not None:
         given["numa_node"] = numa_node
     fields: command.CreateFields = family._completed(backend, given, word)
+    template = _template(backend, given["inner_map_fd"])
     plain = number == c.BPF_MAP_TYPE_ARRAY and not fields["map_flags"] and pin is None
     btf_fd = _load_btf(backend, fields, key_codec, value_codec) if family._takes_btf else 0
     try:
         fd = _create(backend, fields, mappable=plain)
+    except BpfError as error:
+        _explain(error, template)
+        raise
     finally:
         if btf_fd:
             backend.close(btf_fd)
@@ -84,6 +87,7 @@ def create(
     except BaseException:
         backend.close(fd)
         raise
+    made._shape.template = template
     if pin is not None:
         try:
             made.pin(pin)
@@ -104,6 +108,23 @@ def _create(backend: Backend, fields: command.CreateFields, *, mappable: bool) -
             fields["map_flags"] = c.BPF_F_MMAPABLE
             return fd
     return command.map_create(backend, **fields)
+
+
+def _template(backend: Backend, inner_fd: int) -> Shape | None:
+    # As the kernel has it, which adds flags of its own.
+    if not inner_fd:
+        return None
+    from rawbpf.map.info import read_shape
+
+    return read_shape(backend, inner_fd)
+
+
+def _explain(error: BpfError, template: Shape | None) -> None:
+    # The rules of `syscall.rule` see the number of the template's descriptor, and not what that is of.
+    if template is not None:
+        from rawbpf.map.map_in_map import not_a_template
+
+        error.hint = not_a_template(error, template) or error.hint
 
 
 def _shape_of(fields: command.CreateFields, name: str) -> Shape:
@@ -135,7 +156,15 @@ def create_from_spec(
     if typed and fits and family._takes_btf and btf_fd:
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
-    return open_as_spec(backend, command.map_create(backend, **fields), spec)
+    template = _template(backend, inner_fd)
+    try:
+        fd = command.map_create(backend, **fields)
+    except BpfError as error:
+        _explain(error, template)
+        raise
+    made = open_as_spec(backend, fd, spec)
+    made._shape.template = template
+    return made
 
 
 def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from rawbpf.codec.base import NATIVE
 from rawbpf.codec.descriptor import DescriptorCodec
-from rawbpf.errors import BpfError, IndexOutOfRange, KeyExists, KeyNotFound
+from rawbpf.errors import BpfError, Closed, IndexOutOfRange, KeyExists, KeyNotFound
 from rawbpf.map.base import Map
 from rawbpf.map.batch import DEFAULT_CHUNK, Elements
 from rawbpf.map.memory import buffer_of
@@ -136,6 +136,8 @@ class SlotMap(Map["K", "V"]):
             return ""
         try:
             require_kind(self._handle.backend, value.fileno(), self._kind)
+        except Closed:  # or there is no /proc to tell
+            return ""
         except BpfError as found:
             return found.hint
         return ""
