@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         value: Description | None
         max_entries: int | None
         name: str
-        flags: int
+        flags: int | None
         map_extra: int
         numa_node: int | None
         inner: Map[Any, Any] | None
@@ -230,7 +230,7 @@ class Constructors(_Base["K", "V"]):
         value: Description | None = None,
         max_entries: int | None = None,
         name: str = "",
-        flags: int = 0,
+        flags: int | None = None,
         map_extra: int = 0,
         numa_node: int | None = None,
         inner: Map[Any, Any] | None = None,
@@ -243,10 +243,10 @@ class Constructors(_Base["K", "V"]):
         `map_type`: a name (`"hash"`) or the kernel's number; not given where the class says it, as in
         `HashMap.create(key="u32", ...)`. `key`, `value`: what `codec_for` takes, such as `"u32"`, a dict
         of fields, a size in bytes. `max_entries`: how many elements. `name`: at most 15 of `A-Za-z0-9_.`.
-        `flags`: BPF_F_ flags, to which those are added that the type requires; arrays without any, and
-        without a pin, can be mapped into memory (BPF_F_MMAPABLE). `map_extra`: the type's extra number.
-        `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to be held. `pin`: a
-        path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
+        `flags`: BPF_F_ flags, to which those are added that the type requires; where they are left out,
+        arrays without a pin can be mapped into memory (BPF_F_MMAPABLE), with 0 they cannot. `map_extra`: the
+        type's extra number. `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to
+        be held. `pin`: a path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
 
         Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
         NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).

@@ -37,7 +37,7 @@ def create(
     value: Description | None = None,
     max_entries: int | None = None,
     name: str = "",
-    flags: int = 0,
+    flags: int | None = None,
     map_extra: int = 0,
     numa_node: int | None = None,
     inner: Map[Any, Any] | None = None,
@@ -60,7 +60,7 @@ def create(
         "map_type": number,
         "key_size": key_codec.size,
         "value_size": value_codec.size,
-        "map_flags": flags,
+        "map_flags": flags or 0,
         "inner_map_fd": 0 if inner is None else inner.fileno(),
         "name": _checked_name(name),
         "map_extra": map_extra,
@@ -72,7 +72,7 @@ def create(
         given["numa_node"] = numa_node
     fields: command.CreateFields = family._completed(backend, given, word)
     template = _template(backend, given["inner_map_fd"])
-    plain = number == c.BPF_MAP_TYPE_ARRAY and not fields["map_flags"] and pin is None
+    plain = number == c.BPF_MAP_TYPE_ARRAY and flags is None and not fields["map_flags"] and pin is None
     btf_fd = _load_btf(backend, fields, key_codec, value_codec) if family._takes_btf else 0
     try:
         fd = _create(backend, fields, mappable=plain)
