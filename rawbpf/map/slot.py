@@ -222,8 +222,15 @@ class ReadableSlotMap(SlotMap["K", "V"]):
 
     def clear(self) -> None:
         """Empty every slot that holds something now. Raises: Closed; PermissionDenied (EPERM)."""
-        for _ in self._elements().read(remove=True):
-            pass
+        if not self._index_keys:
+            for _ in self._elements().read(remove=True):
+                pass
+            return
+        for index in range(self._shape.max_entries):
+            try:
+                self._call(command.map_delete_elem, index.to_bytes(4, NATIVE))
+            except KeyNotFound:
+                continue
 
     def _opened(self, key: K, open_id: Callable[[Any], Opened]) -> Opened:
         # What is stored may be replaced, and freed, between the reading of its id and the opening.
