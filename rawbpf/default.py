@@ -1,6 +1,7 @@
 """The first backend of a process, by the environment: `RAWBPF_BACKEND` and `RAWBPF_TRACE`.
 
-The one place outside testing and cli that may know every backend.
+The one place outside testing and cli that may know every backend. It also tells lower layers what only
+higher ones know: where the kernel's types are, and how a program is opened.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import os
 
 from rawbpf import btf
-from rawbpf.syscall import current
+from rawbpf.syscall import current, opener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.program.program import Program
     from rawbpf.syscall.protocol import Backend
 
 
@@ -38,5 +40,13 @@ def kernel_types() -> memoryview:
     return current.current().host.btf()
 
 
+def open_program(prog_id: int, backend: Backend) -> Program:
+    """Return the program with this id. Raises: as `Program.from_id`."""
+    from rawbpf.program.program import Program
+
+    return Program.from_id(prog_id, backend=backend)
+
+
 current.chooser = choose
+opener.program = open_program
 btf.source = kernel_types

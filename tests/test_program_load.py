@@ -322,6 +322,8 @@ class TestLifeTime:
             "section 'socket' does not say to what, and attaching by socket is not supported yet",
             id="by hand",
         ),
+        pytest.param("xdp", r"""'xdp' does not say to what: attach_xdp\("eth0"\)""", id="xdp"),
+        pytest.param("cgroup/connect4", r"""'cgroup/connect4' does not say to what: attach_cgroup\(""", id="cgroup"),
         pytest.param("kprobe/tcp_sendmsg", "attaching by kprobe is not supported yet", id="not yet"),
         pytest.param("tp", r'does not say to what: SEC\("tp/sched/sched_switch"\)', id="no target"),
         pytest.param("tp/sched", "a tracepoint is a category and a name", id="no name"),

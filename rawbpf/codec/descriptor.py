@@ -11,7 +11,15 @@ from rawbpf.codec.base import NATIVE, Codec, refuse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from rawbpf.btf.build import Builder
+
+    class HasFileno(Protocol):
+        """What is open and has a descriptor: a program, a map, a socket, a file."""
+
+        def fileno(self) -> int:
+            """Return the descriptor."""
 
 
 class ProgId(int):

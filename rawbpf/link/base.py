@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import NotSupported
+from rawbpf.syscall import link as command
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import Descriptor
+from rawbpf.uapi.constants import BPF_F_REPLACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol, Self
+    from typing import ClassVar, Protocol, Self
 
     from rawbpf.link.info import LinkInfo
     from rawbpf.syscall.protocol import Backend
@@ -103,6 +105,25 @@ class Link(Descriptor):
         """
         obj.obj_pin(self._backend, self.fileno(), os.fsencode(path), subject=f"{self._target} at {os.fspath(path)!r}")
 
+    def update(self, program: HasFileno, *, expected: HasFileno | None = None) -> None:
+        """Put `program` in the place of the one that is attached: none of what happens meanwhile is missed.
+
+        `program` and `expected` are loaded for the same place. With `expected` that one must be attached now.
+        Raises: Closed; BpfError (EINVAL: this kind of link keeps its program, or `program` is of another
+        type; ENOLINK: what it was attached to is gone); PermissionDenied (EPERM: another than `expected`
+        is attached); NotSupported where there is no link object. Since: Linux 5.7.
+        Source: kernel/bpf/syscall.c:link_update
+        """
+        command.link_update(
+            self._backend,
+            self.fileno(),
+            new_prog_fd=program.fileno(),
+            old_prog_fd=None if expected is None else expected.fileno(),
+            flags=0 if expected is None else BPF_F_REPLACE,
+            subject=self._target,
+        )
+        self._program_name = getattr(program, "name", "")
+
     def __repr__(self) -> str:
         name = self._backend.name
         where = "closed" if self.closed else f"fd {self._fd}"
@@ -110,13 +131,16 @@ class Link(Descriptor):
         return f"<{type(self).__name__} {self._target}, {where}{of}{'' if name == 'kernel' else f' [{name}]'}>"
 
 
-class EventLink(Link):
-    """An attachment by perf event on kernels before 5.15, which have no link objects for those.
+class Attachment(Link):
+    """An attachment on a kernel that has no link object for it: it has no id and cannot be pinned.
 
-    It has no id and cannot be pinned; the program stays attached until this is closed.
+    The program stays attached until this is closed.
     """
 
     __slots__ = ()
+
+    # Why there is none.
+    _why: ClassVar[str] = ""
 
     @property
     def info(self) -> LinkInfo:
@@ -129,6 +153,19 @@ class EventLink(Link):
         self.fileno()
         raise self._lacking(f"pin at {os.fspath(path)!r}")
 
+    def update(self, program: HasFileno, *, expected: HasFileno | None = None) -> None:
+        """Not to be had. Raises: Closed, NotSupported."""
+        del program, expected
+        self.fileno()
+        raise self._lacking("update")
+
     def _lacking(self, verb: str) -> NotSupported:
-        hint = "it is attached by ioctl, because this kernel has no link objects for perf events (since Linux 5.15)"
-        return NotSupported(_EOPNOTSUPP, call=verb, subject=self._target, hint=hint, backend=self._backend.name)
+        return NotSupported(_EOPNOTSUPP, call=verb, subject=self._target, hint=self._why, backend=self._backend.name)
+
+
+class EventLink(Attachment):
+    """An attachment by perf event on kernels before 5.15, which have no link objects for those."""
+
+    __slots__ = ()
+
+    _why = "it is attached by ioctl, because this kernel has no link objects for perf events (since Linux 5.15)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 
+from rawbpf.errors import BpfError
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
 from rawbpf.uapi import constants as c
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _ENOENT, _EAGAIN = 2, 11
 _SIZE = 256
 _NAME_SIZE = 512
+_GONE = "(none: it is gone)"
 # Where the name's pointer and its size stand, by link type. Perf events share one place, whatever they are.
 _NAMES = {
     c.BPF_LINK_TYPE_RAW_TRACEPOINT: ("tp_name", "tp_name_len"),
@@ -82,6 +84,13 @@ class LinkInfo:
         if "target_btf_id" in self.fields:
             word = attach_type_name(self.fields.get("attach_type", 0))
             return f"{word} of BTF {self.fields.get('target_obj_id', 0)}, type {self.fields['target_btf_id']}"
+        # Names would be those of this thread's namespace, which may not be the link's.
+        if "ifindex" in self.fields:
+            return f"{self.kind} interface {self.fields['ifindex'] or _GONE}"
+        if "cgroup_id" in self.fields:
+            return f"{attach_type_name(self.fields['attach_type'])} of cgroup {self.fields['cgroup_id'] or _GONE}"
+        if "map_id" in self.fields:
+            return f"{attach_type_name(self.fields['attach_type'])} of map {self.fields['map_id'] or _GONE}"
         return self.kind
 
     def __repr__(self) -> str:
@@ -148,3 +157,17 @@ def wrong_type(backend: Backend, prog_fd: int, types: Iterable[int]) -> str:
     wanted = " or ".join(prog_type_name(number) for number in types)
     name = info["name"].rstrip(b"\0").decode("ascii", "replace")
     return f"it takes programs of type {wanted}, and {name!r} is of type {prog_type_name(info['type'])}"
+
+
+def named_program(backend: Backend, prog_id: int) -> str:
+    """Return the program with this id in words: with its name, where this process may ask for it."""
+    try:
+        fd = obj.prog_get_fd_by_id(backend, prog_id)
+    except BpfError:
+        return f"program {prog_id}"
+    try:
+        info = PROG_INFO.unpack(obj.obj_get_info_by_fd(backend, fd, PROG_INFO.size))
+    finally:
+        backend.close(fd)
+    name = info["name"].rstrip(b"\0").decode("ascii", "replace")
+    return f"program {name!r} (id {prog_id})" if name else f"program {prog_id}"

@@ -138,7 +138,7 @@ def fill_slots(obj: Object, content: ObjectData) -> None:
             target = (obj.programs if spec.inner is None else obj.maps).get(held)
             if target is None:
                 raise SpecError(f"map {name!r} starts with {held!r} at {index}, which is not loaded")
-            obj.maps[name].put(index, target.fileno())
+            obj.maps[name].put(index, target)
 
 
 def _pin_path(spec: MapSpec, pin_dir: str | os.PathLike[str] | None) -> str:

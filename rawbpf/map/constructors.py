@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         value: Description | None
         max_entries: int | None
         name: str
-        flags: int
+        flags: int | None
         map_extra: int
         numa_node: int | None
         inner: Map[Any, Any] | None
@@ -88,9 +88,7 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["array"], /, **options: Unpack[CreateOptions]) -> ArrayMap[Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["prog_array"], /, **options: Unpack[CreateOptions]
-        ) -> ProgArrayMap[Any, Any]: ...
+        def create(cls, map_type: Literal["prog_array"], /, **options: Unpack[CreateOptions]) -> ProgArrayMap: ...
         @overload
         @classmethod
         def create(
@@ -111,9 +109,7 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["stack_trace"], /, **options: Unpack[CreateOptions]) -> StackTraceMap: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["cgroup_array"], /, **options: Unpack[CreateOptions]
-        ) -> CgroupArrayMap[Any, Any]: ...
+        def create(cls, map_type: Literal["cgroup_array"], /, **options: Unpack[CreateOptions]) -> CgroupArrayMap: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["lru_hash"], /, **options: Unpack[CreateOptions]) -> LruHashMap[Any, Any]: ...
@@ -127,20 +123,16 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["lpm_trie"], /, **options: Unpack[CreateOptions]) -> LpmTrieMap[Any, Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["array_of_maps"], /, **options: Unpack[CreateOptions]
-        ) -> ArrayOfMaps[Any, Any]: ...
+        def create(cls, map_type: Literal["array_of_maps"], /, **options: Unpack[CreateOptions]) -> ArrayOfMaps: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["hash_of_maps"], /, **options: Unpack[CreateOptions]
-        ) -> HashOfMaps[Any, Any]: ...
+        def create(cls, map_type: Literal["hash_of_maps"], /, **options: Unpack[CreateOptions]) -> HashOfMaps[Any]: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["devmap"], /, **options: Unpack[CreateOptions]) -> DevMap[Any, Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["sockmap"], /, **options: Unpack[CreateOptions]) -> SockMap[Any, Any]: ...
+        def create(cls, map_type: Literal["sockmap"], /, **options: Unpack[CreateOptions]) -> SockMap: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["cpumap"], /, **options: Unpack[CreateOptions]) -> CpuMap[Any, Any]: ...
@@ -149,7 +141,7 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["xskmap"], /, **options: Unpack[CreateOptions]) -> XskMap[Any, Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["sockhash"], /, **options: Unpack[CreateOptions]) -> SockHash[Any, Any]: ...
+        def create(cls, map_type: Literal["sockhash"], /, **options: Unpack[CreateOptions]) -> SockHash[Any]: ...
         @overload
         @classmethod
         def create(
@@ -159,7 +151,7 @@ class Constructors(_Base["K", "V"]):
         @classmethod
         def create(
             cls, map_type: Literal["reuseport_sockarray"], /, **options: Unpack[CreateOptions]
-        ) -> ReuseportSockArray[Any, Any]: ...
+        ) -> ReuseportSockArray: ...
         @overload
         @classmethod
         def create(
@@ -228,7 +220,7 @@ class Constructors(_Base["K", "V"]):
         value: Description | None = None,
         max_entries: int | None = None,
         name: str = "",
-        flags: int = 0,
+        flags: int | None = None,
         map_extra: int = 0,
         numa_node: int | None = None,
         inner: Map[Any, Any] | None = None,
@@ -241,10 +233,10 @@ class Constructors(_Base["K", "V"]):
         `map_type`: a name (`"hash"`) or the kernel's number; not given where the class says it, as in
         `HashMap.create(key="u32", ...)`. `key`, `value`: what `codec_for` takes, such as `"u32"`, a dict
         of fields, a size in bytes. `max_entries`: how many elements. `name`: at most 15 of `A-Za-z0-9_.`.
-        `flags`: BPF_F_ flags, to which those are added that the type requires; arrays without any, and
-        without a pin, can be mapped into memory (BPF_F_MMAPABLE). `map_extra`: the type's extra number.
-        `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to be held. `pin`: a
-        path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
+        `flags`: BPF_F_ flags, to which those are added that the type requires; where they are left out,
+        arrays without a pin can be mapped into memory (BPF_F_MMAPABLE), with 0 they cannot. `map_extra`: the
+        type's extra number. `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to
+        be held. `pin`: a path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
 
         Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
         NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import BpfError, SpecError
-from rawbpf.map.base import Shape
+from rawbpf.map.base import Map, Shape
 from rawbpf.map.handle import Handle
 from rawbpf.map.types import map_class
 from rawbpf.syscall import btf as btf_command
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
-    from rawbpf.map.base import Map
     from rawbpf.spec.map import MapSpec
     from rawbpf.syscall.protocol import Backend
 
@@ -38,7 +37,7 @@ def create(
     value: Description | None = None,
     max_entries: int | None = None,
     name: str = "",
-    flags: int = 0,
+    flags: int | None = None,
     map_extra: int = 0,
     numa_node: int | None = None,
     inner: Map[Any, Any] | None = None,
@@ -55,8 +54,8 @@ def create(
     value, implied = family._resolved(backend, value, word)
     codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
     key_codec, value_codec = codec
-    if inner is not None and not hasattr(inner, "fileno"):
-        raise TypeError(f"inner={inner!r}: an open map, like those to be held")
+    if inner is not None and not isinstance(inner, Map):
+        raise TypeError(f"inner={inner!r}: expected an open map, like those to be held")
     if not isinstance(max_entries, int | None):
         raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
     given: command.CreateFields = {
@@ -64,7 +63,7 @@ def create(
         "map_type": number,
         "key_size": key_codec.size,
         "value_size": value_codec.size,
-        "map_flags": flags,
+        "map_flags": flags or 0,
         "inner_map_fd": 0 if inner is None else inner.fileno(),
         "name": _checked_name(name),
         "map_extra": map_extra,
@@ -75,11 +74,15 @@ def create(
     if numa_node is not None:
         given["numa_node"] = numa_node
     fields: command.CreateFields = family._completed(backend, given, word)
-    plain = number == c.BPF_MAP_TYPE_ARRAY and not fields["map_flags"] and pin is None
+    template = _template(backend, given["inner_map_fd"])
+    plain = number == c.BPF_MAP_TYPE_ARRAY and flags is None and not fields["map_flags"] and pin is None
     carries = family._carries_btf(key_codec)
     btf_fd = _load_btf(backend, fields, key_codec, value_codec, family._needs_btf) if carries else 0
     try:
         fd = _create(backend, fields, mappable=plain)
+    except BpfError as error:
+        _explain(error, template)
+        raise
     finally:
         if btf_fd:
             backend.close(btf_fd)
@@ -88,6 +91,7 @@ def create(
     except BaseException:
         backend.close(fd)
         raise
+    made._shape.template = template
     if pin is not None:
         try:
             made.pin(pin)
@@ -108,6 +112,23 @@ def _create(backend: Backend, fields: command.CreateFields, *, mappable: bool) -
             fields["map_flags"] = c.BPF_F_MMAPABLE
             return fd
     return command.map_create(backend, **fields)
+
+
+def _template(backend: Backend, inner_fd: int) -> Shape | None:
+    # As the kernel has it, which adds flags of its own.
+    if not inner_fd:
+        return None
+    from rawbpf.map.info import read_shape
+
+    return read_shape(backend, inner_fd)
+
+
+def _explain(error: BpfError, template: Shape | None) -> None:
+    # The rules of `syscall.rule` see the number of the template's descriptor, and not what that is of.
+    if template is not None:
+        from rawbpf.map.map_in_map import not_a_template
+
+        error.hint = not_a_template(error, template) or error.hint
 
 
 def _shape_of(fields: command.CreateFields, name: str) -> Shape:
@@ -139,7 +160,15 @@ def create_from_spec(
     if typed and fits and btf_fd and family._carries_btf(_codecs_of(spec)[0]):
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
-    return open_as_spec(backend, command.map_create(backend, **fields), spec)
+    template = _template(backend, inner_fd)
+    try:
+        fd = command.map_create(backend, **fields)
+    except BpfError as error:
+        _explain(error, template)
+        raise
+    made = open_as_spec(backend, fd, spec)
+    made._shape.template = template
+    return made
 
 
 def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:

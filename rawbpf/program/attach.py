@@ -21,10 +21,10 @@ def obstacle(section: Section | None, target: str) -> str:
         return "it has no section that says where to attach it"
     name = section.pattern.removesuffix("+")
     if not section.auto:
-        return (
-            _BY_HAND.get(section.attach)
-            or f"section {name!r} does not say to what, and attaching by {section.attach} is not supported yet"
-        )
+        unsaid = f"section {name!r} does not say to what"
+        if method := _METHODS.get(section.attach):
+            return f"{unsaid}: {method}"
+        return _BY_HAND.get(section.attach) or f"{unsaid}, and attaching by {section.attach} is not supported yet"
     if section.attach not in _WAYS:
         return f"attaching by {section.attach} is not supported yet"
     if not target:
@@ -60,6 +60,14 @@ _WAYS: dict[str, Callable[[Attachable, str], Link]] = {
     "lsm": _tracing,
 }
 _EXAMPLES = {"tracepoint": "sched/sched_switch", "raw_tracepoint": "sched_switch", "tracing": "sched_switch"}
+# What takes what the section cannot say.
+_METHODS = {
+    "sockmap": "attach_sockmap(map)",
+    "socket": "attach_socket(socket)",
+    "sk_reuseport": "attach_reuseport(socket)",
+    "xdp": 'attach_xdp("eth0")',
+    "cgroup": 'attach_cgroup("/sys/fs/cgroup/...")',
+}
 _BY_HAND = {
     "run": "programs of type syscall do not attach: run() runs them",
     "map_value": "it is not attached but stored in a devmap or cpumap",

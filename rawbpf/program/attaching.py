@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from rawbpf.errors import SpecError
 from rawbpf.syscall.descriptor import Descriptor
+from rawbpf.uapi.names import attach_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import Link
+    from rawbpf.link.base import HasFileno, Link
+    from rawbpf.link.socket import Socket
+    from rawbpf.link.xdp import Mode
     from rawbpf.spec.section import Section
 
 
@@ -96,4 +99,61 @@ class Attachable(Descriptor):
 
         where = self.section or f"program {self._name!r}"
         made = attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
+        return self._kept(made)
+
+    def attach_sockmap(self, target: HasFileno, *, attach_type: str | int | None = None) -> Link:
+        """Attach it to the sockets that will be stored in a sockmap or sockhash, and return the link.
+
+        `target`: the map. A socket keeps the programs that it was stored with, also when the link is
+        closed, until it leaves the map. `attach_type`: by default what the section says, as
+        `sk_skb/stream_verdict` does; else a name such as `sk_skb_stream_verdict`.
+        Raises: BpfError (EBUSY: the map has such a program by another link; EINVAL: a program or a map of
+        another type); ValueError for an sk_skb program that does not say whether it parses or judges.
+        Since: Linux 4.14; as a link object 6.10. Source: net/core/sock_map.c:sock_map_link_create
+        """
+        from rawbpf.link.sockmap import attach_sockmap
+
+        kind = attach_type_number(attach_type) if isinstance(attach_type, str) else attach_type
+        if kind is None:
+            # Kernels that do not take it at load time (optional_type) take it here.
+            kind = self._attach_type or (self._section.expected_attach_type if self._section else 0)
+        return self._kept(attach_sockmap(self, target, attach_type=kind, backend=self._backend))
+
+    def attach_socket(self, socket: Socket) -> Link:
+        """Attach it as the filter of what a socket receives, in place of one that is there; return the attachment.
+
+        It returns how many bytes of a packet are kept; 0 drops it. Close the attachment before the socket.
+        Raises: BpfError (EINVAL: a program of another type); PermissionDenied (EPERM: the filter is locked
+        by SO_LOCK_FILTER); TypeError for what is no socket. Since: Linux 3.19. Source: net/core/filter.c:sk_attach_bpf
+        """
+        from rawbpf.link.socket import attach_socket
+
+        return self._kept(attach_socket(self, socket, backend=self._backend))
+
+    def attach_reuseport(self, socket: Socket) -> Link:
+        """Attach it to the sockets that share the port of `socket`, to select among them; return the attachment.
+
+        `socket`: any of them; close the attachment before it. Of type sk_reuseport it selects by a
+        reuseport_sockarray, of type socket_filter it returns a socket's number in the order of binding.
+        Raises: BpfError (EINVAL: a program of another type, or a socket bound without SO_REUSEPORT);
+        PermissionDenied (EPERM: the filter is locked); NotSupported for other sockets than TCP and UDP;
+        TypeError for what is no socket. Since: Linux 4.5. Source: net/core/filter.c:sk_reuseport_attach_bpf
+        """
+        from rawbpf.link.socket import attach_reuseport
+
+        return self._kept(attach_reuseport(self, socket, backend=self._backend))
+
+    def attach_xdp(self, interface: str | int, *, mode: Mode | None = None) -> Link:
+        """Attach it to a network interface, by name or index, and return the link.
+
+        `mode`: `"skb"` works with any driver, `"driver"` is faster and `"offload"` runs on the card, where
+        the driver has it; None lets the kernel choose. The link's `update()` exchanges the program.
+        Raises: BpfError (ENODEV: no such interface, the text has close names; EBUSY, EEXIST: another
+        program is there, which the text names; EINVAL: a program of another type); NotSupported
+        (EOPNOTSUPP: the driver has no such mode); ValueError for another mode.
+        Since: Linux 5.9. Source: net/core/dev.c:bpf_xdp_link_attach
+        """
+        from rawbpf.link.xdp import attach_xdp
+
+        made = attach_xdp(self, interface, mode=mode, attach_type=self._attach_type, backend=self._backend)
         return self._kept(made)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Values = Mapping[str, int | bytes]
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EAGAIN, _ENOMEM, _EACCES, _EFAULT = 1, 2, 7, 9, 11, 12, 13, 14
-_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _ENOTSOCK, _EOPNOTSUPP = 16, 17, 22, 28, 34, 88, 95
+_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _ENOLINK, _ENOTSOCK, _EOPNOTSUPP = 16, 17, 22, 28, 34, 67, 88, 95
 _EINPROGRESS, _ESTALE = 115, 116
 
 _WRITE_ONLY = "the descriptor is write-only (BPF_F_WRONLY)"
@@ -96,6 +96,7 @@ _SAYINGS: dict[tuple[int, int], str] = {
     "or this kernel has no such kind of link",
     (c.BPF_LINK_UPDATE, _EPERM): "another program than old_prog_fd is attached",
     (c.BPF_LINK_UPDATE, _EINVAL): "this kind of link, or a program of another type, cannot be exchanged",
+    (c.BPF_LINK_UPDATE, _ENOLINK): "what it was attached to is gone",
     (c.BPF_LINK_DETACH, _EOPNOTSUPP): "this kind of link is detached by closing it only",
     (c.BPF_ITER_CREATE, _EINVAL): "the link is no iterator",
     (c.BPF_TASK_FD_QUERY, ENOTSUPP): "the descriptor is no raw tracepoint and no perf event with a program",

@@ -209,7 +209,7 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
     elif extra:
         yield f"map_extra must be 0 for {word} map"
     if kind in _NESTED and not fields.get("inner_map_fd"):
-        yield f"{word} map needs inner_map_fd, a map that serves as the template of the maps in it"
+        yield f"{word} map needs a template: inner= (inner_map_fd), an open map like those to be held"
     if flags & _NU and fields.get("numa_node", 0) > 0:
         yield f"NUMA node {fields['numa_node']} may not be online"
     key_id, value_id = fields.get("btf_key_type_id", 0), fields.get("btf_value_type_id", 0)
