@@ -8,6 +8,7 @@
     features     what this kernel can do: map types, program types, helpers
     errors       BpfError and its kinds, which are here too: KeyNotFound, VerifierError, ...
     clock        the kernel's times as datetime
+    ksym         the kernel's symbol that an address lies in
     btf, asm     types and instructions
     codec_for    what the bytes of a key or a value mean; PerCpu is a value per CPU
     using        another backend for a `with` block, such as one that traces or fails
@@ -84,12 +85,15 @@ if TYPE_CHECKING:
     from rawbpf.map.ringbuf import UserRingBufMap as UserRingBufMap
     from rawbpf.map.sockmap import SockHash as SockHash
     from rawbpf.map.sockmap import SockMap as SockMap
+    from rawbpf.map.stack_trace import StackTrace as StackTrace
     from rawbpf.map.stack_trace import StackTraceMap as StackTraceMap
     from rawbpf.map.struct_ops import StructOpsMap as StructOpsMap
     from rawbpf.map.xskmap import XskMap as XskMap
     from rawbpf.program.info import programs as programs
     from rawbpf.program.program import Program as Program
     from rawbpf.program.run import RunResult as RunResult
+    from rawbpf.symbols import Symbol as Symbol
+    from rawbpf.symbols import ksym as ksym
     from rawbpf.syscall.current import using as using
 
 __version__ = "0.1.0"
@@ -146,14 +150,17 @@ _HOMES = {
     "SockMap": "map.sockmap",
     "SpecError": "errors",
     "StackMap": "map.queue",
+    "StackTrace": "map.stack_trace",
     "StackTraceMap": "map.stack_trace",
     "StructOpsMap": "map.struct_ops",
+    "Symbol": "symbols",
     "TaskStorageMap": "map.local_storage",
     "UserRingBufMap": "map.ringbuf",
     "VerifierError": "errors",
     "XskMap": "map.xskmap",
     "btfs": "map.btf",
     "codec_for": "codec",
+    "ksym": "symbols",
     "links": "link.info",
     "load": "loader.spec",
     "maps": "map.open",

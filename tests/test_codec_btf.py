@@ -247,7 +247,8 @@ def test_a_data_section_reads_as_a_struct_of_its_variables() -> None:
 DESCRIPTIONS: list[Any] = [
     "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "be16", "be32", "be64", "f32", "f64", "bool",
     "char[16]", "u8[3]", 5, "u32[3]", "s8[2]", "be16[2]", "char[2][4]", "ipv4", "ipv6", "mac", "ipv4[2]",
-    {"a": "u8", "b": {"c": "be32", "d": "mac"}, "class": "bool[2]"},
+    {"a": "u8", "b": {"c": "be32", "d": "mac"}, "class": "bool[2]"}, "bpf_spin_lock", "bpf_timer[2]",
+    {"lock": "bpf_spin_lock", "a": "u32", "work": "bpf_wq"},
 ]  # fmt: skip
 
 
@@ -333,6 +334,15 @@ def test_members_that_lie_in_one_another_are_refused_before_they_take_for_ever(k
     for _ in range(40):
         inner = getattr(builder, kind)("s", 8, [("a", inner, 0), ("b", inner, 0)])
     with pytest.raises(FormatError, match=r"s of 8 bytes has [0-9]+ fields, those inside of fields counted"):
+        codec_for(Btf.from_bytes(builder.to_bytes())[inner])
+
+
+def test_structs_that_hold_nothing_twice_end_soon() -> None:
+    builder = Builder()
+    inner = builder.struct("s", 0, [])
+    for _ in range(40):
+        inner = builder.struct("s", 0, [("a", inner, 0), ("b", inner, 0)])
+    with pytest.raises(FormatError, match=r"s of 0 bytes has [0-9]+ fields"):
         codec_for(Btf.from_bytes(builder.to_bytes())[inner])
 
 

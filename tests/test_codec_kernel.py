@@ -18,6 +18,7 @@ DESCRIPTIONS: list[Any] = [
     "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "be16", "be32", "be64", "f32", "f64", "bool", "char[16]",
     "u8[3]", 5, "u32[3]", "be16[2]", "char[2][4]", "ipv4", "ipv6", "mac",
     {"a": "u8", "b": {"c": "be32", "d": "mac"}, "class": "bool[2]", "e": "f64"},
+    {"lock": "bpf_spin_lock", "timer": "bpf_timer", "count": "u64"},
 ]  # fmt: skip
 
 

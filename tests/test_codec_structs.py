@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rawbpf.btf import Builder
+from rawbpf.btf import Btf, Builder
 from rawbpf.codec import Codec, Record, codec_for
 from rawbpf.codec.structure import StructCodec
 
@@ -299,7 +299,10 @@ def test_a_codec_of_ones_own_works_wherever_a_type_does() -> None:
     assert codec.unpack(raw) == (1, -1.5, 2)
     with pytest.raises(TypeError, match=r"^reading\.inside: expected degrees, got 'hot'$"):
         codec.pack({"at": 1, "inside": "hot", "tail": 2})
-    assert codec.add_to(Builder()) == 0
+    builder = Builder()
+    number = codec.add_to(builder)
+    inside = codec_for(Btf.from_bytes(builder.to_bytes())[number])
+    assert inside.unpack(raw) == (1, b"\xf1\xff", 2)  # to others it is so many bytes
     assert codec_for(_Celsius()).unpack_many(b"\1\0\2\0", 2) == [0.1, 0.2]
 
 
@@ -313,12 +316,49 @@ def test_a_dict_that_is_no_struct_is_refused(description: dict[str, Any], messag
 
 
 def test_explain_shows_offsets_and_gaps() -> None:
-    codec = codec_for({"a": "u8", "b": "u32", "c": {"d": "u8"}}, name="s")
+    codec = codec_for({"a": "u8", "b": "u32", "c": {"d": "u8", "e": "u16"}, "f": "u8[3]"}, name="s")
     assert codec.explain().splitlines() == [
-        "struct s: 12 bytes, aligned to 4",
+        "struct s: 16 bytes, aligned to 4",
         "     0  a: u8",
         "     1  (3 bytes of padding)",
         "     4  b: u32",
-        "     8  c: struct {d}",
-        "     9  (3 bytes of padding)",
+        "     8  c: struct {d, e}",
+        "     8    d: u8",
+        "     9    (1 byte of padding)",
+        "    10    e: u16",
+        "    12  f: u8[3]",
+        "    15  (1 byte of padding)",
+    ]
+
+
+def test_explain_shows_bits_unions_and_elements() -> None:
+    b = Builder("little")
+    u32, u16, char = b.int("unsigned int", 4), b.int("unsigned short", 2), b.int("char", 1, signed=True)
+    point = b.struct("point", 4, [("x", u16, 0), ("y", u16, 16)])
+    either = b.union("either", 8, [("number", u32, 0), ("text", b.array(char, 8), 0)])
+    outer = b.struct(
+        "outer",
+        32,
+        [
+            ("flag", u32, 0, 1), ("kind", u32, 3, 7), ("", either, 32), ("points", b.array(point, 2), 96),
+            ("lock", b.struct("bpf_spin_lock", 4, [("val", u32, 0)]), 160),
+            ("object", b.ptr(b.type_tag("kptr", point)), 192),
+        ],
+    )  # fmt: skip
+    codec = codec_for(Btf.from_bytes(b.to_bytes())[outer])
+    assert codec.explain().splitlines() == [
+        "struct outer: 32 bytes, aligned to 8",
+        "     0  flag: u32 : 1 (bit 0)",
+        "     0  (2 bits of padding)",
+        "     0  kind: u32 : 7 (bits 3 to 9 of 2 bytes)",
+        "     1  (6 bits of padding)",
+        "     2  (2 bytes of padding)",
+        "     4  _2: union either",
+        "     4    number: u32",
+        "     4    text: char[8]",
+        "    12  points: struct point[2], 4 bytes apart",
+        "    12    x: u16",
+        "    14    y: u16",
+        "    20  lock: bpf_spin_lock, kept by the kernel",
+        "    24  object: kptr, kept by the kernel",
     ]

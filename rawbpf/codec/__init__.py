@@ -39,8 +39,9 @@ def codec_for(description: Description, *, byteorder: ByteOrder | None = None, n
     """Return the codec of the C type that `description` means.
 
     `description`: an int n (n bytes); a name (`u8`..`u64`, `s8`..`s64`, `be16` `be32` `be64`, `f32`
-    `f64`, `bool`, `char[N]`, `ipv4`, `ipv6`, `mac`, `T[N]`); a dict of field names to descriptions,
-    laid out as C does; a ctypes class; a BTF type; a codec, which is returned. `byteorder`: the
+    `f64`, `bool`, `char[N]`, `ipv4`, `ipv6`, `mac`, `T[N]`; `bpf_spin_lock`, `bpf_timer`, `bpf_wq` for fields
+    that the kernel keeps for itself); a dict of field names to descriptions, laid out as C does; a ctypes
+    class; an `enum.IntEnum`; a BTF type; a codec, which is returned. `byteorder`: the
     machine's own if None, or the one that the BTF is in. `name`: what a dict's struct is called.
 
     Raises: TypeError and ValueError for what is no description; FormatError for a BTF type that has
@@ -65,6 +66,13 @@ def codec_for(description: Description, *, byteorder: ByteOrder | None = None, n
             from rawbpf.codec.ctype import codec_of_ctype
 
             return codec_of_ctype(description)
+        if getattr(description, "__members__", None):
+            from enum import IntEnum
+
+            if issubclass(description, IntEnum):
+                from rawbpf.codec.enumeration import codec_of_enum
+
+                return codec_of_enum(description, byteorder or NATIVE)
     elif hasattr(description, "btf"):
         from rawbpf.btf.types import Type as BtfType
         from rawbpf.codec.btf import codec_of_btf

@@ -29,6 +29,7 @@ class ArrayCodec(Codec[tuple[object, ...]]):
         self.alignment = element.alignment
         self.leaves = count * element.leaves
         self.hashable = element.hashable
+        self.special = element.special
         base, bracket, rest = element.name.partition("[")
         self.name = f"{base}[{length}]{bracket}{rest}"
         self._struct = None
@@ -81,7 +82,7 @@ class ArrayCodec(Codec[tuple[object, ...]]):
 
     def explain(self) -> str:
         """Return the number of elements, and what each is."""
-        return f"{self.name}: {self.count} times {self.element.explain()}"
+        return f"{self.name}: {self.count} times, {self.element.size} bytes apart: {self.element.explain()}"
 
     def build(self, builder: Builder) -> int:
         """Add an array type."""

@@ -54,6 +54,8 @@ class Codec(Generic[T_co]):
     hashable: bool = True
     leaves: int = 1
     """How many single values one value holds; what bounds the time that reading takes."""
+    special: bool = False
+    """Whether the kernel keeps it for itself, so that records of a struct with it have no such field."""
     source: Type | None = None
     """The BTF type that this is the codec of."""
 
@@ -104,14 +106,14 @@ class Codec(Generic[T_co]):
         return f"{self.name}: {counted(self.size)}, aligned to {self.alignment}"
 
     def add_to(self, builder: Builder) -> int:
-        """Add this type to `builder` and return its BTF id; 0 where BTF has no such type."""
+        """Add this type to `builder` and return its BTF id; 0 for no bytes, of which there is no type."""
         if self.source is not None and self.source.btf.byteorder == builder.byteorder:
             return builder.add(self.source)
         return self.build(builder)
 
-    def build(self, builder: Builder) -> int:  # noqa: ARG002
-        """Do what `add_to` does for a codec that did not come from BTF."""
-        return 0
+    def build(self, builder: Builder) -> int:
+        """Do what `add_to` does for a codec that did not come from BTF: its bytes, where it says no more."""
+        return builder.array(builder.int("unsigned char", 1), self.size) if self.size else 0
 
     def __call__(self, *values: object, **named: object) -> T_co:
         """Return the value that reading back `values` (one, or the fields of a struct) would give."""

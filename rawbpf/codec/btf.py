@@ -2,8 +2,8 @@
 
 What a type is called decides where its kind leaves it open: arrays of `char` are text (clang marks
 `signed char` alike), arrays of other unsigned bytes are bytes, typedefs `__be16` `__be32` `__be64`
-(and `__le..`) say the byte order, and the typedefs `ipv4`, `ipv6` and `mac` are those that the
-codecs of these names write.
+(and `__le..`) say the byte order, the typedefs `ipv4`, `ipv6` and `mac` are those that the codecs of
+these names write, and the structs `ipv4_prefix` and `ipv6_prefix` those that `codec.prefix` writes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from rawbpf.btf.types import (
     Struct,
     Type,
     Typedef,
+    TypeTag,
     Union,
     Var,
     Void,
@@ -28,6 +29,7 @@ from rawbpf.btf.types import (
 )
 from rawbpf.codec.array import ArrayCodec
 from rawbpf.codec.scalar import TRUTH, FloatCodec, IntCodec
+from rawbpf.codec.special import POINTERS, STRUCTS, SpecialCodec
 from rawbpf.codec.structure import StructCodec
 from rawbpf.codec.text import BytesCodec, TextCodec
 from rawbpf.errors import FormatError
@@ -88,6 +90,8 @@ class _Reader:
         if isinstance(at, Int):
             return _int(at, order)
         if isinstance(at, Ptr):
+            if isinstance(at.type, TypeTag) and at.type.name in POINTERS:
+                return SpecialCodec(at.type.name, at.btf.pointer_size, at.btf.pointer_size)
             return IntCodec(at.btf.pointer_size, False, order, "ptr")
         if isinstance(at, Enum):
             from rawbpf.codec.enumeration import EnumCodec
@@ -100,7 +104,10 @@ class _Reader:
         if isinstance(at, Array):
             return self.array(at, depth)
         if isinstance(at, Struct):
-            return StructCodec(at.name, at.size, self.places(at, depth), align_of(at), order)
+            if at.name in STRUCTS:
+                return SpecialCodec(at.name, at.size, align_of(at))
+            prefix = _prefix(at, order)
+            return prefix or StructCodec(at.name, at.size, self.places(at, depth), align_of(at), order)
         if isinstance(at, Union):
             from rawbpf.codec.union import UnionCodec
 
@@ -158,3 +165,19 @@ def _special(type: Typedef) -> Codec[object] | None:
         if (name == "mac" and size_of(inner) == 1) or (isinstance(inner, Typedef) and inner.name == "__be32"):
             return address_codec(name)
     return None
+
+
+def _prefix(type: Struct, order: ByteOrder) -> Codec[object] | None:
+    # struct ipv4_prefix { __u32 prefixlen; ipv4 address; }, and the same of ipv6.
+    family = type.name.removesuffix("_prefix")
+    if family not in ("ipv4", "ipv6") or family == type.name or len(type.members) != 2:
+        return None
+    (_, length, *first), (_, address, *second) = type.members
+    bare = strip(length)
+    if not isinstance(bare, Int) or bare.size != 4 or bare.signed or not isinstance(address, Typedef):
+        return None
+    if [*first, *second] != [0, 0, 32, 0] or address.name != family or _special(address) is None:
+        return None
+    from rawbpf.codec.prefix import PrefixCodec
+
+    return PrefixCodec(family, order)

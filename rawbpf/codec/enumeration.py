@@ -8,7 +8,7 @@ from rawbpf.codec.scalar import IntCodec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rawbpf.btf.build import Builder
     from rawbpf.codec.base import ByteOrder
@@ -30,14 +30,27 @@ class CEnum(IntEnum):
 
 
 class EnumCodec(IntCodec):
-    """A C enumeration; `values` are the enumerators. Members, their names and any int in range can be written."""
+    """A C enumeration; `values` are the enumerators. Members, their names and any int in range can be written.
 
-    def __init__(self, tag: str, size: int, signed: bool, values: Pairs, byteorder: ByteOrder) -> None:
+    `members`: what the numbers read as, where that is a class of the user's.
+    """
+
+    def __init__(
+        self,
+        tag: str,
+        size: int,
+        signed: bool,
+        values: Pairs,
+        byteorder: ByteOrder,
+        members: Iterable[IntEnum] | None = None,
+    ) -> None:
         self.tag = tag
         self.values = values
         self._numbers = dict(values)
         known: dict[int, int] | None = None
-        if 0 < len(values) <= _MOST_MEMBERS:
+        if members is not None:
+            known = {int(one): one for one in members}
+        elif 0 < len(values) <= _MOST_MEMBERS:
             known = {int(one): one for one in enum_class(tag, values)}
         super().__init__(size, signed, byteorder, f"enum {tag}" if tag else "enum", known)
 
@@ -57,6 +70,18 @@ class EnumCodec(IntCodec):
         """Add the enumeration; one of 64 bits needs Linux 6.0."""
         make = builder.enum64 if self.size == 8 else builder.enum
         return make(self.tag, self.values, self.size, self.signed)
+
+
+def codec_of_enum(cls: type[IntEnum], byteorder: ByteOrder) -> EnumCodec:
+    """Return the codec of an IntEnum: 4 bytes as in C, or 8 where a number needs them. Raises ValueError for more."""
+    values = tuple([(name, int(one)) for name, one in cls.__members__.items()])
+    least, most = min(number for _, number in values), max(number for _, number in values)
+    for size in (4, 8):
+        for signed in (False, True):
+            codec = EnumCodec(cls.__name__, size, signed, values, byteorder, cls)
+            if codec.least <= least and most <= codec.most:
+                return codec
+    raise ValueError(f"{cls.__name__} has numbers that do not fit into 64 bits")
 
 
 def enum_class(tag: str, values: Pairs) -> type[CEnum]:

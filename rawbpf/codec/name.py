@@ -16,7 +16,8 @@ _INTS = {
 _BIG = {"be16": 2, "be32": 4, "be64": 8}
 _FLOATS = {"f32": 4, "f64": 8}
 _ADDRESSES = ("ipv4", "ipv6", "mac")
-_NAMES = (*_INTS, *_BIG, *_FLOATS, "bool", "char[N]", *_ADDRESSES)
+_SPECIAL = ("bpf_spin_lock", "bpf_timer", "bpf_wq")
+_NAMES = (*_INTS, *_BIG, *_FLOATS, "bool", "char[N]", *_ADDRESSES, *_SPECIAL)
 _LARGEST = (1 << 32) - 1
 
 _known: dict[tuple[str, str], Codec[object]] = {}
@@ -71,11 +72,15 @@ def _elements(base: str, counts: list[int], byteorder: ByteOrder) -> Codec[objec
         from rawbpf.codec.address import address_codec
 
         return address_codec(base)
+    if base in _SPECIAL:
+        from rawbpf.codec.special import NAMED, SpecialCodec
+
+        return SpecialCodec(base, *NAMED[base])
     return None
 
 
 def _close(base: str) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(base, [*_INTS, *_BIG, *_FLOATS, "bool", "char", *_ADDRESSES], 1)
+    close = get_close_matches(base, [*_INTS, *_BIG, *_FLOATS, "bool", "char", *_ADDRESSES, *_SPECIAL], 1)
     return f"; did you mean {close[0]}?" if close and base != "char" else ""

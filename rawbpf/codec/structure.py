@@ -124,10 +124,15 @@ class StructCodec(Codec[Record]):
         self.alignment = alignment
         self.byteorder: ByteOrder = byteorder
         self.ctype = ctype
-        places = flattened(places, StructCodec)
+        what = f"struct {tag}".rstrip()
+        every = flattened(places, StructCodec)
+        places = [place for place in every if not place[1].special]
         names = [place[0] for place in places]
         attributes = attribute_names(names)
-        self.fields = fields_of(places, attributes, size, byteorder, f"struct {tag}".rstrip())
+        self.fields = fields_of(places, attributes, size, byteorder, what)
+        # What the kernel keeps there for itself is padding to a record.
+        kept = [place for place in every if place[1].special]
+        self.hidden = fields_of(kept, attribute_names([place[0] for place in kept]), size, byteorder, what)
         self.leaves = leaves_of(self.fields, size, self.tag)
         self.gaps, self.loose_bits = gaps(self.fields, size)
         self.hashable = all(field.codec.hashable for field in self.fields)
@@ -210,6 +215,11 @@ class StructCodec(Codec[Record]):
                     raise TypeError(f"{where or self.name}: {what} is missing")
                 values.append(inner)
         if given:
+            for field in self.hidden:
+                if field.name in given:
+                    raise TypeError(
+                        f"{where or self.name}: {field.name!r} ({field.codec.name}) is the kernel's own: leave it out"
+                    )
             names = ", ".join(field.name or field.attribute for field in self.fields)
             raise TypeError(f"{where or self.name}: no field {next(iter(given))!r}; there are {names}")
         return values
@@ -235,17 +245,15 @@ class StructCodec(Codec[Record]):
         return self.unpack(self.pack(self.record(*values, **named)))
 
     def explain(self) -> str:
-        """Return a table of offsets and types, gaps included."""
-        rows: list[tuple[int, str]] = [(start, f"({counted(end - start)} of padding)") for start, end in self.gaps]
-        for field in self.fields:
-            bits = f" : {field.width}" if field.width else ""
-            rows.append((field.offset, f"{field.name or field.attribute}: {field.codec.name}{bits}"))
-        head = f"{self.name}: {counted(self.size)}, aligned to {self.alignment}"
-        return "\n".join([head, *(f"{at:6}  {text}" for at, text in sorted(rows, key=lambda row: row[0]))])
+        """Return a table of offsets and types: nested ones, bit-fields, gaps and what the kernel keeps included."""
+        from rawbpf.codec.table import layout_table
+
+        return layout_table(self)
 
     def build(self, builder: Builder) -> int:
         """Add the struct and the types of its fields; 0 if one has no type."""
-        members = members_for(builder, self.fields)
+        # A stable sort: fields of no bits stay before what lies at the same place.
+        members = members_for(builder, sorted((*self.fields, *self.hidden), key=lambda field: field.bit_offset))
         return builder.struct(self.tag, self.size, members) if members else 0
 
 
@@ -254,7 +262,7 @@ def flattened(places: Iterable[Place], kind: type[Codec[object]]) -> list[Place]
     flat: list[Place] = []
     for name, codec, offset, bits in places:
         if not name and isinstance(codec, kind):
-            inner: Sequence[Field] = getattr(codec, "fields", ())
+            inner: Sequence[Field] = (*getattr(codec, "fields", ()), *getattr(codec, "hidden", ()))
             flat += [(one.name, one.codec, offset + one.bit_offset, one.width) for one in inner]
         else:
             flat.append((name, codec, offset, bits))
@@ -279,9 +287,9 @@ def fields_of(
 def leaves_of(fields: Sequence[Field], size: int, what: str) -> int:
     """Return how many single values `fields` hold. Raises FormatError for more than can lie in `size` bytes.
 
-    Members that lie in one another, each twice, would take for ever to read.
+    Members that lie in one another, each twice, would take for ever to read, also where they hold nothing.
     """
-    leaves = sum(field.codec.leaves for field in fields)
+    leaves = sum(max(field.codec.leaves, 1) for field in fields)
     if leaves > 8 * size + _MOST_FIELDS:
         raise FormatError(
             f"{what or 'a struct'} of {counted(size)} has {leaves} fields, those inside of fields counted"

@@ -42,10 +42,6 @@ class BytesCodec(Codec[bytes]):
         """Return `raw`."""
         return raw
 
-    def build(self, builder: Builder) -> int:
-        """Add an array of unsigned char; no bytes have no type."""
-        return builder.array(builder.int("unsigned char", 1), self.size) if self.size else 0
-
 
 class TextCodec(Codec[str | bytes]):
     """`char[size]`: str up to the first NUL; bytes when something follows the NUL, or would not come back."""

@@ -124,9 +124,10 @@ class UnionCodec(Codec[UnionValue]):
         raise TypeError(f"{where}: no member {name!r}; there are {', '.join(self.attributes)}")
 
     def explain(self) -> str:
-        """Return the members and their types."""
-        head = f"{self.name}: {self.size} bytes, aligned to {self.alignment}"
-        return "\n".join([head, *(f"{field.offset:6}  {field.attribute}: {field.codec.name}" for field in self.fields)])
+        """Return a table of the members, with offsets and types."""
+        from rawbpf.codec.table import layout_table
+
+        return layout_table(self)
 
     def build(self, builder: Builder) -> int:
         """Add the union and the types of its members; 0 if one has no type."""

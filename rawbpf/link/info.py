@@ -90,6 +90,8 @@ class LinkInfo:
             return f"{self.kind} interface {self.fields['ifindex'] or _GONE}"
         if "cgroup_id" in self.fields:
             return f"{attach_type_name(self.fields['attach_type'])} of cgroup {self.fields['cgroup_id'] or _GONE}"
+        if "map_id" in self.fields:
+            return f"{attach_type_name(self.fields['attach_type'])} of map {self.fields['map_id'] or _GONE}"
         return self.kind
 
     def __repr__(self) -> str:

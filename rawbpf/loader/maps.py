@@ -8,7 +8,7 @@ from rawbpf.codec.base import refuse
 from rawbpf.errors import BpfError, Closed, SpecError
 from rawbpf.loader.variable import Section, Variable
 from rawbpf.map.base import Map
-from rawbpf.map.create import create_from_spec, open_as_spec
+from rawbpf.map.create import create_from_spec, fields_of, open_as_spec
 from rawbpf.map.info import read_info
 from rawbpf.spec.map import PIN_BY_NAME, PIN_NONE
 from rawbpf.spec.number import check_numbers
@@ -75,7 +75,7 @@ def make_maps(
     for name, spec in content.maps.items():
         if name in replacements:
             given = replacements[name]
-            _check_fits(spec, given.info, f"maps[{name!r}]")
+            _check_fits(obj.backend, spec, given.info, f"maps[{name!r}]")
             obj.maps.add(name, given.dup())
             continue
         if spec.pinning == PIN_BY_NAME:
@@ -217,7 +217,7 @@ def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
         except BpfError as error:
             raise SpecError(f"what is pinned at {path} is no map {spec.name!r}: {error.hint}; {_ELSEWHERE}") from error
         try:
-            _check_fits(spec, read_info(obj.backend, fd), f"the map pinned at {path}")
+            _check_fits(obj.backend, spec, read_info(obj.backend, fd), f"the map pinned at {path}")
         except SpecError as error:
             raise SpecError(f"{error}; {_ELSEWHERE}") from None
     except BaseException:
@@ -233,14 +233,17 @@ def _require_map(backend: Backend, fd: int) -> None:
         pass
 
 
-def _check_fits(spec: MapSpec, have: MapInfo, what: str) -> None:
+def _check_fits(backend: Backend, spec: MapSpec, have: MapInfo, what: str) -> None:
+    # Compared is what would be created: sizes that the type completes, flags that it requires.
+    wants = fields_of(backend, spec)
     implied = c.BPF_F_RDONLY_PROG if spec.map_type in _READ_ONLY_TO_PROGRAMS else 0
     pairs = [
         ("type", map_type_name(spec.map_type), map_type_name(have.type_number)),
-        ("key_size", spec.key_size, have.key_size),
-        ("value_size", spec.value_size, have.value_size),
-        ("max_entries", spec.max_entries, have.max_entries),
-        ("flags", hex(spec.map_flags & ~implied), hex(have.map_flags & ~implied)),
+        ("key_size", wants["key_size"], have.key_size),
+        ("value_size", wants["value_size"], have.value_size),
+        ("max_entries", wants["max_entries"], have.max_entries),
+        ("flags", hex(wants["map_flags"] & ~implied), hex(have.map_flags & ~implied)),
+        ("map_extra", wants["map_extra"], have.map_extra),
     ]
     differences = [f"{name} {actual} instead of {wanted}" for name, wanted, actual in pairs if wanted != actual]
     if differences:

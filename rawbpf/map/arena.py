@@ -1,26 +1,132 @@
-"""Memory that programs and user space share. Kernel side: kernel/bpf/arena.c (v6.12)."""
+"""Arenas: memory that programs and user space share, pointers included.
+
+The kernel maps an arena at one address in all processes, so that a pointer in it means the same to
+everybody: what `map_extra` says, or where the first mapping happened to lie.
+Kernel side: kernel/bpf/arena.c:arena_map_mmap, arena_get_unmapped_area (v6.12).
+"""
 
 from __future__ import annotations
 
-from rawbpf.map.generic import GenericMap
+import ctypes
+import os
+from _thread import RLock
+from weakref import WeakValueDictionary
+
+from rawbpf.map.base import Map
+from rawbpf.map.mapping import refused
 from rawbpf.uapi.constants import BPF_F_MMAPABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from typing_extensions import TypeVar
+    from rawbpf.codec import Codec, Description
+    from rawbpf.map.info import MapInfo
+    from rawbpf.syscall.map import CreateFields
+    from rawbpf.syscall.protocol import Backend
 
-    K = TypeVar("K", default=Any)
-    V = TypeVar("V", default=Any)
+    Pages = ctypes.Array[ctypes.c_char]
+
+_EBUSY, _EEXIST, _EINVAL = 16, 17, 22
+_ELSEWHERE = (
+    "an arena has one address in all processes, and it was mapped elsewhere: "
+    "hand that in as memory(address), or create the arena with map_extra="
+)
+_TAKEN = "something else lies at its address in this process; create the arena with another map_extra="
+
+# What is mapped, by backend, id and process. A process can map an arena only once, whatever objects it has of
+# it; a child need not have what its parent mapped, but learns the address.
+_mapped: WeakValueDictionary[tuple[str, int, int], Pages] = WeakValueDictionary()
+_mapping = RLock()
 
 
-class ArenaMap(GenericMap["K", "V"]):
-    """Pages that programs and user space share."""
+class ArenaMap(Map[bytes, bytes]):
+    """Pages that programs and user space share; `max_entries` is how many.
 
-    __slots__ = ()
+    `map_extra` is the address of the first, by default where the kernel has room when it is first
+    mapped. A program that uses the arena can be loaded only when its address is known. Since: Linux 6.9.
+    """
+
+    __slots__ = ("_pages",)
 
     map_type = "arena"
-    _default_key = 0
-    _default_value = 0
     _required_flags = BPF_F_MMAPABLE
+
+    _pages: Pages | None
+
+    @classmethod
+    def _codecs(cls, key: Description | None, value: Description | None, word: str) -> tuple[Codec[Any], Codec[Any]]:
+        for what, described in (("key", key), ("value", value)):
+            if described not in (None, 0):
+                raise ValueError(f"{what}={described!r}: {word} maps have no keys and values; leave it out")
+        return super()._codecs(0, 0, word)
+
+    @classmethod
+    def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
+        if "max_entries" not in fields:
+            raise TypeError(f"an {word} map needs max_entries=, how many pages it can hold")
+        return super()._completed(backend, fields, word)
+
+    @property
+    def address(self) -> int | None:
+        """The address of the arena in this and every process; None where this process does not know it yet.
+
+        Raises: Closed.
+        """
+        info = self.info
+        with _mapping:
+            known = _known(self._handle.backend, info)
+            return info.map_extra or (None if known is None else ctypes.addressof(known))
+
+    def memory(self, address: int = 0) -> memoryview:
+        """Return the arena's memory, as bytes; reads and writes make no system call.
+
+        A page comes into being when it is first touched, or when a program allocates it; with
+        BPF_F_SEGV_ON_FAULT touching one that no program has allocated ends the process. `address`:
+        where other processes have mapped it, needed only if that is not `map_extra` and not known to
+        this process. The memory stays mapped until the map is closed and the last view is gone; a
+        forked child has not got it and calls `memory()` itself.
+        Raises: Closed; BpfError (EINVAL, EBUSY: mapped at another address by others; EEXIST: something
+        else lies there; ENOMEM); PermissionDenied (EACCES: opened for reading or writing only; EPERM: frozen).
+        Source: kernel/bpf/arena.c:arena_map_mmap
+        """
+        backend, info = self._handle.backend, self.info
+        here = (backend.name, info.id, os.getpid())
+        with _mapping:
+            pages = _mapped.get(here)
+            if pages is None:
+                pages = _mapped[here] = self._map(address or info.map_extra, _known(backend, info))
+            self._pages = pages
+        return memoryview(pages).cast("B")
+
+    def _map(self, address: int, parents: Pages | None) -> Pages:
+        # `parents`: what this process was forked from had mapped.
+        backend = self._handle.backend
+        length = self._shape.max_entries * backend.host.page_size
+        if not address and parents is not None:
+            address = ctypes.addressof(parents)
+        with self._handle as fd:
+            try:
+                return backend.mmap_at(fd, length, address)
+            except OSError as error:
+                if error.errno == _EEXIST and parents is not None and _is_inherited(address):
+                    return parents
+                hint = {_EINVAL: _ELSEWHERE, _EBUSY: _ELSEWHERE, _EEXIST: _TAKEN}.get(error.errno or 0, "")
+                raise refused(self._handle, error, hint) from None
+
+    def close(self) -> None:
+        """Close the map, as every map; views of its memory remain good."""
+        super().close()
+        if self._owner is None:
+            self._pages = None
+
+
+def _known(backend: Backend, info: MapInfo) -> Pages | None:
+    # What this process, or one that it was forked from, has mapped of the arena.
+    return next((pages for key, pages in _mapped.items() if key[:2] == (backend.name, info.id)), None)
+
+
+def _is_inherited(address: int) -> bool:
+    # The first kernels with arenas let a child have what its parent had mapped.
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        return any(line.startswith(f"{address:x}-") and "bpf-map" in line for line in file)

@@ -38,9 +38,12 @@ if TYPE_CHECKING:
 
 
 class Shape:
-    """What is fixed when a map is made: `map_type key_size value_size max_entries map_flags name`."""
+    """What is fixed when a map is made: `map_type key_size value_size max_entries map_flags name`.
 
-    __slots__ = ("key_size", "map_flags", "map_type", "max_entries", "name", "value_size")
+    `template` is that of a map of maps, None where whoever opened the map does not know it.
+    """
+
+    __slots__ = ("key_size", "map_flags", "map_type", "max_entries", "name", "template", "value_size")
 
     def __init__(
         self, map_type: int, key_size: int, value_size: int, max_entries: int, map_flags: int, name: str
@@ -51,6 +54,7 @@ class Shape:
         self.max_entries = max_entries
         self.map_flags = map_flags
         self.name = name
+        self.template: Shape | None = None
 
     def __str__(self) -> str:
         kind = f"({map_type_name(self.map_type)})"
@@ -276,7 +280,7 @@ class Map(Family, Constructors["K", "V"]):
         shape, backend = self._shape, self._handle.backend.name
         where = "closed" if self.closed else f"fd {self._handle.fd}"
         sim = "" if backend == "kernel" else f" [{backend}]"
-        types = f"{self._key.name} -> {self._value.name}"
+        types = f"{self._key.name} -> {self._value.name}" if self._key.size else self._value.name
         return f"<{type(self).__name__} {shape.name!r}: {types}, max_entries {shape.max_entries}, {where}{sim}>"
 
     def __copy__(self) -> Self:

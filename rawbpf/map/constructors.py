@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         value: Description | None
         max_entries: int | None
         name: str
-        flags: int
+        flags: int | None
         map_extra: int
         numa_node: int | None
         inner: Map[Any, Any] | None
@@ -93,7 +93,7 @@ class Constructors(_Base["K", "V"]):
         @classmethod
         def create(
             cls, map_type: Literal["perf_event_array"], /, **options: Unpack[CreateOptions]
-        ) -> PerfEventArrayMap[Any, Any]: ...
+        ) -> PerfEventArrayMap: ...
         @overload
         @classmethod
         def create(
@@ -106,14 +106,10 @@ class Constructors(_Base["K", "V"]):
         ) -> PerCpuArrayMap[Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["stack_trace"], /, **options: Unpack[CreateOptions]
-        ) -> StackTraceMap[Any, Any]: ...
+        def create(cls, map_type: Literal["stack_trace"], /, **options: Unpack[CreateOptions]) -> StackTraceMap: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["cgroup_array"], /, **options: Unpack[CreateOptions]
-        ) -> CgroupArrayMap[Any, Any]: ...
+        def create(cls, map_type: Literal["cgroup_array"], /, **options: Unpack[CreateOptions]) -> CgroupArrayMap: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["lru_hash"], /, **options: Unpack[CreateOptions]) -> LruHashMap[Any, Any]: ...
@@ -136,7 +132,7 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["devmap"], /, **options: Unpack[CreateOptions]) -> DevMap: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["sockmap"], /, **options: Unpack[CreateOptions]) -> SockMap[Any, Any]: ...
+        def create(cls, map_type: Literal["sockmap"], /, **options: Unpack[CreateOptions]) -> SockMap: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["cpumap"], /, **options: Unpack[CreateOptions]) -> CpuMap: ...
@@ -145,7 +141,7 @@ class Constructors(_Base["K", "V"]):
         def create(cls, map_type: Literal["xskmap"], /, **options: Unpack[CreateOptions]) -> XskMap: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["sockhash"], /, **options: Unpack[CreateOptions]) -> SockHash[Any, Any]: ...
+        def create(cls, map_type: Literal["sockhash"], /, **options: Unpack[CreateOptions]) -> SockHash[Any]: ...
         @overload
         @classmethod
         def create(
@@ -155,7 +151,7 @@ class Constructors(_Base["K", "V"]):
         @classmethod
         def create(
             cls, map_type: Literal["reuseport_sockarray"], /, **options: Unpack[CreateOptions]
-        ) -> ReuseportSockArray[Any, Any]: ...
+        ) -> ReuseportSockArray: ...
         @overload
         @classmethod
         def create(
@@ -163,54 +159,48 @@ class Constructors(_Base["K", "V"]):
         ) -> PerCpuCgroupStorageMap[Any, Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["queue"], /, **options: Unpack[CreateOptions]) -> QueueMap[Any, Any]: ...
+        def create(cls, map_type: Literal["queue"], /, **options: Unpack[CreateOptions]) -> QueueMap[Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["stack"], /, **options: Unpack[CreateOptions]) -> StackMap[Any, Any]: ...
+        def create(cls, map_type: Literal["stack"], /, **options: Unpack[CreateOptions]) -> StackMap[Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["sk_storage"], /, **options: Unpack[CreateOptions]
-        ) -> SkStorageMap[Any, Any]: ...
+        def create(cls, map_type: Literal["sk_storage"], /, **options: Unpack[CreateOptions]) -> SkStorageMap[Any]: ...
         @overload
         @classmethod
         def create(cls, map_type: Literal["devmap_hash"], /, **options: Unpack[CreateOptions]) -> DevMapHash[Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["struct_ops"], /, **options: Unpack[CreateOptions]
-        ) -> StructOpsMap[Any, Any]: ...
+        def create(cls, map_type: Literal["struct_ops"], /, **options: Unpack[CreateOptions]) -> StructOpsMap: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["ringbuf"], /, **options: Unpack[CreateOptions]) -> RingBufMap[Any, Any]: ...
+        def create(cls, map_type: Literal["ringbuf"], /, **options: Unpack[CreateOptions]) -> RingBufMap: ...
         @overload
         @classmethod
         def create(
             cls, map_type: Literal["inode_storage"], /, **options: Unpack[CreateOptions]
-        ) -> InodeStorageMap[Any, Any]: ...
+        ) -> InodeStorageMap[Any]: ...
         @overload
         @classmethod
         def create(
             cls, map_type: Literal["task_storage"], /, **options: Unpack[CreateOptions]
-        ) -> TaskStorageMap[Any, Any]: ...
+        ) -> TaskStorageMap[Any]: ...
         @overload
         @classmethod
         def create(
             cls, map_type: Literal["bloom_filter"], /, **options: Unpack[CreateOptions]
-        ) -> BloomFilterMap[Any, Any]: ...
+        ) -> BloomFilterMap[Any]: ...
         @overload
         @classmethod
-        def create(
-            cls, map_type: Literal["user_ringbuf"], /, **options: Unpack[CreateOptions]
-        ) -> UserRingBufMap[Any, Any]: ...
+        def create(cls, map_type: Literal["user_ringbuf"], /, **options: Unpack[CreateOptions]) -> UserRingBufMap: ...
         @overload
         @classmethod
         def create(
             cls, map_type: Literal["cgrp_storage"], /, **options: Unpack[CreateOptions]
-        ) -> CgrpStorageMap[Any, Any]: ...
+        ) -> CgrpStorageMap[Any]: ...
         @overload
         @classmethod
-        def create(cls, map_type: Literal["arena"], /, **options: Unpack[CreateOptions]) -> ArenaMap[Any, Any]: ...
+        def create(cls, map_type: Literal["arena"], /, **options: Unpack[CreateOptions]) -> ArenaMap: ...
         @overload
         @classmethod
         def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> AnyMap: ...
@@ -228,7 +218,7 @@ class Constructors(_Base["K", "V"]):
         value: Description | None = None,
         max_entries: int | None = None,
         name: str = "",
-        flags: int = 0,
+        flags: int | None = None,
         map_extra: int = 0,
         numa_node: int | None = None,
         inner: Map[Any, Any] | None = None,
@@ -241,10 +231,10 @@ class Constructors(_Base["K", "V"]):
         `map_type`: a name (`"hash"`) or the kernel's number; not given where the class says it, as in
         `HashMap.create(key="u32", ...)`. `key`, `value`: what `codec_for` takes, such as `"u32"`, a dict
         of fields, a size in bytes. `max_entries`: how many elements. `name`: at most 15 of `A-Za-z0-9_.`.
-        `flags`: BPF_F_ flags, to which those are added that the type requires; arrays without any, and
-        without a pin, can be mapped into memory (BPF_F_MMAPABLE). `map_extra`: the type's extra number.
-        `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to be held. `pin`: a
-        path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
+        `flags`: BPF_F_ flags, to which those are added that the type requires; where they are left out,
+        arrays without a pin can be mapped into memory (BPF_F_MMAPABLE), with 0 they cannot. `map_extra`: the
+        type's extra number. `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to
+        be held. `pin`: a path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
 
         Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
         NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).

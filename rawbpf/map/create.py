@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import BpfError, SpecError
-from rawbpf.map.base import Shape
+from rawbpf.map.base import Map, Shape
 from rawbpf.map.handle import Handle
 from rawbpf.map.types import map_class
 from rawbpf.syscall import btf as btf_command
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
-    from rawbpf.map.base import Map
     from rawbpf.spec.map import MapSpec
     from rawbpf.syscall.protocol import Backend
 
@@ -38,7 +37,7 @@ def create(
     value: Description | None = None,
     max_entries: int | None = None,
     name: str = "",
-    flags: int = 0,
+    flags: int | None = None,
     map_extra: int = 0,
     numa_node: int | None = None,
     inner: Map[Any, Any] | None = None,
@@ -51,17 +50,20 @@ def create(
     number = map_type_number(map_type) if isinstance(map_type, str) else map_type
     word = map_type_name(number)
     family = map_class(number)
+    implied: command.CreateFields
+    value, implied = family._resolved(backend, value, word)
     codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
     key_codec, value_codec = codec
-    if inner is not None and not hasattr(inner, "fileno"):
-        raise TypeError(f"inner={inner!r}: an open map, like those to be held")
+    if inner is not None and not isinstance(inner, Map):
+        raise TypeError(f"inner={inner!r}: expected an open map, like those to be held")
     if not isinstance(max_entries, int | None):
         raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
     given: command.CreateFields = {
+        **implied,
         "map_type": number,
         "key_size": key_codec.size,
         "value_size": value_codec.size,
-        "map_flags": flags,
+        "map_flags": flags or 0,
         "inner_map_fd": 0 if inner is None else inner.fileno(),
         "name": _checked_name(name),
         "map_extra": map_extra,
@@ -72,10 +74,15 @@ def create(
     if numa_node is not None:
         given["numa_node"] = numa_node
     fields: command.CreateFields = family._completed(backend, given, word)
-    plain = number == c.BPF_MAP_TYPE_ARRAY and not fields["map_flags"] and pin is None
-    btf_fd = _load_btf(backend, fields, key_codec, value_codec) if family._takes_btf else 0
+    template = _template(backend, given["inner_map_fd"])
+    plain = number == c.BPF_MAP_TYPE_ARRAY and flags is None and not fields["map_flags"] and pin is None
+    carries = family._carries_btf(key_codec)
+    btf_fd = _load_btf(backend, fields, key_codec, value_codec, family._needs_btf) if carries else 0
     try:
         fd = _create(backend, fields, mappable=plain)
+    except BpfError as error:
+        _explain(error, template)
+        raise
     finally:
         if btf_fd:
             backend.close(btf_fd)
@@ -84,6 +91,7 @@ def create(
     except BaseException:
         backend.close(fd)
         raise
+    made._shape.template = template
     if pin is not None:
         try:
             made.pin(pin)
@@ -104,6 +112,23 @@ def _create(backend: Backend, fields: command.CreateFields, *, mappable: bool) -
             fields["map_flags"] = c.BPF_F_MMAPABLE
             return fd
     return command.map_create(backend, **fields)
+
+
+def _template(backend: Backend, inner_fd: int) -> Shape | None:
+    # As the kernel has it, which adds flags of its own.
+    if not inner_fd:
+        return None
+    from rawbpf.map.info import read_shape
+
+    return read_shape(backend, inner_fd)
+
+
+def _explain(error: BpfError, template: Shape | None) -> None:
+    # The rules of `syscall.rule` see the number of the template's descriptor, and not what that is of.
+    if template is not None:
+        from rawbpf.map.map_in_map import not_a_template
+
+        error.hint = not_a_template(error, template) or error.hint
 
 
 def _shape_of(fields: command.CreateFields, name: str) -> Shape:
@@ -129,13 +154,21 @@ def create_from_spec(
     """
     family = map_class(spec.map_type)
     fields = fields_of(backend, spec) | {"name": _checked_name(name), "inner_map_fd": inner_fd, "token_fd": token or 0}
-    # A data section has no type of keys, only of its one value.
-    typed = spec.value_type_id and (spec.key_type_id or spec.is_data)
+    # A data section has no type of keys, only of its one value; so have types without keys.
+    typed = spec.value_type_id and (spec.key_type_id or spec.is_data or not spec.key_size)
     fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
-    if typed and fits and family._takes_btf and btf_fd:
+    if typed and fits and btf_fd and family._carries_btf(_codecs_of(spec)[0]):
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
-    return open_as_spec(backend, command.map_create(backend, **fields), spec)
+    template = _template(backend, inner_fd)
+    try:
+        fd = command.map_create(backend, **fields)
+    except BpfError as error:
+        _explain(error, template)
+        raise
+    made = open_as_spec(backend, fd, spec)
+    made._shape.template = template
+    return made
 
 
 def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:
@@ -157,14 +190,18 @@ def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:
 def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
     """Return the object for the map behind `fd`, which becomes its own, with the types that `spec` gives it."""
     try:
-        key_type = value_type = None
-        if not spec.is_data:
-            key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
-        key, value = codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
+        key, value = _codecs_of(spec)
         return open_map(backend, fd, _shape_of(fields_of(backend, spec), spec.name), key, value)
     except BaseException:
         backend.close(fd)
         raise
+
+
+def _codecs_of(spec: MapSpec) -> tuple[Codec[Any], Codec[Any]]:
+    key_type = value_type = None
+    if not spec.is_data:
+        key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
+    return codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
 
 
 def codecs_of_sizes(
@@ -219,17 +256,28 @@ def _checked_name(name: str) -> bytes:
     return name.encode()
 
 
-def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any]) -> int:
+def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any], needed: bool) -> int:
     # Returns the descriptor of what it put into `fields`, or 0 where there are no types to tell.
     from rawbpf.btf.build import Builder
 
     builder = Builder(backend.host.byteorder)
-    key_id, value_id = key.add_to(builder), value.add_to(builder)
-    if not key_id or not value_id:
+    if "btf_vmlinux_value_type_id" in fields:
+        # The type is the kernel's own, and there must be a BTF that does not say so.
+        builder.int("unsigned int", 4)
+        fields["btf_fd"] = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
+        return fields["btf_fd"]
+    # A type without keys has a value's type alone.
+    key_id, value_id = key.add_to(builder) if key.size else 0, value.add_to(builder)
+    if not value_id or (key.size and not key_id):
+        if needed:
+            word = map_type_name(fields["map_type"])
+            raise ValueError(f"value={value.name}: a {word} map needs a value of a type that BTF can tell")
         return 0
     try:
         fd = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
     except BpfError:
+        if needed:
+            raise
         # Types for others to see are a courtesy; a map without them works as well (before Linux 4.18 all do).
         return 0
     fields["btf_fd"], fields["btf_key_type_id"], fields["btf_value_type_id"] = fd, key_id, value_id

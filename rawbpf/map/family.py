@@ -35,7 +35,18 @@ class Family:
     _required_flags: ClassVar[int] = 0
     _takes_btf: ClassVar[bool] = False
     """Whether the kernel lets maps of this type carry BTF of keys and values; it refuses or ignores others'."""
+    _needs_btf: ClassVar[bool] = False
+    """Whether the kernel makes no map of this type without that BTF."""
     _per_cpu: ClassVar[bool] = False
+
+    @classmethod
+    def _resolved(
+        cls, backend: Backend, value: Description | None, word: str
+    ) -> tuple[Description | None, CreateFields]:
+        # The value of a map to be made, and fields of MAP_CREATE that follow from it, where only the kernel
+        # knows what the maker's words mean.
+        del backend, word
+        return value, {}
 
     @classmethod
     def _codecs(cls, key: Description | None, value: Description | None, word: str) -> tuple[Codec[Any], Codec[Any]]:
@@ -56,6 +67,12 @@ class Family:
     @classmethod
     def _value_codec(cls, described: Description | None, word: str) -> Codec[Any]:
         return _described("value", described, cls._default_value, word)
+
+    @classmethod
+    def _carries_btf(cls, key: Codec[Any]) -> bool:
+        # Whether a map of this type can carry BTF when its keys are such.
+        del key
+        return cls._takes_btf
 
     @classmethod
     def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:

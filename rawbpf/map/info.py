@@ -5,6 +5,7 @@ Source: include/uapi/linux/bpf.h:struct bpf_map_info, kernel/bpf/syscall.c:bpf_m
 
 from __future__ import annotations
 
+from rawbpf.map.base import Shape
 from rawbpf.syscall import obj
 from rawbpf.uapi.info import MAP_INFO
 from rawbpf.uapi.names import map_type_name
@@ -19,12 +20,14 @@ class MapInfo:
     """A map as it was when asked; holds no descriptor. Sizes are bytes.
 
     `id type_number name key_size value_size max_entries map_flags map_extra btf_id key_type_id
-    value_type_id`; `memory` is what the kernel charges for it, `frozen` whether user space may still
-    write; both None where fdinfo has no such line.
+    value_type_id`; `btf_vmlinux_value_type_id` is a struct_ops map's, in the kernel's own BTF; `memory` is
+    what the kernel charges for it, `frozen` whether user space may still write; both None where fdinfo
+    has no such line.
     """
 
     __slots__ = (
         "btf_id",
+        "btf_vmlinux_value_type_id",
         "frozen",
         "id",
         "key_size",
@@ -52,6 +55,7 @@ class MapInfo:
         self.btf_id: int = field["btf_id"]
         self.key_type_id: int = field["btf_key_type_id"]
         self.value_type_id: int = field["btf_value_type_id"]
+        self.btf_vmlinux_value_type_id: int = field["btf_vmlinux_value_type_id"]
         lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
         self.memory: int | None = int(lines["memlock"]) if "memlock" in lines else None
         self.frozen: bool | None = lines["frozen"].strip() == "1" if "frozen" in lines else None
@@ -76,3 +80,11 @@ class MapInfo:
 def read_info(backend: Backend, fd: int) -> MapInfo:
     """Ask the kernel about the map behind `fd`. Raises: Closed (EBADF), BpfError (EINVAL: no map)."""
     return MapInfo(obj.obj_get_info_by_fd(backend, fd, MAP_INFO.size), backend.fdinfo(fd))
+
+
+def read_shape(backend: Backend, fd: int) -> Shape:
+    """Ask the kernel what the map behind `fd` was made like; reads no /proc. Raises: as `read_info`."""
+    field = MAP_INFO.unpack(obj.obj_get_info_by_fd(backend, fd, MAP_INFO.size))
+    name = field["name"].rstrip(b"\0").decode("ascii", "backslashreplace")
+    sizes = field["key_size"], field["value_size"], field["max_entries"]
+    return Shape(field["type"], *sizes, field["map_flags"], name)

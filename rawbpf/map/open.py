@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from rawbpf.btf.types import Type
     from rawbpf.codec import Codec
     from rawbpf.map.base import Map
     from rawbpf.syscall.protocol import Backend
@@ -101,7 +102,19 @@ def _typed(backend: Backend, fd: int) -> Map[Any, Any]:
 
 def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
     key = value = None
-    btf = read_btf(backend, info.btf_id) if info.btf_id and info.key_type_id else None
+    btf = read_btf(backend, info.btf_id) if info.btf_id and info.value_type_id else None
     if btf is not None:
-        key, value = btf[info.key_type_id], btf[info.value_type_id]
+        value = btf[info.value_type_id]
+        # A data section has no type of keys, only of its one value.
+        key = btf[info.key_type_id] if info.key_type_id else None
+    elif info.btf_vmlinux_value_type_id:
+        value = _kernel_type(backend, info.btf_vmlinux_value_type_id)
     return codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
+
+
+def _kernel_type(backend: Backend, type_id: int) -> Type | None:
+    # A module's type has an id that the kernel's own BTF has not, or has for one of another size.
+    from rawbpf.btf import indexed
+
+    btf = indexed(backend.host.btf())
+    return btf[type_id] if type_id < len(btf) else None

@@ -10,10 +10,17 @@ from __future__ import annotations
 from rawbpf.codec.descriptor import ProgId
 from rawbpf.map.slot import ReadableSlotMap
 from rawbpf.syscall import opener
+from rawbpf.syscall.obj import obj_get_info_by_fd
+from rawbpf.uapi.info import PROG_INFO
+from rawbpf.uapi.names import prog_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.codec.descriptor import HasFileno
+    from rawbpf.errors import BpfError
     from rawbpf.syscall.opener import AnyProgram
+
+_EINVAL = 22
 
 
 class ProgArrayMap(ReadableSlotMap[int, ProgId]):
@@ -37,3 +44,23 @@ class ProgArrayMap(ReadableSlotMap[int, ProgId]):
         Raises: KeyNotFound for an empty slot; IndexOutOfRange; PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
         """
         return self._opened(key, lambda held: opener.open_program(self._handle.backend, held))
+
+    def _why(self, error: BpfError, value: HasFileno) -> str:
+        why = super()._why(error, value)
+        owner = None if why or error.errno != _EINVAL else self._owner_type()
+        if owner is None:
+            return why
+        backend = self._handle.backend
+        info = PROG_INFO.unpack(obj_get_info_by_fd(backend, value.fileno(), PROG_INFO.size))
+        name = info["name"].rstrip(b"\0").decode("ascii", "replace")
+        if info["type"] == owner:
+            alike = "programs of an array also agree in JIT compilation, XDP fragments, cgroup storage and attach type"
+            return f"{error.hint}; {alike}"
+        settled = f"its first program, stored here or referring to it, made this an array of {prog_type_name(owner)}"
+        return f"{settled} programs, and {name!r} is of type {prog_type_name(info['type'])}"
+
+    def _owner_type(self) -> int | None:
+        # Source: kernel/bpf/syscall.c:bpf_map_show_fdinfo (v6.12)
+        with self._handle as fd:
+            lines = self._handle.backend.fdinfo(fd).splitlines()
+        return next((int(line.split()[1]) for line in lines if line.startswith("owner_prog_type:")), None)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from rawbpf.codec.base import NATIVE
 from rawbpf.codec.descriptor import DescriptorCodec
-from rawbpf.errors import BpfError, IndexOutOfRange, KeyExists, KeyNotFound
+from rawbpf.errors import BpfError, Closed, IndexOutOfRange, KeyExists, KeyNotFound
 from rawbpf.map.base import Map
 from rawbpf.map.batch import DEFAULT_CHUNK, Elements
 from rawbpf.map.memory import buffer_of
@@ -112,14 +112,14 @@ class SlotMap(Map["K", "V"]):
         with self._handle as fd:
             call(self._handle.backend, fd, buffer_of(packed), *rest, subject=str(shape), map_type=shape.map_type)
 
-    def _refusal(self, error: BpfError, key: object, packed: bytes, value: object = None) -> BpfError:
+    def _refusal(self, error: BpfError, key: object, packed: bytes, value: HasFileno | None = None) -> BpfError:
         # What is raised for `error`. To the kernel a slot beyond the end is missing, as an empty one is.
         beyond = self._index_keys and int.from_bytes(packed, NATIVE) >= self._shape.max_entries
         if beyond and isinstance(error, (KeyNotFound, IndexOutOfRange)):
             return self._beyond(error, key)
         if isinstance(error, (KeyNotFound, KeyExists)):
             error.key = key
-        elif value is not None:
+        elif value is not None and self._owner is None:  # the view `raw` takes bytes
             error.hint = self._why(error, value) or error.hint
         return error
 
@@ -130,13 +130,14 @@ class SlotMap(Map["K", "V"]):
         found.applied = error.applied
         return found
 
-    def _why(self, error: BpfError, value: object) -> str:
+    def _why(self, error: BpfError, value: HasFileno) -> str:
         # Why `value` is not taken, where that can be found out; a family knows more.
-        fileno = getattr(value, "fileno", None)
-        if not self._kind or fileno is None or error.errno not in (_EBADF, _EINVAL):
+        if not self._kind or error.errno not in (_EBADF, _EINVAL):
             return ""
         try:
-            require_kind(self._handle.backend, fileno(), self._kind)
+            require_kind(self._handle.backend, value.fileno(), self._kind)
+        except Closed:  # or there is no /proc to tell
+            return ""
         except BpfError as found:
             return found.hint
         return ""
@@ -221,8 +222,15 @@ class ReadableSlotMap(SlotMap["K", "V"]):
 
     def clear(self) -> None:
         """Empty every slot that holds something now. Raises: Closed; PermissionDenied (EPERM)."""
-        for _ in self._elements().read(remove=True):
-            pass
+        if not self._index_keys:
+            for _ in self._elements().read(remove=True):
+                pass
+            return
+        for index in range(self._shape.max_entries):
+            try:
+                self._call(command.map_delete_elem, index.to_bytes(4, NATIVE))
+            except KeyNotFound:
+                continue
 
     def _opened(self, key: K, open_id: Callable[[Any], Opened]) -> Opened:
         # What is stored may be replaced, and freed, between the reading of its id and the opening.

@@ -61,7 +61,13 @@ _WAYS: dict[str, Callable[[Attachable, str], Link]] = {
 }
 _EXAMPLES = {"tracepoint": "sched/sched_switch", "raw_tracepoint": "sched_switch", "tracing": "sched_switch"}
 # What takes what the section cannot say.
-_METHODS = {"xdp": 'attach_xdp("eth0")', "cgroup": 'attach_cgroup("/sys/fs/cgroup/...")'}
+_METHODS = {
+    "sockmap": "attach_sockmap(map)",
+    "socket": "attach_socket(socket)",
+    "sk_reuseport": "attach_reuseport(socket)",
+    "xdp": 'attach_xdp("eth0")',
+    "cgroup": 'attach_cgroup("/sys/fs/cgroup/...")',
+}
 _BY_HAND = {
     "run": "programs of type syscall do not attach: run() runs them",
     "map_value": "it is not attached but stored in a devmap or cpumap",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from rawbpf.errors import SpecError
 from rawbpf.syscall.descriptor import Descriptor
+from rawbpf.uapi.names import attach_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import Link
+    from rawbpf.link.base import HasFileno, Link
     from rawbpf.link.cgroup import Cgroup
+    from rawbpf.link.socket import Socket
     from rawbpf.link.xdp import Mode
     from rawbpf.spec.section import Section
 
@@ -100,6 +102,48 @@ class Attachable(Descriptor):
         made = attach_tracing(self, cookie, target=where, attach_type=self._attach_type, backend=self._backend)
         return self._kept(made)
 
+    def attach_sockmap(self, target: HasFileno, *, attach_type: str | int | None = None) -> Link:
+        """Attach it to the sockets that will be stored in a sockmap or sockhash, and return the link.
+
+        `target`: the map. A socket keeps the programs that it was stored with, also when the link is
+        closed, until it leaves the map. `attach_type`: by default what the section says, as
+        `sk_skb/stream_verdict` does; else a name such as `sk_skb_stream_verdict`.
+        Raises: BpfError (EBUSY: the map has such a program by another link; EINVAL: a program or a map of
+        another type); ValueError for an sk_skb program that does not say whether it parses or judges.
+        Since: Linux 4.14; as a link object 6.10. Source: net/core/sock_map.c:sock_map_link_create
+        """
+        from rawbpf.link.sockmap import attach_sockmap
+
+        kind = attach_type_number(attach_type) if isinstance(attach_type, str) else attach_type
+        if kind is None:
+            # Kernels that do not take it at load time (optional_type) take it here.
+            kind = self._attach_type or (self._section.expected_attach_type if self._section else 0)
+        return self._kept(attach_sockmap(self, target, attach_type=kind, backend=self._backend))
+
+    def attach_socket(self, socket: Socket) -> Link:
+        """Attach it as the filter of what a socket receives, in place of one that is there; return the attachment.
+
+        It returns how many bytes of a packet are kept; 0 drops it. Close the attachment before the socket.
+        Raises: BpfError (EINVAL: a program of another type); PermissionDenied (EPERM: the filter is locked
+        by SO_LOCK_FILTER); TypeError for what is no socket. Since: Linux 3.19. Source: net/core/filter.c:sk_attach_bpf
+        """
+        from rawbpf.link.socket import attach_socket
+
+        return self._kept(attach_socket(self, socket, backend=self._backend))
+
+    def attach_reuseport(self, socket: Socket) -> Link:
+        """Attach it to the sockets that share the port of `socket`, to select among them; return the attachment.
+
+        `socket`: any of them; close the attachment before it. Of type sk_reuseport it selects by a
+        reuseport_sockarray, of type socket_filter it returns a socket's number in the order of binding.
+        Raises: BpfError (EINVAL: a program of another type, or a socket bound without SO_REUSEPORT);
+        PermissionDenied (EPERM: the filter is locked); NotSupported for other sockets than TCP and UDP;
+        TypeError for what is no socket. Since: Linux 4.5. Source: net/core/filter.c:sk_reuseport_attach_bpf
+        """
+        from rawbpf.link.socket import attach_reuseport
+
+        return self._kept(attach_reuseport(self, socket, backend=self._backend))
+
     def attach_xdp(self, interface: str | int, *, mode: Mode | None = None) -> Link:
         """Attach it to a network interface, by name or index, and return the link.
 
@@ -126,7 +170,6 @@ class Attachable(Descriptor):
         Since: Linux 4.10, as a link since 5.7. Source: kernel/bpf/cgroup.c:cgroup_bpf_link_attach
         """
         from rawbpf.link.cgroup import attach_cgroup
-        from rawbpf.uapi.names import attach_type_number
 
         place = attach_type_number(attach_type) if isinstance(attach_type, str) else attach_type
         if place is None and (self._attach_type or self.section == "cgroup_skb/ingress"):

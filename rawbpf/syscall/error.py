@@ -114,7 +114,9 @@ _BY_TYPE: dict[tuple[int, int, int], type[e.BpfError]] = {
     (_UPDATE, c.BPF_MAP_TYPE_XSKMAP, _EOPNOTSUPP): e.BpfError,
     # EBADF is about the descriptor in the key or value as well, of the wrong kind perhaps: "closed" may be untrue.
     **{(cmd, kind, _EBADF): e.BpfError for kind in _LOCAL_STORAGES for cmd in _BY_KEY},
-    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in _HOLD_DESCRIPTORS},
+    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in (*_HOLD_DESCRIPTORS, c.BPF_MAP_TYPE_STRUCT_OPS)},
+    # It is not the key that exists, but another table of the same name.
+    (_UPDATE, c.BPF_MAP_TYPE_STRUCT_OPS, _EEXIST): e.BpfError,
 }
 
 # Map types whose values are descriptors: EBADF of an update may be about the value.
@@ -123,7 +125,11 @@ _FD_VALUED = (
     c.BPF_MAP_TYPE_HASH_OF_MAPS,
     c.BPF_MAP_TYPE_DEVMAP_HASH,
     c.BPF_MAP_TYPE_SOCKHASH,
+    c.BPF_MAP_TYPE_STRUCT_OPS,
 )
+
+# Where a miss needs more words than that.
+_OWNED = (*_LOCAL_STORAGES, *_CGROUP_STORAGES)
 
 # Short, constant, and made often: a miss must not pay for an import.
 _PLAIN = (_ENOENT, _EEXIST, _E2BIG, _EBADF)
@@ -158,7 +164,8 @@ def bpf_error(
     `values` are the fields that the attr was packed from: what the hint is found out from.
     """
     kind = error_class(errno, cmd=cmd, map_type=map_type)
-    if not hint and cmd in _BY_KEY and errno in _PLAIN and not (errno == _EBADF and map_type in _FD_VALUED):
+    own_words = (errno == _EBADF and map_type in _FD_VALUED) or (errno == _ENOENT and map_type in _OWNED)
+    if not hint and cmd in _BY_KEY and errno in _PLAIN and not own_words:
         hint = _WORDS.get(kind, "")
     if not hint:
         from rawbpf.syscall.hint import hint_for

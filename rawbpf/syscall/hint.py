@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     Values = Mapping[str, int | bytes]
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EAGAIN, _ENOMEM, _EACCES, _EFAULT = 1, 2, 7, 9, 11, 12, 13, 14
-_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ENOLINK, _EOPNOTSUPP, _ESTALE = 16, 17, 22, 28, 67, 95, 116
+_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _ENOLINK, _ENOTSOCK, _EOPNOTSUPP = 16, 17, 22, 28, 34, 67, 88, 95
+_EINPROGRESS, _ESTALE = 115, 116
 
 _WRITE_ONLY = "the descriptor is write-only (BPF_F_WRONLY)"
 _NO_WRITE = "the map is frozen, or the descriptor is read-only (BPF_F_RDONLY)"
@@ -130,6 +131,7 @@ def hint_for(backend: Backend, errno: int, *, cmd: int, map_type: int | None, va
     return _GENERAL.get(errno, "")
 
 
+_ONE_ELEMENT = (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_DELETE_ELEM)
 _SINCE_LATER = frozenset(range(c.BPF_MAP_LOOKUP_AND_DELETE_ELEM, c.BPF_PROG_STREAM_READ_BY_FD + 1))
 
 
@@ -147,9 +149,11 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         if broken := rule.broken_rules(host, values):
             return "; ".join(broken)
         if values.get("btf_value_type_id"):
-            return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong"
+            struct = "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
+            return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong" + struct
         why = "this kernel may lack the map type or one of its flags, or refuses the combination"
-        return why + _since("map type", word)
+        deep = "; or a stack may have more addresses than kernel.perf_event_max_stack" if word == "stack_trace" else ""
+        return why + _since("map type", word) + deep
     if errno == _E2BIG:
         return rule.too_big(values)
     if errno in (ENOTSUPP, _EOPNOTSUPP):
@@ -160,6 +164,8 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         return (
             f"the map takes about {size} of kernel memory; lower max_entries{lazily}; a memory cgroup may limit it too"
         )
+    if errno == _ERANGE and word == "arena":
+        return "from map_extra on, the arena would cross a multiple of 4 GiB, which pointers in it could not tell"
     if errno == _EBADF:
         handed = [
             f"{field} {values[field]!r}" for field in ("inner_map_fd", "btf_fd", "map_token_fd") if values.get(field)
@@ -197,6 +203,12 @@ def _prog_load(_host: Host, errno: int, _cmd: int, _map_type: int | None, values
 
 def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values: Values) -> str:
     word = "maps of this type" if map_type is None else f"{rule.article(map_type_name(map_type))} map"
+    if map_type in _OWNERS and errno in (_ENOENT, _EBADF, _ENOTSOCK):
+        return _owner(map_type, errno)
+    if map_type in _CGROUP_STORAGES and errno == _ENOENT:
+        return "a cgroup has storage once a program that uses this map was attached to it: attach it first"
+    if map_type == c.BPF_MAP_TYPE_STRUCT_OPS and (text := _STRUCT_OPS.get((cmd, errno), "")):
+        return text
     update = cmd in (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_UPDATE_BATCH)
     if update and errno in (_E2BIG, _ENOSPC):
         return _full(map_type)
@@ -215,9 +227,18 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
     return ""
 
 
+def _owner(map_type: int, errno: int) -> str:
+    if errno == _ENOENT:
+        ended = ", or the task has ended" if map_type == c.BPF_MAP_TYPE_TASK_STORAGE else ""
+        return f"nothing is stored for this owner{ended}"
+    if errno == _ENOTSOCK:
+        return "the descriptor is open, but not a socket"
+    return f"the key is no open descriptor of {_OWNERS[map_type]} (or the map itself is closed)"
+
+
 def _full(map_type: int | None) -> str:
     if map_type in (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
-        return "it holds max_entries values; pop first, or push with BPF_EXIST, which drops the oldest"
+        return "it holds max_entries values; pop first, or push with overwrite=True (BPF_EXIST), which drops the oldest"
     if map_type is None:
         return "the map holds max_entries elements, or the index of an array is out of range"
     lru = {c.BPF_MAP_TYPE_HASH: "lru_hash", c.BPF_MAP_TYPE_PERCPU_HASH: "lru_percpu_hash"}.get(map_type)
@@ -233,8 +254,10 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return "a queue or stack takes push, pop and peek only, without a key"
     if map_type == c.BPF_MAP_TYPE_STACK_TRACE and cmd == c.BPF_MAP_UPDATE_ELEM:
         return "only programs store stack traces (bpf_get_stackid)"
-    if map_type in (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE) and deletes:
-        return "cgroup storage lives as long as its program is attached and cannot be deleted"
+    if map_type in _CGROUP_STORAGES and deletes:
+        return "cgroup storage is made by attaching, goes with the cgroup, and cannot be deleted"
+    if map_type == c.BPF_MAP_TYPE_LPM_TRIE and not values.get("flags") and cmd in _ONE_ELEMENT:
+        return "the prefix length, a u32 before the address, is larger than the bits of the address"
     if map_type == c.BPF_MAP_TYPE_SOCKMAP and deletes:
         return "the slot is empty, or the index is not below max_entries"
     if cmd in (
@@ -257,6 +280,25 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return f"{held}; or {wrong_flags}" if flags else held
     return wrong_flags if flags else "the descriptor is no map, or the kernel refuses this key or value"
 
+
+# What the keys of local storage are descriptors of, and how to come by one.
+_OWNERS = {
+    c.BPF_MAP_TYPE_SK_STORAGE: "a socket",
+    c.BPF_MAP_TYPE_INODE_STORAGE: "a file",
+    c.BPF_MAP_TYPE_TASK_STORAGE: "a task: os.pidfd_open(pid) gives one, and a plain process id is not taken",
+    c.BPF_MAP_TYPE_CGRP_STORAGE: "a cgroup, which is its directory",
+}
+_CGROUP_STORAGES = (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
+# What a struct_ops map says: its element is registered with the kernel, which has reasons of its own.
+_STRUCT_OPS = {
+    (c.BPF_MAP_UPDATE_ELEM, _EBUSY): "this map was filled before; create another one for another table",
+    (c.BPF_MAP_UPDATE_ELEM, _EEXIST): "the kernel has one of this name already",
+    (c.BPF_MAP_UPDATE_ELEM, _EINVAL): "a program was loaded for another member or table, a member is one that programs "
+    "cannot be or set, or this kind of table needs one that is missing",
+    (c.BPF_MAP_UPDATE_ELEM, _EBADF): "the map is closed, or the descriptor of a program is closed or of another kind",
+    (c.BPF_MAP_DELETE_ELEM, _EOPNOTSUPP): "the map was created with BPF_F_LINK: closing its link ends the registration",
+    (c.BPF_MAP_DELETE_ELEM, _EINPROGRESS): "the registration was ended before, and the table is still in use",
+}
 
 # What the descriptors are of that these map types take as values.
 _HOLDS = {

@@ -91,6 +91,12 @@ class KernelBackend:
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return mmap.mmap(fd, length, mmap.MAP_SHARED, protection, offset=offset)
 
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
+        """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError (EEXIST: taken)."""
+        from rawbpf.syscall.pages import map_pages
+
+        return map_pages(fd, length, address)
+
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
         return os.read(fd, size)

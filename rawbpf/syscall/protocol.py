@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap as _mmap
     from collections.abc import Iterable, Mapping, Sequence
+    from ctypes import Array, c_char
     from ctypes import _CArgObject as ByRef
     from typing import Literal, Protocol
 
@@ -82,6 +83,12 @@ if TYPE_CHECKING:
 
         def mmap(self, fd: int, length: int, offset: int = 0, writable: bool = True) -> _mmap.mmap:
             """Map `length` bytes from `offset`, shared. Raises OSError."""
+
+        def mmap_at(self, fd: int, length: int, address: int = 0) -> Array[c_char]:
+            """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError (EEXIST: taken).
+
+            They are unmapped when the last view of them is gone.
+            """
 
         def read(self, fd: int, size: int) -> bytes:
             """Read at most `size` bytes. Raises OSError."""

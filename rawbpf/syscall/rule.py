@@ -29,6 +29,9 @@ _Size = tuple[int, ...] | range | None
 _INDEX: _Size = (4,)
 _NONE: _Size = (0,)
 _FD_OR_LONG: _Size = (4, 8)
+# Stacks, of addresses or of build ids: 127 are the most, unless the sysctl kernel.perf_event_max_stack says otherwise.
+_ADDRESSES: _Size = range(8, 127 * 8 + 1, 8)
+_BUILD_IDS: _Size = range(32, 127 * 32 + 1, 32)
 
 # type: (flags it accepts, flags it requires, key_size, value_size)
 _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
@@ -41,7 +44,7 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_PROG_ARRAY: (_NU | _RW, 0, _INDEX, (4,)),
     c.BPF_MAP_TYPE_PERF_EVENT_ARRAY: (_NU | _RW | c.BPF_F_PRESERVE_ELEMS, 0, _INDEX, (4,)),
     c.BPF_MAP_TYPE_CGROUP_ARRAY: (_NU | _RW, 0, _INDEX, (4,)),
-    c.BPF_MAP_TYPE_STACK_TRACE: (_NU | _RW | c.BPF_F_STACK_BUILD_ID, 0, _INDEX, range(8, 1017, 8)),
+    c.BPF_MAP_TYPE_STACK_TRACE: (_NU | _RW | c.BPF_F_STACK_BUILD_ID, 0, _INDEX, _ADDRESSES),
     c.BPF_MAP_TYPE_LPM_TRIE: (_NP | _NU | _RW | _PROG, _NP, range(5, 261), None),
     c.BPF_MAP_TYPE_ARRAY_OF_MAPS: (_NU | _RW, 0, _INDEX, (4,)),
     c.BPF_MAP_TYPE_HASH_OF_MAPS: (_NP | _NU | _RW | _ZS | _PROG, 0, None, (4,)),
@@ -76,7 +79,7 @@ _LOCAL = (
 )
 _NO_ENTRIES = (*_LOCAL, c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
 _NESTED = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
-_REFUSE_BTF = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, *_RINGS, c.BPF_MAP_TYPE_ARENA, c.BPF_MAP_TYPE_LPM_TRIE)
+_REFUSE_BTF = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, *_RINGS, c.BPF_MAP_TYPE_ARENA)
 PERCPU = (
     c.BPF_MAP_TYPE_PERCPU_HASH,
     c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
@@ -151,6 +154,8 @@ def _broken(host: Host, fields: Mapping[str, int], values: Mapping[str, int | by
     word = article(map_type_name(kind))
     accepted, required, key_size, value_size = _RULES[kind]
     flags = fields.get("map_flags", 0)
+    if kind == c.BPF_MAP_TYPE_STACK_TRACE and flags & c.BPF_F_STACK_BUILD_ID:
+        value_size = _BUILD_IDS
     yield from _size("key_size", key_size, fields.get("key_size", 0), word)
     yield from _size("value_size", value_size, fields.get("value_size", 0), word)
     yield from _entries(host, kind, fields.get("max_entries", 0), word)
@@ -182,13 +187,15 @@ def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
     if kind in _RINGS:
         page = host.page_size
         if entries < page or entries & (entries - 1):
-            best = max(page, 1 << (entries - 1).bit_length())
+            best = min(max(page, 1 << max(entries - 1, 0).bit_length()), 1 << 31)
             yield f"max_entries must be a power of two and a multiple of the page size ({page}); try {best}"
     elif kind in _NO_ENTRIES:
         if entries:
             yield f"max_entries of {word} map must be 0, not {entries}"
     elif not entries:
         yield "max_entries must not be 0"
+    elif kind == c.BPF_MAP_TYPE_STRUCT_OPS and entries != 1:
+        yield f"{word} map has one element: max_entries must be 1, not {entries}"
 
 
 def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: str) -> Iterator[str]:
@@ -202,9 +209,7 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
     elif extra:
         yield f"map_extra must be 0 for {word} map"
     if kind in _NESTED and not fields.get("inner_map_fd"):
-        yield f"{word} map needs inner_map_fd, a map that serves as the template of the maps in it"
-    if flags & c.BPF_F_STACK_BUILD_ID and fields.get("value_size", 0) % 32:
-        yield "with BPF_F_STACK_BUILD_ID value_size must be a multiple of 32"
+        yield f"{word} map needs a template: inner= (inner_map_fd), an open map like those to be held"
     if flags & _NU and fields.get("numa_node", 0) > 0:
         yield f"NUMA node {fields['numa_node']} may not be online"
     key_id, value_id = fields.get("btf_key_type_id", 0), fields.get("btf_value_type_id", 0)
@@ -229,6 +234,8 @@ def too_big(values: Mapping[str, int | bytes]) -> str:
         return f"max_entries of a cpumap is at most the number of CPUs that the kernel was built for, not {entries}"
     if kind == c.BPF_MAP_TYPE_SOCKHASH and key > 512:
         return f"key_size of a sockhash map is at most 512, not {key}"
+    if kind == c.BPF_MAP_TYPE_ARENA:
+        return f"an arena has at most 4 GiB; max_entries is {entries} pages"
     if kind in HASHES and key + value > 4 << 20:
         return f"key_size and value_size together are {key + value} bytes; at most about 4 MiB (4194255) are allowed"
     if kind in (*_NO_ENTRIES, c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):

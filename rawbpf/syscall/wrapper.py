@@ -9,6 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap as _mmap
     from collections.abc import Callable, Sequence
+    from ctypes import Array, c_char
     from ctypes import _CArgObject as ByRef
 
     from rawbpf.syscall.protocol import Backend, Host
@@ -53,6 +54,10 @@ class Wrapper:
     def mmap(self, fd: int, length: int, offset: int = 0, writable: bool = True) -> _mmap.mmap:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         return self.inner.mmap(fd, length, offset, writable)
+
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> Array[c_char]:
+        """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError."""
+        return self.inner.mmap_at(fd, length, address)
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""

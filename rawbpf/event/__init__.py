@@ -1,0 +1,1 @@
+"""What programs send to user space, and what it comes through; one file per kind."""

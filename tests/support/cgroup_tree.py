@@ -1,0 +1,67 @@
+"""Control groups of a test's own, below the cgroup2 mount, and this process in one of them for a while."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def mount_point() -> Path:
+    """Return where cgroup2 is mounted. Raises: LookupError where it is not."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        for line in file:
+            _, where, kind, *_ = line.split()
+            if kind == "cgroup2":
+                return Path(where)
+    raise LookupError("no cgroup2 is mounted")
+
+
+def current() -> Path:
+    """Return the cgroup of this process."""
+    with open("/proc/self/cgroup", encoding="utf-8") as file:
+        path = next(line.split(":", 2)[2] for line in file if line.startswith("0::"))
+    return mount_point() / path.strip().lstrip("/")
+
+
+@contextmanager
+def new_cgroup(parent: Path | None = None) -> Iterator[Path]:
+    """Make a cgroup, below `parent` or the root, and remove it afterwards if it is still there."""
+    path = (parent or mount_point()) / f"rawbpf-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        if path.exists():
+            path.rmdir()
+
+
+@contextmanager
+def inside(cgroup: Path) -> Iterator[None]:
+    """Move this process into `cgroup`, and then back."""
+    before = current()
+    (cgroup / "cgroup.procs").write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        (before / "cgroup.procs").write_text(str(os.getpid()))
+
+
+@contextmanager
+def attached(program_fd: int, cgroup: Path, attach_type: int) -> Iterator[None]:
+    """Attach a program to `cgroup` by a link, for a while."""
+    from rawbpf.syscall.current import current as current_backend
+    from rawbpf.syscall.link import link_create
+
+    backend = current_backend()
+    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        link = link_create(backend, prog_fd=program_fd, target_fd=directory, attach_type=attach_type)
+    finally:
+        os.close(directory)
+    try:
+        yield
+    finally:
+        backend.close(link)
