@@ -7,6 +7,7 @@ import ipaddress
 import pickle
 import subprocess
 import sys
+from collections.abc import Mapping
 from enum import IntEnum
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -105,7 +106,7 @@ class Pair(NamedTuple):
         pytest.param(iter([(3, 1), (1, 5), (3, 1)]), id="repeated"),
         pytest.param(enumerate([0, 5, 0, 2]), id="enumerate"),
         pytest.param({1: PerCpu([2, 3]), 3: PerCpu([0, 2])}, id="per-cpu"),
-        pytest.param({1: 5, 2: 0, 3: 2}, id="zero"),
+        pytest.param({1: 5, 2: 0, 3: 2, 65: 0, -1: 0}, id="zero"),
     ],
 )
 def test_slots_and_counts_come_from_what_has_them(source: Any) -> None:
@@ -171,7 +172,7 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     ({1: -1}, {}, ValueError, "count of slot 1 is negative: -1"),
     ({"a": 1}, {}, TypeError, "slot: expected an int, got 'a' (str)"),
     ({1.0: 1}, {}, TypeError, "slot: expected an int, got 1.0 (float)"),
-    ({b"\1\0\0\0": 1}, {}, TypeError, "a map without BTF is opened with key= and value="),
+    ({b"\1\0\0\0": 1}, {}, TypeError, "a map without BTF gives bytes: pass pairs"),
     ({1: 1.5}, {}, TypeError, "count of slot 1: expected an int, got 1.5 (float)"),
     ({1: VALUE(1, 2)}, {}, TypeError, "the values are structs: field= says which of count, last_ns is the count"),
     ({1: VALUE(1, 2)}, {"field": "calls"}, ValueError, "the values have no field 'calls': there are count, last_ns"),
@@ -429,8 +430,11 @@ def headings(text: str) -> list[str]:
 def test_headings_can_be_worded_sorted_and_chosen() -> None:
     histogram = Histogram.log2({WIDE_KEY(1, 0, "sh"): 1, WIDE_KEY(1, 7, "sh"): 2, WIDE_KEY(2, 0, "rm"): 4})
     assert headings(str(histogram)) == ["uid, comm = 0, rm", "uid, comm = 0, sh", "uid, comm = 7, sh"]
-    by_count = lambda keys: sorted(keys, key=lambda key: -histogram.sections[key].count)[:2]  # noqa: E731
-    text = histogram.text(label="who", describe=lambda key: f"{key[1]} of {key[0]}", sort=by_count)
+
+    def busiest(sections: Mapping[Any, Histogram]) -> list[Any]:
+        return sorted(sections, key=lambda key: -sections[key].count)[:2]
+
+    text = histogram.text(label="who", describe=lambda key: f"{key[1]} of {key[0]}", sort=busiest)
     assert headings(text) == ["who = rm of 0", "who = sh of 7"]
 
 

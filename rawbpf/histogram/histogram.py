@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rawbpf.histogram.scale import Scale
     from rawbpf.histogram.source import Counts, Source
 
-    Sort = Callable[[Iterable[Any]], Iterable[Any]]
+    Sort = Callable[[Mapping[Any, Any]], Iterable[Any]]
 
 
 class Histogram:
@@ -223,7 +223,7 @@ class Histogram:
         """Return the histogram as text in the layout of BCC's print_log2_hist and print_linear_hist.
 
         `unit`: what is counted, such as "usecs". Sections are headed `label = describe(section)`; `label` is
-        the names of the fields. `sort` takes the sections' keys and returns those to show, in their order.
+        the names of the fields. `sort` takes `sections` and returns the keys of those to show, in their order.
         `strip_leading_zero`: begin with the first bucket that is not empty. `full`: the count of a whole bar,
         the greatest one in its section; a bar that would be longer ends with `+`.
         """
@@ -259,7 +259,7 @@ class Histogram:
 
         describe = describe or describe_section
         label = self._label if label is None else label
-        keys = self._sections if sort is None else sort(list(self._sections))
+        keys = self._sections if sort is None else sort(self.sections)
         return [(printable(f"{label} = {describe(key)}"), self._sections[key]) for key in keys]
 
     def __str__(self) -> str:

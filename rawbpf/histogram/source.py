@@ -48,8 +48,10 @@ class Reader:
         for key, value in _pairs(source):
             names, section, slot = self._parts(key)
             labels.add(names)
-            index, count = self._index(slot), self._count(value, slot)
+            number, count = whole_number(slot, "slot"), self._count(value, slot)
+            # An array may be longer than a histogram, where nothing was counted.
             if count:
+                index = self._index(number)
                 whole[index] = whole.get(index, 0) + count
                 if names:
                     counts = sections.setdefault(section, {})
@@ -85,8 +87,7 @@ class Reader:
         *values, slot = key
         return ("section", _single(values), slot) if values and self.section is None else ("", (), slot)
 
-    def _index(self, slot: object) -> int:
-        number = whole_number(slot, "slot")
+    def _index(self, number: int) -> int:
         if number < 0:
             raise ValueError(f"slot {number} is negative")
         index = number + self.shift
@@ -133,7 +134,9 @@ def whole_number(value: object, what: str) -> int:
     except TypeError:
         message = f"{what}: expected an int, got {value!r} ({type(value).__name__})"
     if isinstance(value, bytes):
-        message += "; a map without BTF is opened with key= and value=, such as key='u32', value='u64'"
+        message += (
+            "; a map without BTF gives bytes: pass pairs that codec_for('u32').unpack() and its like made of them"
+        )
     raise TypeError(message)
 
 
