@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Histogram:
-    """How often values were in which bucket. `print(h)` shows it as BCC's tools do, `h.svg()` as a picture.
+    """How often values were in which bucket. As text it is drawn as BCC's tools draw it; `svg()` makes a picture.
 
     `log2` and `linear` read what a program counted in a map, `log2_of` and `linear_of` count numbers.
     Histograms of the same buckets can be added, and subtracted for what came in between.
