@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import ipaddress
 import pickle
 import subprocess
@@ -150,6 +151,22 @@ def test_the_slot_is_the_field_of_that_name_or_the_last_or_the_one_that_is_told(
     assert list(Histogram.log2({Pair(7, 2): 1}, slot="first").sections) == [2]
     assert Histogram.log2({("a", "b", 2): 1}, section=()).sections == {}
     assert list(Histogram.log2({("a", "b", 2): 1}).sections) == [("a", "b")]
+
+
+class Inner(ctypes.Union):
+    _fields_ = (("disk", ctypes.c_uint32), ("major", ctypes.c_uint16))
+
+
+class Outer(ctypes.Structure):
+    _anonymous_ = ("inner",)
+    _fields_ = (("inner", Inner), ("slot", ctypes.c_uint32))
+
+
+def test_a_member_of_an_anonymous_union_makes_sections_as_any_field() -> None:
+    key = codec_for(Outer)
+    elements = {key.unpack(bytes([1, 0, disk, 0, 2, 0, 0, 0])): 1 for disk in range(3)}
+    assert list(Histogram.log2(elements, section="disk").sections) == [0x1, 0x10001, 0x20001]
+    assert Histogram.log2(elements, section="major").sections[1].count == 3
 
 
 def test_sections_that_cannot_be_sorted_stay_in_their_order() -> None:

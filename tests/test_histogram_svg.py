@@ -50,6 +50,8 @@ def test_bars_are_as_tall_as_their_counts_and_stand_on_one_line(counts: dict[int
     (chart,) = charts(parsed(Histogram.log2(counts).svg(width)))
     found = list(bars(chart))
     assert [count_in(title) for title, _, _ in found] == [counts[slot] for slot in sorted(counts)]
+    axis = next(line for line in chart.iter(f"{NS}line") if line.attrib["stroke-opacity"] == "0.8")
+    assert found[0][2] == pytest.approx(float(axis.attrib["y1"]), abs=0.01)
     tallest = max(height for _, height, _ in found)
     greatest = max(counts.values())
     assert 160 >= tallest >= 80
@@ -104,6 +106,13 @@ def test_values_of_their_own_are_labelled_below_the_middle_of_their_bars() -> No
     labels = {text.text: float(text.attrib["x"]) for text in svg.iter(f"{NS}text")}
     assert [labels["7"], labels["8"]] == pytest.approx(middles, abs=0.01)
     assert next(bars(svg))[0] == "7 segments: 1 (33.3 %)"
+
+
+def test_steps_are_labelled_at_round_numbers() -> None:
+    histogram = Histogram.linear({3: 1, 47: 1}, step=10)
+    for width, labels in ((1100, list(range(40, 481, 20))), (400, [50, 100, 150, 200, 250, 300, 350, 400, 450])):
+        lowest = texts(parsed(histogram.svg(width, unit="")))
+        assert [int(one) for one in lowest if one.isdecimal()][-len(labels) :] == labels
 
 
 def test_sections_stand_below_each_other_over_the_same_buckets() -> None:
