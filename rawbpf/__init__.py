@@ -9,6 +9,7 @@
     errors       BpfError and its kinds, which are here too: KeyNotFound, VerifierError, ...
     clock        the kernel's times as datetime
     ksym         the kernel's symbol that an address lies in
+    Histogram    a distribution that a program counted in a map: numbers, text, SVG
     btf, asm     types and instructions
     codec_for    what the bytes of a key or a value mean; PerCpu is a value per CPU
     using        another backend for a `with` block, such as one that traces or fails
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.histogram import Histogram as Histogram
     from rawbpf.link.base import Link as Link
     from rawbpf.link.info import links as links
     from rawbpf.loader.object import Object as Object
@@ -117,6 +119,7 @@ _HOMES = {
     "FormatError": "errors",
     "HashMap": "map.hash",
     "HashOfMaps": "map.map_in_map",
+    "Histogram": "histogram",
     "IndexOutOfRange": "errors",
     "InodeStorageMap": "map.local_storage",
     "IterationAborted": "errors",

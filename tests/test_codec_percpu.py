@@ -104,6 +104,18 @@ def test_what_is_no_number_keeps_the_first() -> None:
         PerCpu(()).sum()
 
 
+def test_what_is_a_number_on_some_cpus_only_keeps_the_first_whichever_that_is() -> None:
+    codec = PerCpuCodec(codec_for("bool"), 3)
+    for raw in ((2, 1, 0), (1, 2, 0)):  # a byte other than 0 and 1 stays an int
+        values = codec.unpack(b"".join(bytes([one]).ljust(8, b"\0") for one in raw))
+        assert {values.sum(), values.min(), values.max(), values.mean()} == {values[0]}
+
+
+def test_what_is_filled_has_no_sum_as_it_has_no_cpus() -> None:
+    with pytest.raises(TypeError, match=r"PerCpu.filled\(7\) is to be written"):
+        PerCpu.filled(7).sum()
+
+
 def test_it_is_an_immutable_sequence() -> None:
     values = PerCpu([3, 4])
     assert (len(values), values[1], list(values), 4 in values) == (2, 4, [3, 4], True)

@@ -144,6 +144,34 @@ def test_process_count_counts_the_files_that_a_process_opened() -> None:
         assert 300 <= counted < 400
 
 
+PINGPONG = """
+import os
+with open("/proc/self/comm", "w") as comm:
+    comm.write("pingpong")
+(a, b), (c, d) = os.pipe(), os.pipe()
+if os.fork():
+    os.close(c)
+    for _ in range(20_000):
+        os.write(d, b"x")
+        os.read(a, 1)
+    os.close(d)
+    os.wait()
+else:
+    os.close(d)
+    while os.read(c, 1):
+        os.write(b, b"x")
+"""
+
+
+def test_queue_latency_draws_the_waits_of_threads_by_their_names() -> None:
+    with running("queue_latency", LONG, "0.1") as lines:
+        # Two processes that wake each other up, more often than any other is.
+        subprocess.run([sys.executable, "-I", "-S", "-c", PINGPONG], check=True)
+        wait_for(lines, "^comm = pingpong$")
+        assert next(lines).split() == ["usecs", ":", "count", "distribution"]
+        assert re.fullmatch(r" +0 -> 1 +: \d+ +\|\** *\|\n", next(lines))
+
+
 def test_lru_cache_remembers_recent_programs() -> None:
     uid = 43006
     with running("lru_cache", LONG, "0.1", "1000") as lines:

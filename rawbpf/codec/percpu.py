@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     V = TypeVar("V")
 
+_NUMBERS = frozenset({int, float})
+
 
 class PerCpu(tuple[T_co, ...]):
     """One value per possible CPU; the index is the CPU's number.
@@ -63,6 +65,9 @@ class PerCpu(tuple[T_co, ...]):
 
 class _Filled(PerCpu[T_co]):
     __slots__ = ()
+
+    def sum(self) -> T_co:
+        raise TypeError(f"{self!r} is to be written: it does not know how many CPUs there are, so it has no sum")
 
     def __repr__(self) -> str:
         return f"PerCpu.filled({self[0]!r})"
@@ -152,7 +157,8 @@ class PerCpuCodec(Codec[PerCpu[T_co]]):
 
 def _combined(values: Sequence[Any], over: Callable[..., Any]) -> Any:  # noqa: ANN401  # of what the values are of
     first = values[0]
-    if type(first) is int or type(first) is float:
+    # Not by the first one alone: of bools and enumerators that have no name some may be plain numbers.
+    if _NUMBERS.issuperset(map(type, values)):
         return over(values)
     if isinstance(first, tuple):
         by_field = [_combined(column, over) for column in zip(*values, strict=True)]
