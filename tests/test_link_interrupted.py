@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -9,12 +10,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support import tracers
+from support import cgroups, network, tracers
 
 import rawbpf
 from rawbpf.link.base import Link
 from rawbpf.link.deferral import DeferredSignals
+from rawbpf.link.rtnetlink import xdp_programs
 from rawbpf.program.program import Program
+from rawbpf.syscall import prog
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
@@ -88,6 +92,45 @@ def test_ctrl_c_while_attaching_leaves_nothing_attached(
         tracers.call_getpgid()
         tracers.rename_thread()
         assert counts[0] == 0
+
+
+@pytest.mark.needs(*cgroups.NEEDS, "prog_type:cgroup_skb")
+@pytest.mark.parametrize(
+    ("cmd", "after"),
+    [
+        pytest.param(c.BPF_LINK_CREATE, False, id="before link_create"),
+        pytest.param(c.BPF_LINK_CREATE, True, id="after link_create"),
+        pytest.param(c.BPF_PROG_ATTACH, True, id="after prog_attach"),
+    ],
+)
+def test_ctrl_c_while_attaching_to_a_cgroup_leaves_nothing_attached(backend: Backend, cmd: int, after: bool) -> None:
+    old = FaultBackend(backend, {c.BPF_LINK_CREATE: [(1, errno.EINVAL)] if cmd == c.BPF_PROG_ATTACH else []})
+    with (
+        cgroups.cgroup() as group,
+        Program.load("cgroup_skb/egress", tracers.returning(1), backend=_Signalled(old, cmd, after)) as program,
+    ):
+        before = sorted(os.listdir("/proc/self/fd"))
+        with pytest.raises(KeyboardInterrupt):
+            program.attach_cgroup(group)
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        fd = os.open(group, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            assert prog.prog_query(backend, target_fd=fd, attach_type=c.BPF_CGROUP_INET_EGRESS).count == 0
+        finally:
+            os.close(fd)
+
+
+@pytest.mark.needs(*network.NEEDS, "prog_type:xdp")
+@pytest.mark.parametrize("after", [False, True], ids=["before link_create", "after link_create"])
+def test_ctrl_c_while_attaching_to_an_interface_leaves_nothing_attached(backend: Backend, after: bool) -> None:
+    interrupted = _Signalled(backend, c.BPF_LINK_CREATE, after)
+    with network.namespace(), Program.load("xdp", tracers.returning(2), backend=interrupted) as program:
+        near, _ = network.veth_pair("veth")
+        before = sorted(os.listdir("/proc/self/fd"))
+        with pytest.raises(KeyboardInterrupt):
+            program.attach_xdp(near.name)
+        assert sorted(os.listdir("/proc/self/fd")) == before
+        assert xdp_programs(near.index) == {}
 
 
 def test_the_signals_that_were_blocked_before_are_blocked_afterwards() -> None:

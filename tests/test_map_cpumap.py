@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import network, packets, tracers
@@ -16,7 +16,10 @@ import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.codec.descriptor import ProgId
 from rawbpf.errors import BpfError, IndexOutOfRange, KeyNotFound
+from rawbpf.map.create import create_from_spec
 from rawbpf.program.program import Program
+from rawbpf.spec.map import MapSpec
+from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
@@ -93,6 +96,10 @@ def test_it_is_a_dict_of_the_cpus_in_it(backend: Backend) -> None:
 def test_it_has_room_for_each_cpu_unless_told_otherwise(backend: Backend) -> None:
     with rawbpf.Map.create("cpumap") as m:
         assert m.max_entries == backend.host.possible_cpus
+    # An object that does not say has 0.
+    created: Any = create_from_spec(backend, MapSpec("cpus", c.BPF_MAP_TYPE_CPUMAP, 4, 8, 0), name="cpus")
+    with created as m:
+        assert (m.max_entries, m.info.max_entries) == (backend.host.possible_cpus,) * 2
 
 
 def test_a_program_is_read_as_its_id_and_opened(backend: Backend) -> None:

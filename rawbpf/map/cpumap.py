@@ -62,7 +62,8 @@ class CpuMap(TargetMap[int]):
 
     @classmethod
     def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
-        fields.setdefault("max_entries", backend.host.possible_cpus)
+        if not fields.get("max_entries"):
+            fields["max_entries"] = backend.host.possible_cpus
         return super()._completed(backend, fields, word)
 
     def __setitem__(self, key: int, value: Queue) -> None:  # type: ignore[override]  # a queue has no descriptor
