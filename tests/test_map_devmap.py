@@ -159,7 +159,7 @@ class TestElements:
     @pytest.mark.parametrize(
         ("value", "kind_of_error", "text"),
         [
-            pytest.param("brav0", BpfError, "no interface 'brav0'; did you mean bravo0", id="misspelt"),
+            pytest.param("brav0", BpfError, r"find interface 'brav0': ENODEV: .*; did you mean bravo0", id="misspelt"),
             pytest.param(9999, BpfError, "EINVAL: this network namespace has no interface with index 9999", id="none"),
             pytest.param(0, ValueError, "interfaces count from 1", id="zero"),
             pytest.param(-1, ValueError, "interfaces count from 1", id="negative"),
@@ -200,9 +200,19 @@ class TestElements:
         with devices(kind, value=8) as m, socket.socket() as other, pytest.raises(BpfError, match="not a program"):
             m[1] = net.bravo.name, other
 
+    def test_a_program_behind_descriptor_0_is_refused_where_the_kernel_would_overlook_it(
+        self, net: Net, kind: str
+    ) -> None:
+        class First:
+            def fileno(self) -> int:
+                return 0
+
+        with devices(kind, value=8) as m, pytest.raises(ValueError, match="descriptor 0 is no program"):
+            m[1] = net.bravo.name, First()
+
     def test_several_are_looked_at_before_the_first_is_stored(self, net: Net, kind: str) -> None:
         with devices(kind) as m:
-            with pytest.raises(BpfError, match="no interface 'nowhere'"):
+            with pytest.raises(BpfError, match="interface 'nowhere': ENODEV"):
                 m.update({1: net.bravo.name, 2: "nowhere"})
             assert len(m) == 0
             with pytest.raises(BpfError, match="no interface with index 9999") as caught:

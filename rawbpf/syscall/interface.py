@@ -13,14 +13,14 @@ _MAX = 2**31 - 1
 
 
 def interface_index(interface: object, where: str) -> int:
-    """Return the index of `interface`, a name or already an index; messages open with `where`.
+    """Return the index of `interface`, a name or already an index; messages of wrong arguments open with `where`.
 
     Whether there is an interface with a given index is the kernel's to say.
     Raises: BpfError (ENODEV: none has this name, the text has close ones); TypeError; ValueError for
     a number that is no index.
     """
     if isinstance(interface, str):
-        return _index_of(interface, where)
+        return _index_of(interface)
     if not isinstance(interface, int) or isinstance(interface, bool):
         raise TypeError(f"{where}: expected an interface as name or index, got {interface!r}")
     if not 0 < interface <= _MAX:
@@ -39,15 +39,15 @@ def absence(index: int) -> str:
     return ""
 
 
-def _index_of(name: str, where: str) -> int:
+def _index_of(name: str) -> int:
     import socket
 
     try:
         return socket.if_nametoindex(name)
     except (OSError, ValueError):
         # With a NUL in it, too, it is a name that no interface has.
-        hint = f"this network namespace has no interface {name!r}{_did_you_mean(name)}"
-        raise BpfError(_ENODEV, call="find", subject=where, hint=hint) from None
+        hint = f"this network namespace has none of this name{_did_you_mean(name)}"
+        raise BpfError(_ENODEV, call="find", subject=f"interface {name!r}", hint=hint) from None
 
 
 def _did_you_mean(name: str) -> str:
