@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import cgroups, network
+from support import cgroup_tree, network
 from support.bpffs import detached_bpffs
 
 import rawbpf
@@ -87,11 +87,11 @@ def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> No
 
 
 @needs_kernel
-@pytest.mark.needs(*network.NEEDS, *cgroups.NEEDS, "tool:clang", "file:/usr/include/bpf/bpf_helpers.h")
+@pytest.mark.needs(*network.NEEDS, *cgroup_tree.NEEDS, "tool:clang", "file:/usr/include/bpf/bpf_helpers.h")
 @pytest.mark.parametrize("name", sorted(NETWORKED))
 def test_a_sample_for_the_network_prints_what_its_page_shows(name: str, tmp_path: Path) -> None:
     sample = EXAMPLES / f"how_to/{name}.py"
-    with network.namespace(), cgroups.cgroup() as group:
+    with network.namespace(), cgroup_tree.new_cgroup() as group:
         network.veth_pair("in", 1)
         network.veth_pair("out", 2)
         printed = run(sample, compiled(sample, tmp_path), str(group))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import cgroups, network, tracers
+from support import cgroup_tree, network, tracers
 from support.bpffs import detached_bpffs
 from support.packets import add_one
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*cgroups.NEEDS, "prog_type:cgroup_skb", "prog_type:cgroup_sock")
+pytestmark = pytest.mark.needs(*cgroup_tree.NEEDS, "prog_type:cgroup_skb", "prog_type:cgroup_sock")
 
 Counts = rawbpf.ArrayMap[int]
 DOOMED = b"dropped"
@@ -38,7 +38,7 @@ _HEADERS = 20 + 8  # what IPv4 and UDP put before it
 
 @pytest.fixture
 def group(backend: Backend) -> Iterator[Path]:
-    with cgroups.cgroup() as path:
+    with cgroup_tree.new_cgroup() as path:
         yield path
 
 
@@ -119,14 +119,14 @@ ALL = f"one, {DOOMED.decode()}, last"
 def test_packets_of_its_processes_are_counted_and_dropped(
     group: Path, program: Program, counts: Counts, told: str
 ) -> None:
-    assert cgroups.run_inside(group, exchange) == ALL
+    assert cgroup_tree.run_inside(group, exchange) == ALL
     with program.attach_cgroup(group) as link:
-        assert cgroups.run_inside(group, exchange) == told
+        assert cgroup_tree.run_inside(group, exchange) == told
         assert counts[0] == 3
         assert exchange() == ALL  # of this process, which is elsewhere
         assert counts[0] == 3
         assert link.program_name == "filter"
-    assert cgroups.run_inside(group, exchange) == ALL
+    assert cgroup_tree.run_inside(group, exchange) == ALL
     assert counts[0] == 3
 
 
@@ -135,14 +135,14 @@ def test_it_decides_which_sockets_are_made(group: Path) -> None:
         Program.load("cgroup/sock_create", no_datagrams()) as program,
         program.attach_cgroup(str(group)),
     ):
-        assert cgroups.run_inside(group, lambda: make_socket(socket.SOCK_DGRAM)) == "refused"
-        assert cgroups.run_inside(group, lambda: make_socket(socket.SOCK_STREAM)) == "made"
+        assert cgroup_tree.run_inside(group, lambda: make_socket(socket.SOCK_DGRAM)) == "refused"
+        assert cgroup_tree.run_inside(group, lambda: make_socket(socket.SOCK_STREAM)) == "made"
         assert make_socket(socket.SOCK_DGRAM) == "made"
 
 
 def test_it_judges_the_cgroups_below_beside_their_own_programs(group: Path, program: Program, counts: Counts) -> None:
-    with cgroups.cgroup(group) as below, program.attach_cgroup(group), program.attach_cgroup(below):
-        assert cgroups.run_inside(below, exchange) == f"refused {DOOMED.decode()}, one, last"
+    with cgroup_tree.new_cgroup(group) as below, program.attach_cgroup(group), program.attach_cgroup(below):
+        assert cgroup_tree.run_inside(below, exchange) == f"refused {DOOMED.decode()}, one, last"
         # All see what none has dropped before them.
         assert counts[0] == 6
 
@@ -166,7 +166,7 @@ def test_a_type_with_one_place_needs_no_telling(group: Path) -> None:
 
 def test_a_cgroup_goes_by_its_open_directory_as_well(group: Path, program: Program, counts: Counts) -> None:
     with _Directory(group) as directory, program.attach_cgroup(directory):
-        cgroups.run_inside(group, exchange)
+        cgroup_tree.run_inside(group, exchange)
     assert counts[0] == 3
 
 
@@ -201,11 +201,11 @@ class TestLinks:
         with detached_bpffs() as root:
             with program.attach_cgroup(group) as link:
                 link.pin(root / "filter")
-            cgroups.run_inside(group, exchange)
+            cgroup_tree.run_inside(group, exchange)
             assert counts[0] == 3
             with Link.from_pin(root / "filter"):
                 (root / "filter").unlink()
-            cgroups.run_inside(group, exchange)
+            cgroup_tree.run_inside(group, exchange)
             assert counts[0] == 3
 
     def test_its_program_is_exchanged(self, group: Path, program: Program, counts: Counts) -> None:
@@ -214,11 +214,11 @@ class TestLinks:
             program.attach_cgroup(group) as link,
         ):
             link.update(other, expected=program)
-            assert cgroups.run_inside(group, exchange) == ALL
+            assert cgroup_tree.run_inside(group, exchange) == ALL
             assert (counts[0], link.info.prog_id) == (0, other.id)
 
     def test_it_survives_its_cgroup_and_says_so(self, backend: Backend, program: Program) -> None:
-        with cgroups.cgroup() as path:
+        with cgroup_tree.new_cgroup() as path:
             link = program.attach_cgroup(path)
         with link:
             # The kernel detaches when the last reference to the removed cgroup has gone, from a work queue.
@@ -235,7 +235,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("where", "number", "text"),
         [
-            pytest.param(cgroups.ROOT / "never", errno.ENOENT, f"those of version 2 are in {cgroups.ROOT}", id="none"),
+            pytest.param(
+                cgroup_tree.ROOT / "never", errno.ENOENT, f"those of version 2 are in {cgroup_tree.ROOT}", id="none"
+            ),
             pytest.param("/etc", errno.EBADF, "it is no cgroup; those of version 2 are in", id="no cgroup"),
             pytest.param("/etc/passwd", errno.ENOTDIR, "a cgroup is a directory", id="no directory"),
             pytest.param(
@@ -286,7 +288,7 @@ class TestRefusals:
         self, group: Path, program: Program, backend: Backend, above: bool
     ) -> None:
         with (
-            cgroups.cgroup(group) as below,
+            cgroup_tree.new_cgroup(group) as below,
             Program.load("cgroup_skb/egress", tracers.returning(1), name="hermit") as hermit,
             _Directory(group) as directory,
         ):
@@ -318,7 +320,7 @@ class TestRefusals:
             with pytest.raises(BpfError, match="ENOMEM"):
                 program.attach_cgroup(group)
             assert sorted(os.listdir("/proc/self/fd")) == before
-            cgroups.run_inside(group, exchange)
+            cgroup_tree.run_inside(group, exchange)
             assert counts[0] == 0
 
 
@@ -346,10 +348,10 @@ class TestOldKernels:
             with _Directory(group) as directory:
                 found = prog.prog_query(old, target_fd=directory.fileno(), attach_type=c.BPF_CGROUP_INET_EGRESS)
             assert found.attach_flags == (c.BPF_F_ALLOW_MULTI if multi else c.BPF_F_ALLOW_OVERRIDE)
-            cgroups.run_inside(group, exchange)
+            cgroup_tree.run_inside(group, exchange)
             assert counts[0] == 3
         assert sorted(os.listdir("/proc/self/fd")) == before
-        cgroups.run_inside(group, exchange)
+        cgroup_tree.run_inside(group, exchange)
         assert counts[0] == 3
         link.close()
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from support import cgroups, network, tracers
+from support import cgroup_tree, network, tracers
 
 import rawbpf
 from rawbpf.link.base import Link
@@ -94,7 +94,7 @@ def test_ctrl_c_while_attaching_leaves_nothing_attached(
         assert counts[0] == 0
 
 
-@pytest.mark.needs(*cgroups.NEEDS, "prog_type:cgroup_skb")
+@pytest.mark.needs(*cgroup_tree.NEEDS, "prog_type:cgroup_skb")
 @pytest.mark.parametrize(
     ("cmd", "after"),
     [
@@ -106,7 +106,7 @@ def test_ctrl_c_while_attaching_leaves_nothing_attached(
 def test_ctrl_c_while_attaching_to_a_cgroup_leaves_nothing_attached(backend: Backend, cmd: int, after: bool) -> None:
     old = FaultBackend(backend, {c.BPF_LINK_CREATE: [(1, errno.EINVAL)] if cmd == c.BPF_PROG_ATTACH else []})
     with (
-        cgroups.cgroup() as group,
+        cgroup_tree.new_cgroup() as group,
         Program.load("cgroup_skb/egress", tracers.returning(1), backend=_Signalled(old, cmd, after)) as program,
     ):
         before = sorted(os.listdir("/proc/self/fd"))

@@ -1,10 +1,10 @@
-"""Control groups of a test's own, below the cgroup2 mount, and this process in one of them for a while."""
+"""Control groups of a test's own, below the cgroup2 mount, and this process or a child in one of them for a while."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,14 @@ def mount_point() -> Path:
             if kind == "cgroup2":
                 return Path(where)
     raise LookupError("no cgroup2 is mounted")
+
+
+try:
+    ROOT = mount_point()
+except LookupError:
+    ROOT = Path("/sys/fs/cgroup")
+NEEDS = ("kernel", "capability:CAP_SYS_ADMIN", "capability:CAP_NET_ADMIN", f"file:{ROOT}/cgroup.controllers")
+"""What `@pytest.mark.needs(*cgroup_tree.NEEDS)` says for a test with programs on a cgroup of its own."""
 
 
 def current() -> Path:
@@ -47,6 +55,28 @@ def inside(cgroup: Path) -> Iterator[None]:
         yield
     finally:
         (before / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def run_inside(cgroup: Path, function: Callable[[], str]) -> str:
+    """Return what `function` returns in a child process in `cgroup`; an exception of it fails the test."""
+    reader, writer = os.pipe()
+    if pid := os.fork():
+        os.close(writer)
+        with open(reader, encoding="utf-8") as file:
+            answer = file.read()
+        _, status = os.waitpid(pid, 0)
+        assert status == 0, f"the child ended with status {status}: {answer}"
+        return answer
+    status = 1
+    try:
+        # Sockets belong to the cgroup in which they are made.
+        (cgroup / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+        os.write(writer, function().encode())
+        status = 0
+    except BaseException as error:  # noqa: BLE001 (nothing may leave the child but its answer)
+        os.write(writer, repr(error).encode())
+    finally:
+        os._exit(status)
 
 
 @contextmanager
