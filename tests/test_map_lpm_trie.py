@@ -123,6 +123,18 @@ def test_every_chunk_yields_each_network_once(backend: Backend, chunk: int, batc
     assert dict(found) == {ip_network(text): value for text, value in ROUTES.items()}
 
 
+def test_many_networks_go_by_batch(backend: Backend) -> None:
+    counted = FaultBackend(backend, {})
+    with rawbpf.LpmTrieMap.create(key="ipv4", value="u32", max_entries=600, backend=counted) as m:
+        counted.calls.clear()
+        networks = [f"10.{i >> 8}.{i & 255}.0/24" for i in range(512)]
+        m.update(dict.fromkeys(networks, 1))
+        assert len(m.snapshot()) == 512
+        assert m.delete_many(networks) == 512
+        batches = {c.BPF_MAP_UPDATE_BATCH: 1, c.BPF_MAP_LOOKUP_BATCH: 1, c.BPF_MAP_DELETE_BATCH: 1}
+        assert {cmd: count for cmd, count in counted.calls.items() if count} == batches
+
+
 def test_a_full_trie_raises_map_full_and_still_replaces(backend: Backend) -> None:
     with rawbpf.LpmTrieMap.create(key="ipv4", value="u32", max_entries=2) as m:
         m.update({"10.0.0.0/8": 1, "11.0.0.0/8": 2})
