@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support.map_shapes import PAGE
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
@@ -14,9 +13,6 @@ from rawbpf.syscall.trace import Call, TraceBackend
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
     from rawbpf.syscall.protocol import Backend
 
 
@@ -28,20 +24,6 @@ def test_types_without_keys_take_empty_ones(backend: Backend, kind: str, first: 
         assert (m[b""], m.lookup(b""), m.pop(b""), m.pop(b"")) == (first, first, first, 11 - first)
         with pytest.raises(rawbpf.Empty):
             m.pop(b"")
-
-
-@pytest.mark.parametrize(
-    "verb",
-    [
-        pytest.param(len, id="count"),
-        pytest.param(list, id="iterate"),
-        pytest.param(lambda m: m.clear(), id="clear"),
-        pytest.param(lambda m: m[b""], id="read"),
-    ],
-)
-def test_a_ring_supports_no_verb_of_elements(backend: Backend, verb: Callable[[Any], object]) -> None:
-    with rawbpf.Map.create("ringbuf", key=0, value=0, max_entries=PAGE) as m, pytest.raises(rawbpf.NotSupported):
-        verb(m)
 
 
 def test_clearing_an_array_of_programs_passes_its_empty_slots_once(backend: Backend) -> None:
