@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import signal
 import struct
@@ -19,16 +21,20 @@ import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.asm.instruction import Instruction
 from rawbpf.btf import Func, indexed
+from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from ctypes import Array, c_char
 
     from rawbpf.syscall.protocol import Backend
 
 NODE = struct.Struct("=QQ")  # next, value
 FREE = 0x5EED_0000_0000
 """Where no process of this suite has anything, and a multiple of 4 GiB."""
+
+MAP_FIXED = 0x10
 
 pytestmark = pytest.mark.needs("map_type:arena", "prog_type:syscall")
 
@@ -140,23 +146,34 @@ def test_every_object_of_an_arena_has_the_same_memory_in_a_process(backend: Back
         assert memory[6] == 66
 
 
-def test_threads_that_map_an_arena_at_once_get_the_same_memory(backend: Backend) -> None:
-    for _ in range(20):
-        with rawbpf.ArenaMap.create(max_entries=1) as arena:
-            started = threading.Barrier(4)
-            got: list[memoryview] = []
+class Slow(Wrapper):
+    """A backend on which mapping takes as long as nobody else maps, a moment at most."""
 
-            def use(arena: rawbpf.ArenaMap = arena, started: threading.Barrier = started, got: Any = got) -> None:
-                started.wait()
-                got.append(arena.memory())
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.calls = 0
+        self.second = threading.Event()
 
-            threads = [threading.Thread(target=use) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            got[0][0] = 9
-            assert [memory[0] for memory in got] == [9] * 4
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> Array[c_char]:
+        self.calls += 1
+        if self.calls > 1:
+            self.second.set()
+        self.second.wait(0.05)
+        return super().mmap_at(fd, length, address)
+
+
+def test_threads_that_map_an_arena_at_once_map_it_once(backend: Backend) -> None:
+    slow = Slow(backend)
+    with rawbpf.ArenaMap.create(max_entries=1, backend=slow) as arena:
+        got: list[memoryview] = []
+        threads = [threading.Thread(target=lambda: got.append(arena.memory())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        got[0][0] = 9
+        assert [memory[0] for memory in got] == [9] * 4
+    assert slow.calls == 1
 
 
 def test_a_forked_child_maps_the_arena_at_the_same_address(backend: Backend) -> None:
@@ -173,6 +190,30 @@ def test_a_forked_child_maps_the_arena_at_the_same_address(backend: Backend) -> 
                 os._exit(status)
         assert os.waitpid(pid, 0)[1] == 0
         assert memory[0] == 7
+
+
+def test_a_forked_child_unmaps_nothing_of_its_own(backend: Backend) -> None:
+    with rawbpf.ArenaMap.create(max_entries=1) as arena:
+        memory = arena.memory()
+        address = arena.address
+        assert address is not None
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                libc = ctypes.CDLL(None)
+                libc.mmap.restype = ctypes.c_void_p
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
+                arguments = (address, PAGE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+                assert libc.mmap(*map(ctypes.c_long, arguments)) == address
+                arena.close()
+                del memory
+                (ctypes.c_char * PAGE).from_address(address)[0] = b"x"
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+        memory[0] = 1
 
 
 def test_a_child_that_inherited_the_memory_uses_it(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
