@@ -19,7 +19,6 @@ from support.map_shapes import PAGE
 
 import rawbpf
 from rawbpf.asm import build as b
-from rawbpf.asm.instruction import Instruction
 from rawbpf.btf import Func, indexed
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ctypes import Array, c_char
 
+    from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
 NODE = struct.Struct("=QQ")  # next, value
@@ -37,16 +37,6 @@ FREE = 0x5EED_0000_0000
 MAP_FIXED = 0x10
 
 pytestmark = pytest.mark.needs("map_type:arena", "prog_type:syscall")
-
-
-def in_arena(dst: int, src: int) -> Instruction:
-    """`dst =` the pointer of user space in `src`, for the program to follow: addr_space_cast(src, 0, 1)."""
-    return Instruction(0xBF, dst, src, 1, imm=1)
-
-
-def for_user(dst: int, src: int) -> Instruction:
-    """`dst =` the program's pointer in `src`, for user space to follow: addr_space_cast(src, 1, 0)."""
-    return Instruction(0xBF, dst, src, 1, imm=1 << 16)
 
 
 def program(arena: rawbpf.ArenaMap, instructions: Sequence[Instruction]) -> rawbpf.Program:
@@ -63,7 +53,7 @@ def sum_of_list(most: int) -> list[Instruction]:
         # for (; node and count < most; node = node->next)
         b.jump_imm(b.R1, "==", 0, 8),
         b.jump_imm(b.R0, ">=", most, 7),
-        in_arena(b.R1, b.R1),
+        b.addr_space_cast(b.R1, b.R1, 0, 1),
         b.load_mem(b.R4, b.R1, 8),
         b.alu_reg(b.R3, "+=", b.R4),
         b.store_reg(b.R1, 8, b.R3),
@@ -77,7 +67,6 @@ def sum_of_list(most: int) -> list[Instruction]:
 def build_list(arena: rawbpf.ArenaMap, offsets: Sequence[int]) -> int:
     """Write a list whose nodes lie at `offsets` and have the values 1, 2, ...; return the address of the first."""
     memory, start = arena.memory(), arena.address
-    assert start is not None
     for number, at in enumerate(offsets, 1):
         following = start + offsets[number] if number < len(offsets) else 0
         NODE.pack_into(memory, at, following, number)
@@ -105,17 +94,16 @@ def test_user_space_follows_pointers_that_a_program_made(backend: Backend, addre
             b.mov_reg(b.R1, b.R2),
             *[b.mov_imm(b.R2, 0), b.mov_imm(b.R3, 1), b.mov_imm(b.R4, -1), b.mov_imm(b.R5, 0)],
             b.call_kfunc(allocate.id),
-            in_arena(b.R7, b.R0),
+            b.addr_space_cast(b.R7, b.R0, 0, 1),
             b.store_imm(b.R7, 8, 4711),
             b.alu_imm(b.R7, "+=", 8),
-            for_user(b.R0, b.R7),
+            b.addr_space_cast(b.R0, b.R7, 1, 0),
             b.store_reg(b.R6, 0, b.R0),
             b.mov_imm(b.R0, 0),
             b.exit_(),
         ]
         with program(arena, instructions) as allocating:
             (pointer,) = struct.unpack("=Q", allocating.run(ctx=bytes(8)).ctx)
-        assert arena.address is not None
         if address:
             assert arena.address == address
         at = pointer - arena.address
@@ -136,7 +124,8 @@ def test_memory_is_all_pages_and_zero(backend: Backend) -> None:
 
 def test_every_object_of_an_arena_has_the_same_memory_in_a_process(backend: Backend) -> None:
     with rawbpf.ArenaMap.create(max_entries=2) as arena:
-        assert arena.address is None
+        with pytest.raises(ValueError, match=r"\(arena\) has no address .*memory\(\)"):
+            assert arena.address
         memory = arena.memory()
         memory[5] = 55
         with rawbpf.Map.from_id(arena.id) as other, arena.dup() as copy:
@@ -196,7 +185,6 @@ def test_a_forked_child_unmaps_nothing_of_its_own(backend: Backend) -> None:
     with rawbpf.ArenaMap.create(max_entries=1) as arena:
         memory = arena.memory()
         address = arena.address
-        assert address is not None
         pid = os.fork()
         if pid == 0:
             status = 1
