@@ -24,7 +24,7 @@ from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from ctypes import Array, c_char
 
     from rawbpf.asm.instruction import Instruction
@@ -163,6 +163,29 @@ def test_threads_that_map_an_arena_at_once_map_it_once(backend: Backend) -> None
         got[0][0] = 9
         assert [memory[0] for memory in got] == [9] * 4
     assert slow.calls == 1
+
+
+class Interrupted(Wrapper):
+    """A backend whose first mapping is interrupted, by a handler that maps as well."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.handler: Callable[[], object] | None = None
+
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> Array[c_char]:
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler()
+        return super().mmap_at(fd, length, address)
+
+
+def test_a_signal_handler_may_map_the_arena_that_is_being_mapped(backend: Backend) -> None:
+    interrupted = Interrupted(backend)
+    with rawbpf.ArenaMap.create(max_entries=1, backend=interrupted) as arena:
+        got: list[memoryview] = []
+        interrupted.handler = lambda: got.append(arena.memory())
+        arena.memory()[0] = 6
+        assert got[0][0] == 6
 
 
 def test_a_forked_child_maps_the_arena_at_the_same_address(backend: Backend) -> None:

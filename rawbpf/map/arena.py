@@ -12,6 +12,7 @@ import os
 from _thread import RLock
 from weakref import WeakValueDictionary
 
+from rawbpf.errors import BpfError
 from rawbpf.map.base import Map
 from rawbpf.map.mapping import refused
 from rawbpf.uapi.constants import BPF_F_MMAPABLE
@@ -100,7 +101,12 @@ class ArenaMap(Map[bytes, bytes]):
         with _mapping:
             pages = _mapped.get(here)
             if pages is None:
-                pages = _mapped[here] = self._map(address or info.map_extra, _known(backend, info))
+                try:
+                    pages = _mapped[here] = self._map(address or info.map_extra, _known(backend, info))
+                except BpfError:
+                    pages = _mapped.get(here)
+                    if pages is None:  # or else a signal handler was faster
+                        raise
             self._pages = pages
         return memoryview(pages).cast("B")
 
