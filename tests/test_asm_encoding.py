@@ -13,6 +13,7 @@ CASES = [
     pytest.param(build.mov_imm(0, 1), "b700000001000000", "b700000000000001", id="mov_imm"),
     pytest.param(build.mov_imm(1, -2), "b7010000feffffff", "b7100000fffffffe", id="negative imm"),
     pytest.param(build.mov_reg(2, 10), "bfa2000000000000", "bf2a000000000000", id="mov_reg"),
+    pytest.param(build.addr_space_cast(2, 1, 0, 1), "bf12010001000000", "bf21000100000001", id="addr_space_cast"),
     pytest.param(build.load_mem(3, 1, -16, 4), "6113f0ff00000000", "6131fff000000000", id="load_mem"),
     pytest.param(build.store_reg(10, -8, 1, 8), "7b1af8ff00000000", "7ba1fff800000000", id="store_reg"),
     pytest.param(build.store_imm(10, -4, 7, 2), "6a0afcff07000000", "6aa0fffc00000007", id="store_imm"),

@@ -28,7 +28,7 @@ EXAMPLES = DOCS / "examples"
 SAMPLES = sorted(EXAMPLES.glob("*/*.py"))
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take a network and a cgroup of their own."""
-COMPILED = {"openers", "refused"} | NETWORKED
+COMPILED = {"blocked", "networks", "openers", "ports", "refused", "stacks"} | NETWORKED
 """Samples that take the object that compile.sh makes of the C source beside them."""
 LOOSE = {"openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""

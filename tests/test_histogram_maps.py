@@ -128,11 +128,8 @@ def test_a_map_without_types_says_how_to_decode_it(backend: Backend) -> None:
 
 
 def test_a_map_that_lists_no_elements_is_refused(backend: Backend) -> None:
-    with (
-        rawbpf.Map.create("queue", value="u64", max_entries=4) as m,
-        pytest.raises((TypeError, rawbpf.NotSupported)),
-    ):
-        Histogram.log2(m)
+    with rawbpf.Map.create("queue", value="u64", max_entries=4) as m, pytest.raises(TypeError):
+        Histogram.log2(m)  # type: ignore[arg-type]  # as a caller without a type checker
 
 
 def test_an_empty_map_gives_an_empty_histogram(backend: Backend) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import signal
 import struct
@@ -17,30 +19,24 @@ from support.map_shapes import PAGE
 
 import rawbpf
 from rawbpf.asm import build as b
-from rawbpf.asm.instruction import Instruction
 from rawbpf.btf import Func, indexed
+from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from ctypes import Array, c_char
 
+    from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
 NODE = struct.Struct("=QQ")  # next, value
 FREE = 0x5EED_0000_0000
 """Where no process of this suite has anything, and a multiple of 4 GiB."""
 
+MAP_FIXED = 0x10
+
 pytestmark = pytest.mark.needs("map_type:arena", "prog_type:syscall")
-
-
-def in_arena(dst: int, src: int) -> Instruction:
-    """`dst =` the pointer of user space in `src`, for the program to follow: addr_space_cast(src, 0, 1)."""
-    return Instruction(0xBF, dst, src, 1, imm=1)
-
-
-def for_user(dst: int, src: int) -> Instruction:
-    """`dst =` the program's pointer in `src`, for user space to follow: addr_space_cast(src, 1, 0)."""
-    return Instruction(0xBF, dst, src, 1, imm=1 << 16)
 
 
 def program(arena: rawbpf.ArenaMap, instructions: Sequence[Instruction]) -> rawbpf.Program:
@@ -57,7 +53,7 @@ def sum_of_list(most: int) -> list[Instruction]:
         # for (; node and count < most; node = node->next)
         b.jump_imm(b.R1, "==", 0, 8),
         b.jump_imm(b.R0, ">=", most, 7),
-        in_arena(b.R1, b.R1),
+        b.addr_space_cast(b.R1, b.R1, 0, 1),
         b.load_mem(b.R4, b.R1, 8),
         b.alu_reg(b.R3, "+=", b.R4),
         b.store_reg(b.R1, 8, b.R3),
@@ -71,7 +67,6 @@ def sum_of_list(most: int) -> list[Instruction]:
 def build_list(arena: rawbpf.ArenaMap, offsets: Sequence[int]) -> int:
     """Write a list whose nodes lie at `offsets` and have the values 1, 2, ...; return the address of the first."""
     memory, start = arena.memory(), arena.address
-    assert start is not None
     for number, at in enumerate(offsets, 1):
         following = start + offsets[number] if number < len(offsets) else 0
         NODE.pack_into(memory, at, following, number)
@@ -99,17 +94,16 @@ def test_user_space_follows_pointers_that_a_program_made(backend: Backend, addre
             b.mov_reg(b.R1, b.R2),
             *[b.mov_imm(b.R2, 0), b.mov_imm(b.R3, 1), b.mov_imm(b.R4, -1), b.mov_imm(b.R5, 0)],
             b.call_kfunc(allocate.id),
-            in_arena(b.R7, b.R0),
+            b.addr_space_cast(b.R7, b.R0, 0, 1),
             b.store_imm(b.R7, 8, 4711),
             b.alu_imm(b.R7, "+=", 8),
-            for_user(b.R0, b.R7),
+            b.addr_space_cast(b.R0, b.R7, 1, 0),
             b.store_reg(b.R6, 0, b.R0),
             b.mov_imm(b.R0, 0),
             b.exit_(),
         ]
         with program(arena, instructions) as allocating:
             (pointer,) = struct.unpack("=Q", allocating.run(ctx=bytes(8)).ctx)
-        assert arena.address is not None
         if address:
             assert arena.address == address
         at = pointer - arena.address
@@ -130,7 +124,8 @@ def test_memory_is_all_pages_and_zero(backend: Backend) -> None:
 
 def test_every_object_of_an_arena_has_the_same_memory_in_a_process(backend: Backend) -> None:
     with rawbpf.ArenaMap.create(max_entries=2) as arena:
-        assert arena.address is None
+        with pytest.raises(ValueError, match=r"\(arena\) has no address .*memory\(\)"):
+            assert arena.address
         memory = arena.memory()
         memory[5] = 55
         with rawbpf.Map.from_id(arena.id) as other, arena.dup() as copy:
@@ -140,23 +135,57 @@ def test_every_object_of_an_arena_has_the_same_memory_in_a_process(backend: Back
         assert memory[6] == 66
 
 
-def test_threads_that_map_an_arena_at_once_get_the_same_memory(backend: Backend) -> None:
-    for _ in range(20):
-        with rawbpf.ArenaMap.create(max_entries=1) as arena:
-            started = threading.Barrier(4)
-            got: list[memoryview] = []
+class Slow(Wrapper):
+    """A backend on which mapping takes as long as nobody else maps, a moment at most."""
 
-            def use(arena: rawbpf.ArenaMap = arena, started: threading.Barrier = started, got: Any = got) -> None:
-                started.wait()
-                got.append(arena.memory())
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.calls = 0
+        self.second = threading.Event()
 
-            threads = [threading.Thread(target=use) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            got[0][0] = 9
-            assert [memory[0] for memory in got] == [9] * 4
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> Array[c_char]:
+        self.calls += 1
+        if self.calls > 1:
+            self.second.set()
+        self.second.wait(0.05)
+        return super().mmap_at(fd, length, address)
+
+
+def test_threads_that_map_an_arena_at_once_map_it_once(backend: Backend) -> None:
+    slow = Slow(backend)
+    with rawbpf.ArenaMap.create(max_entries=1, backend=slow) as arena:
+        got: list[memoryview] = []
+        threads = [threading.Thread(target=lambda: got.append(arena.memory())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        got[0][0] = 9
+        assert [memory[0] for memory in got] == [9] * 4
+    assert slow.calls == 1
+
+
+class Interrupted(Wrapper):
+    """A backend whose first mapping is interrupted, by a handler that maps as well."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.handler: Callable[[], object] | None = None
+
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> Array[c_char]:
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler()
+        return super().mmap_at(fd, length, address)
+
+
+def test_a_signal_handler_may_map_the_arena_that_is_being_mapped(backend: Backend) -> None:
+    interrupted = Interrupted(backend)
+    with rawbpf.ArenaMap.create(max_entries=1, backend=interrupted) as arena:
+        got: list[memoryview] = []
+        interrupted.handler = lambda: got.append(arena.memory())
+        arena.memory()[0] = 6
+        assert got[0][0] == 6
 
 
 def test_a_forked_child_maps_the_arena_at_the_same_address(backend: Backend) -> None:
@@ -173,6 +202,29 @@ def test_a_forked_child_maps_the_arena_at_the_same_address(backend: Backend) -> 
                 os._exit(status)
         assert os.waitpid(pid, 0)[1] == 0
         assert memory[0] == 7
+
+
+def test_a_forked_child_unmaps_nothing_of_its_own(backend: Backend) -> None:
+    with rawbpf.ArenaMap.create(max_entries=1) as arena:
+        memory = arena.memory()
+        address = arena.address
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                libc = ctypes.CDLL(None)
+                libc.mmap.restype = ctypes.c_void_p
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED
+                arguments = (address, PAGE, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+                assert libc.mmap(*map(ctypes.c_long, arguments)) == address
+                arena.close()
+                del memory
+                (ctypes.c_char * PAGE).from_address(address)[0] = b"x"
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(pid, 0)[1] == 0
+        memory[0] = 1
 
 
 def test_a_child_that_inherited_the_memory_uses_it(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,6 +104,11 @@ def alu_reg(dst: int, operator: str, src: int, *, bits: Literal[32, 64] = 64) ->
     return Instruction(_code(_ALU, operator) | 8 | (7 if bits == 64 else 4), dst, src)
 
 
+def addr_space_cast(dst: int, src: int, dst_as: Literal[0, 1], src_as: Literal[0, 1]) -> Instruction:
+    """`dst = addr_space_cast(src, dst_as, src_as)`: arena pointers, (0, 1) to the program's, (1, 0) to user space's."""
+    return Instruction(0xBF, dst, src, 1, dst_as << 16 | src_as)
+
+
 def neg(dst: int) -> Instruction:
     """`dst = -dst`."""
     return Instruction(0x87, dst)

@@ -82,12 +82,11 @@ class PrefixCodec(Codec["Prefix"]):
 
     def decode(self, raw: bytes) -> Prefix:
         """Return the network of `raw`."""
-        length, address = int.from_bytes(raw[:_LENGTH], self.byteorder), raw[_LENGTH:]
+        length, address = int.from_bytes(raw[:_LENGTH], self.byteorder), int.from_bytes(raw[_LENGTH:], "big")
         if length > self._bits:
             return raw
-        interface = self._interface((address, length))
-        plain = interface.network.network_address == interface.ip
-        found: Prefix = interface.network if plain else interface
+        beyond = address & (1 << self._bits - length) - 1
+        found: Prefix = (self._interface if beyond else self._network)((address, length))
         return found
 
     @property

@@ -12,6 +12,7 @@ import os
 from _thread import RLock
 from weakref import WeakValueDictionary
 
+from rawbpf.errors import BpfError
 from rawbpf.map.base import Map
 from rawbpf.map.mapping import refused
 from rawbpf.uapi.constants import BPF_F_MMAPABLE
@@ -68,15 +69,20 @@ class ArenaMap(Map[bytes, bytes]):
         return super()._completed(backend, fields, word)
 
     @property
-    def address(self) -> int | None:
-        """The address of the arena in this and every process; None where this process does not know it yet.
+    def address(self) -> int:
+        """The address of the arena in this and every process.
 
-        Raises: Closed.
+        Raises: ValueError where this process does not know it: nobody said it, and `memory()` was not called;
+        Closed.
         """
         info = self.info
         with _mapping:
             known = _known(self._handle.backend, info)
-            return info.map_extra or (None if known is None else ctypes.addressof(known))
+        if info.map_extra:
+            return info.map_extra
+        if known is None:
+            raise ValueError(f"{self._shape} has no address that this process knows: memory() maps it and settles that")
+        return ctypes.addressof(known)
 
     def memory(self, address: int = 0) -> memoryview:
         """Return the arena's memory, as bytes; reads and writes make no system call.
@@ -95,7 +101,12 @@ class ArenaMap(Map[bytes, bytes]):
         with _mapping:
             pages = _mapped.get(here)
             if pages is None:
-                pages = _mapped[here] = self._map(address or info.map_extra, _known(backend, info))
+                try:
+                    pages = _mapped[here] = self._map(address or info.map_extra, _known(backend, info))
+                except BpfError:
+                    pages = _mapped.get(here)
+                    if pages is None:  # or else a signal handler was faster
+                        raise
             self._pages = pages
         return memoryview(pages).cast("B")
 

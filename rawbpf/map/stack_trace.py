@@ -45,7 +45,7 @@ _MOST_ERRNO = 4095
 _REASONS = {
     _EEXIST: "another stack has its slot: a map with more max_entries, or BPF_F_REUSE_STACKID, which replaces it",
     _EFAULT: "there was no such stack, as a kernel thread has none of user space",
-    _ENOMEM: "there was no room for it",
+    _ENOMEM: "the map has no free entry",
     _EINVAL: "its flags do not suit",
 }
 # struct bpf_stack_build_id

@@ -211,7 +211,7 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
     if kind in _NESTED and not fields.get("inner_map_fd"):
         yield f"{word} map needs a template: inner= (inner_map_fd), an open map like those to be held"
     if flags & _NU and fields.get("numa_node", 0) > 0:
-        yield f"NUMA node {fields['numa_node']} may not be online"
+        yield f"NUMA node {fields['numa_node']} may not be online; /sys/devices/system/node/online lists those that are"
     key_id, value_id = fields.get("btf_key_type_id", 0), fields.get("btf_value_type_id", 0)
     if kind in _LOCAL and not (key_id and value_id):
         yield f"{word} map needs BTF: btf_fd, btf_key_type_id of an int and btf_value_type_id"

@@ -27,7 +27,7 @@ except rawbpf.MapFull as error:
 
 # [start:attributes]
 try:
-    rawbpf.Map.create("ringbuf", key=0, value=0, max_entries=5000)
+    rawbpf.Map.create("ringbuf", max_entries=0)
 except rawbpf.BpfError as error:
     print(error)
     print(error.errno == errno.EINVAL, repr(error.cmd), error.subject)
