@@ -256,7 +256,7 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return "only programs store stack traces (bpf_get_stackid)"
     if map_type in _CGROUP_STORAGES and deletes:
         return "cgroup storage is made by attaching, goes with the cgroup, and cannot be deleted"
-    if map_type == c.BPF_MAP_TYPE_LPM_TRIE and not values.get("flags") and cmd in _ONE_ELEMENT:
+    if map_type == c.BPF_MAP_TYPE_LPM_TRIE and cmd in _ONE_ELEMENT and values.get("flags", 0) in (0, 1, 2):
         return "the prefix length, a u32 before the address, is larger than the bits of the address"
     if map_type == c.BPF_MAP_TYPE_SOCKMAP and deletes:
         return "the slot is empty, or the index is not below max_entries"
