@@ -101,7 +101,9 @@ def _typed(backend: Backend, fd: int) -> Map[Any, Any]:
 
 def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
     key = value = None
-    btf = read_btf(backend, info.btf_id) if info.btf_id and info.key_type_id else None
+    btf = read_btf(backend, info.btf_id) if info.btf_id and info.value_type_id else None
     if btf is not None:
-        key, value = btf[info.key_type_id], btf[info.value_type_id]
+        value = btf[info.value_type_id]
+        # A data section has no type of keys, only of its one value.
+        key = btf[info.key_type_id] if info.key_type_id else None
     return codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
