@@ -20,6 +20,7 @@ from rawbpf.codec import Codec, codec_for
 from rawbpf.codec.structure import StructCodec
 from rawbpf.syscall.current import using
 from rawbpf.syscall.kernel import KernelBackend
+from rawbpf.uapi.constants import BPF_F_LOCK
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -224,7 +225,7 @@ def test_what_the_kernel_keeps_in_a_value_of_an_object_is_left_out(obj: rawbpf.O
     ]
     guarded["HIGH"] = {"hits": 10, "sum": 100}
     assert obj.programs["fill"].run().retval == 0
-    assert guarded.lookup("HIGH", rawbpf.uapi.constants.BPF_F_LOCK) == (11, 111)
+    assert guarded.lookup("HIGH", BPF_F_LOCK) == (11, 111)
     assert [key.name for key in guarded] == ["HIGH"]
 
 
