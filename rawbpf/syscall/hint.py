@@ -145,6 +145,8 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
     if errno == _EINVAL:
         if broken := rule.broken_rules(host, values):
             return "; ".join(broken)
+        if values.get("btf_value_type_id") and kind in _CGROUP_STORAGES:
+            return "the key is a u64, or a struct of a u64 and a u32, also to BTF: leave key= out"
         if values.get("btf_value_type_id"):
             return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong"
         why = "this kernel may lack the map type or one of its flags, or refuses the combination"
