@@ -399,7 +399,7 @@ def test_keys_of_another_size_are_refused(backend: Backend) -> None:
 
 
 def test_a_value_without_bytes_or_btf_is_refused_in_words(backend: Backend) -> None:
-    with pytest.raises(ValueError, match="a sk_storage map needs a value of a type that BTF can tell"):
+    with pytest.raises(rawbpf.BpfError, match=r"value_size must not be 0; .*needs BTF"):
         rawbpf.Map.create("sk_storage", value=0)
     with pytest.raises(rawbpf.BpfError, match="max_entries of a sk_storage map must be 0, not 5"):
         rawbpf.Map.create("sk_storage", value="u64", max_entries=5)
