@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
 import math
 import sys
@@ -153,6 +154,72 @@ def test_every_type_that_may_carry_btf_tells_its_types(backend: Backend, kind: s
         assert again.value_type.explain() == m.value_type.explain()
         assert again.key_type.explain() == m.key_type.explain()
         assert "b: be32" in again.key_type.explain() or "hash" not in kind
+
+
+class Bits(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint32, 3), ("mid", ctypes.c_uint32, 7), ("rest", ctypes.c_uint32, 22)]
+
+
+class Either(ctypes.Union):
+    _fields_ = [("number", ctypes.c_uint64), ("text", ctypes.c_char * 8), ("bits", Bits)]
+
+
+class Outer(ctypes.Structure):
+    _anonymous_ = ("either",)
+    _fields_ = [
+        ("kind", ctypes.c_int8),
+        ("either", Either),
+        ("bits", Bits * 2),
+        ("raw", ctypes.c_ubyte * 3),
+        ("real", ctypes.c_double),
+        ("grid", ctypes.c_int16 * 2 * 3),
+        ("up", ctypes.c_bool),
+    ]
+
+
+class Packed(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("tag", ctypes.c_uint8), ("number", ctypes.c_uint32), ("more", ctypes.c_int64)]
+
+
+class Loose(ctypes.Structure):
+    _pack_ = 1
+    _fields_ = [("tag", ctypes.c_uint8), ("real", ctypes.c_float)]
+
+
+class Network(ctypes.BigEndianStructure):
+    _fields_ = (("port", ctypes.c_uint16), ("address", ctypes.c_uint32))
+
+
+CLASSES = [Bits, Either, Outer, Packed, Network]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_ctypes_class_tells_its_layout_to_whoever_opens_the_map(backend: Backend, cls: Any) -> None:
+    with (
+        rawbpf.Map.create("hash", key=cls, value=cls, max_entries=4) as m,
+        rawbpf.Map.from_id(m.id) as again,
+    ):
+        assert [row.partition(":")[2] for row in again.key_type.explain().splitlines()] == [
+            row.partition(":")[2] for row in m.key_type.explain().splitlines()
+        ]
+        for raw in (bytes(m.key_type.size), bytes(range(1, m.key_type.size + 1))):
+            m.raw[raw] = raw
+            assert again[again.key_type.unpack(raw)] == again.value_type.unpack(raw)
+            assert m.raw[m.key_type.pack(cls.from_buffer_copy(raw))] == raw
+        assert {m.key_type.pack(key) for key in m} == {again.key_type.pack(key) for key in again}
+
+
+def test_a_float_that_is_not_aligned_is_bytes_to_whoever_opens_the_map(backend: Backend) -> None:
+    # The kernel takes no BTF with such a float, and the other fields shall have their types.
+    with (
+        rawbpf.Map.create("hash", key=Loose, value="u32", max_entries=4) as m,
+        rawbpf.Map.from_id(m.id) as again,
+    ):
+        m[Loose(1, 0.5)] = 7
+        assert list(m) == [(1, 0.5)]
+        assert list(again) == [(1, m.key_type.pack((1, 0.5))[1:])]
+        assert again[next(iter(again))] == 7
 
 
 def test_an_unknown_number_of_an_enumeration_stays_an_int(backend: Backend) -> None:
