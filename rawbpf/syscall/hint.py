@@ -200,6 +200,10 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
     word = "maps of this type" if map_type is None else f"{rule.article(map_type_name(map_type))} map"
     if map_type in _OWNERS and errno in (_ENOENT, _EBADF, _ENOTSOCK):
         return _owner(map_type, errno)
+    if map_type in _OWNERS and errno == _EAGAIN:
+        return "what the owner had is just being freed: try again"
+    if map_type == c.BPF_MAP_TYPE_SK_STORAGE and errno == _ENOMEM:
+        return "the socket has no room left for it (net.core.optmem_max), or the kernel has no memory"
     if map_type in _CGROUP_STORAGES and errno == _ENOENT:
         return "a cgroup has storage once a program that uses this map was attached to it: attach it first"
     update = cmd in (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_UPDATE_BATCH)
