@@ -13,6 +13,10 @@ from support import xdp
 import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.asm import slots
+from rawbpf.btf import Btf, Builder
+from rawbpf.map.create import create_from_spec
+from rawbpf.spec.map import MapSpec
+from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
@@ -112,6 +116,23 @@ def test_a_filter_opened_by_id_has_the_type_of_its_values(backend: Backend) -> N
             assert ("10.0.0.1", 80) in other
             assert ("10.0.0.1", 81) not in other
             assert other.raw.value_type.size == 8
+
+
+def test_a_filter_of_an_object_carries_the_type_of_its_values(backend: Backend) -> None:
+    builder = Builder()
+    number = builder.struct("host", 4, [("address", builder.int("unsigned int", 4), 0)])
+    content = builder.to_bytes()
+    host = Btf.from_bytes(content)[number]
+    spec = MapSpec("seen", c.BPF_MAP_TYPE_BLOOM_FILTER, 0, 4, 8, value=host, value_type_id=number, section=".maps")
+    btf_fd = btf_load(backend, content)
+    try:
+        m: Any = create_from_spec(backend, spec, name="seen", btf_fd=btf_fd)
+    finally:
+        backend.close(btf_fd)
+    with m, rawbpf.Map.from_id(m.id) as other:
+        m.add({"address": 1})
+        assert other.value_type.name == "struct host"
+        assert (1,) in other
 
 
 # What it is for: most packets need no look-up in the large map --------------------------

@@ -227,11 +227,13 @@ def _wait_until_gone(m: Any, key: object) -> None:
 KEYS: list[Any] = [
     pytest.param("u32", ValueError, "a key of cgroup_storage maps has 8 or 16 bytes", id="u32"),
     pytest.param({"a": "u64", "b": "u64", "c": "u8"}, ValueError, "8 or 16 bytes", id="too-wide"),
+    pytest.param("u8[8]", rawbpf.BpfError, "the key is a u64, or a struct of a u64 and a u32", id="bytes"),
+    pytest.param({"a": "u32", "b": "u32", "c": "u64"}, rawbpf.BpfError, "leave key= out", id="another-struct"),
 ]
 
 
 @pytest.mark.parametrize(("key", "error", "message"), KEYS)
-def test_keys_of_another_size_are_refused(backend: Backend, key: Any, error: type[Exception], message: str) -> None:
+def test_keys_of_another_shape_are_refused(backend: Backend, key: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rawbpf.Map.create("cgroup_storage", key=key, value="u64")
 

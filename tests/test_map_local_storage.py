@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,6 +302,34 @@ def test_values_of_any_description_are_kept(backend: Backend, value: Any) -> Non
             os.close(pidfd)
 
 
+def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Backend, tmp_path: Path) -> None:
+    busy = FaultBackend(backend, {c.BPF_MAP_UPDATE_ELEM: [(n, errno.EAGAIN) for n in (1, 2, 3)]})
+    with rawbpf.Map.create("inode_storage", value="u64", backend=busy) as m:
+        m[tmp_path] = 5
+        assert m[tmp_path] == 5
+        assert busy.calls[c.BPF_MAP_UPDATE_ELEM] == 4
+        busy.fail(c.BPF_MAP_UPDATE_ELEM, [(n, errno.EAGAIN) for n in range(5, 5000)])
+        with pytest.raises(rawbpf.BpfError, match="EAGAIN: what the owner had is just being freed"):
+            m[tmp_path] = 6
+        assert m[tmp_path] == 5
+
+
+@pytest.mark.needs("map_type:sk_storage")
+def test_a_socket_has_room_for_so_much(backend: Backend) -> None:
+    with open("/proc/sys/net/core/optmem_max", encoding="ascii") as file:
+        room = int(file.read())
+    with ExitStack() as stack:
+        one = stack.enter_context(socket.socket())
+        maps = [stack.enter_context(rawbpf.SkStorageMap.create(value=32768)) for _ in range(room // 32768 + 1)]
+        with pytest.raises(rawbpf.BpfError, match=r"ENOMEM: .* no room left for it \(net\.core\.optmem_max\)"):
+            _fill(maps, one)
+
+
+def _fill(maps: list[rawbpf.SkStorageMap[bytes]], one: socket.socket) -> None:
+    for each in maps:
+        each[one] = bytes(32768)
+
+
 # What is refused ---------------------------------------------------------------------
 
 
@@ -399,7 +427,7 @@ def test_keys_of_another_size_are_refused(backend: Backend) -> None:
 
 
 def test_a_value_without_bytes_or_btf_is_refused_in_words(backend: Backend) -> None:
-    with pytest.raises(ValueError, match="a sk_storage map needs a value of a type that BTF can tell"):
+    with pytest.raises(rawbpf.BpfError, match=r"value_size must not be 0; .*needs BTF"):
         rawbpf.Map.create("sk_storage", value=0)
     with pytest.raises(rawbpf.BpfError, match="max_entries of a sk_storage map must be 0, not 5"):
         rawbpf.Map.create("sk_storage", value="u64", max_entries=5)

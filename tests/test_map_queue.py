@@ -120,7 +120,7 @@ def test_structs_are_records_and_a_map_opened_again_has_bytes(backend: Backend) 
         with rawbpf.Map.from_id(m.id) as other:
             assert isinstance(other, rawbpf.QueueMap)
             assert m.value_type.unpack(other.pop()) == (7, "cat")
-        assert "struct {pid, comm}, max_entries 2" in repr(m)
+        assert "'': struct {pid, comm}, max_entries 2" in repr(m)
 
 
 def test_a_frozen_one_is_peeked_at_only(pile: Pile) -> None:

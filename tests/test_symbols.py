@@ -152,6 +152,15 @@ def test_memory_of_no_file_has_no_name() -> None:
     assert files.find(1 << 63) is None
 
 
+def test_behind_a_mapping_there_is_no_file() -> None:
+    files = ProcessFiles(os.getpid())
+    ends = [(end, path) for end, _, path in files._mappings]
+    gaps = [end for (end, path), start in zip(ends, files._starts[1:], strict=False) if path and end < start]
+    assert gaps
+    assert {files.find(end) for end in gaps} == {None}
+    assert all(files.find(end - 1) for end in gaps)
+
+
 def test_a_path_may_have_blanks_and_any_bytes(tmp_path: Path) -> None:
     strange = os.fsencode(tmp_path) + b"/a b \xff.bin"
     with open(strange, "wb") as file:

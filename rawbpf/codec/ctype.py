@@ -28,7 +28,7 @@ def codec_of_ctype(cls: type) -> Codec[object]:
         size, alignment = ctypes.sizeof(cls), ctypes.alignment(cls)
         if issubclass(cls, ctypes.Structure):
             return StructCodec(cls.__name__, size, _places(cls, order), alignment, order, cls)
-        return UnionCodec(cls.__name__, size, _places(cls, order), alignment, order)
+        return UnionCodec(cls.__name__, size, _places(cls, order), alignment, order, cls)
     if issubclass(cls, ctypes.Array):
         element: type = getattr(cls, "_type_")  # noqa: B009  # a descriptor to type checkers
         length = ctypes.sizeof(cls) // ctypes.sizeof(element) if ctypes.sizeof(element) else 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from rawbpf.codec.base import Codec, counted, exactly, inside, refuse
 from rawbpf.codec.record import Record, attribute_names, make, record_class
-from rawbpf.codec.scalar import IntCodec, as_int
+from rawbpf.codec.scalar import FloatCodec, IntCodec, as_int
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -328,5 +328,13 @@ def listed(names: Sequence[str]) -> str:
 
 def members_for(builder: Builder, fields: Sequence[Field]) -> list[tuple[str, int, int, int]]:
     """Add the types of `fields` to `builder` and return its members; none if one has no type."""
-    members = [(field.name, field.codec.add_to(builder), field.bit_offset, field.width) for field in fields]
+    members = [(field.name, _member_type(builder, field), field.bit_offset, field.width) for field in fields]
     return members if all(member[1] for member in members) else []
+
+
+def _member_type(builder: Builder, field: Field) -> int:
+    codec = field.codec
+    if isinstance(codec, FloatCodec) and field.offset % codec.size:
+        # In a packed struct a float is so many bytes: kernel/bpf/btf.c:btf_float_check_member (v6.12).
+        return Codec.build(codec, builder)
+    return codec.add_to(builder)

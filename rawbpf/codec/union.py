@@ -65,10 +65,19 @@ class UnionValue:
 class UnionCodec(Codec[UnionValue]):
     """A C union. Values read are UnionValue; a dict of one member (or several that agree) and bytes can be written."""
 
-    def __init__(self, tag: str, size: int, places: Iterable[Place], alignment: int, byteorder: ByteOrder) -> None:
+    def __init__(
+        self,
+        tag: str,
+        size: int,
+        places: Iterable[Place],
+        alignment: int,
+        byteorder: ByteOrder,
+        ctype: type | None = None,
+    ) -> None:
         self.tag = tag
         self.size = size
         self.alignment = alignment
+        self.ctype = ctype
         places = flattened(flattened(places, UnionCodec), StructCodec)
         names = [place[0] for place in places]
         self.attributes = attribute_names(names, ("_codec", "_raw"))
@@ -95,6 +104,8 @@ class UnionCodec(Codec[UnionValue]):
         where = where or self.name
         if isinstance(value, UnionValue) and value._codec.attributes == self.attributes:
             value = bytes(value)
+        if self.ctype and isinstance(value, self.ctype):
+            return bytes(value)  # type: ignore[call-overload,no-any-return]  # ctypes instances are buffers
         if isinstance(value, (bytes, bytearray, memoryview)):
             if len(value) != self.size:
                 raise ValueError(f"{where}: expected {self.size} bytes, got {len(value)}")

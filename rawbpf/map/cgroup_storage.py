@@ -52,7 +52,6 @@ class CgroupKeyCodec(Codec[object]):
         self.size = inner.size
         self.alignment = inner.alignment
         self.hashable = inner.hashable
-        self.source = inner.source
 
     @property
     def label(self) -> str:

@@ -77,7 +77,7 @@ def create(
     template = _template(backend, given["inner_map_fd"])
     plain = number == c.BPF_MAP_TYPE_ARRAY and flags is None and not fields["map_flags"] and pin is None
     carries = family._carries_btf(key_codec)
-    btf_fd = _load_btf(backend, fields, key_codec, value_codec, family._needs_btf) if carries else 0
+    btf_fd = _load_btf(backend, fields, key_codec, value_codec) if carries else 0
     try:
         fd = _create(backend, fields, mappable=plain)
     except BpfError as error:
@@ -256,7 +256,7 @@ def _checked_name(name: str) -> bytes:
     return name.encode()
 
 
-def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any], needed: bool) -> int:
+def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any]) -> int:
     # Returns the descriptor of what it put into `fields`, or 0 where there are no types to tell.
     from rawbpf.btf.build import Builder
 
@@ -269,14 +269,11 @@ def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], v
     # A type without keys has a value's type alone.
     key_id, value_id = key.add_to(builder) if key.size else 0, value.add_to(builder)
     if not value_id or (key.size and not key_id):
-        if needed:
-            word = map_type_name(fields["map_type"])
-            raise ValueError(f"value={value.name}: a {word} map needs a value of a type that BTF can tell")
         return 0
     try:
         fd = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
     except BpfError:
-        if needed:
+        if map_class(fields["map_type"])._needs_btf:
             raise
         # Types for others to see are a courtesy; a map without them works as well (before Linux 4.18 all do).
         return 0

@@ -13,7 +13,7 @@ import ctypes
 import os
 
 from rawbpf.codec.base import NATIVE, Codec, refuse
-from rawbpf.errors import KeyExists, KeyNotFound
+from rawbpf.errors import BpfError, KeyExists, KeyNotFound
 from rawbpf.map.base import Map
 from rawbpf.map.memory import buffer_of
 from rawbpf.syscall import map as command
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 
     Owner = int | HasFileno | str | os.PathLike[str]
 
+_EAGAIN = 11
 _MOST = (1 << 31) - 1
+_REPEATS = 1000
 
 
 class OwnerCodec(Codec[int]):
@@ -180,7 +182,17 @@ class LocalStorageMap(Map["Owner", "V"]):
 
     def put(self, owner: Owner, value: V, flags: int = 0) -> None:
         """Store `value` for `owner` with BPF_ flags. Raises: as `m[owner] = value`; KeyExists, KeyNotFound by flags."""
-        self._on(command.map_update_elem, owner, buffer_of(self._value.pack(value)), flags)
+        packed = buffer_of(self._value.pack(value))
+        for repeat in range(_REPEATS):
+            try:
+                self._on(command.map_update_elem, owner, packed, flags)
+                return
+            except BpfError as error:
+                # What the owner had, in a map that was closed perhaps, is just being freed, and nothing was stored:
+                # kernel/bpf/bpf_local_storage.c:bpf_local_storage_alloc (v6.12).
+                if error.errno != _EAGAIN or repeat == _REPEATS - 1:
+                    raise
+            os.sched_yield()
 
     def insert(self, owner: Owner, value: V) -> None:
         """Store for an `owner` that must have nothing yet. Raises: KeyExists (EEXIST); else as `m[owner] = value`."""
@@ -202,8 +214,8 @@ class LocalStorageMap(Map["Owner", "V"]):
 class SkStorageMap(LocalStorageMap["V"]):
     """A value for each socket: a key is the socket object, or its descriptor.
 
-    With `flags=BPF_F_CLONE` a connection that a listening socket accepts starts with a copy of the
-    listener's value. Since: Linux 5.2.
+    With `flags=BPF_F_CLONE` a connection that arrives at a listening socket starts with a copy of the
+    listener's value as it then is. A socket has room for as much as net.core.optmem_max says. Since: Linux 5.2.
     """
 
     __slots__ = ()

@@ -148,6 +148,8 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
     if errno == _EINVAL:
         if broken := rule.broken_rules(host, values):
             return "; ".join(broken)
+        if values.get("btf_value_type_id") and kind in _CGROUP_STORAGES:
+            return "the key is a u64, or a struct of a u64 and a u32, also to BTF: leave key= out"
         if values.get("btf_value_type_id"):
             struct = "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
             return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong" + struct
@@ -205,6 +207,10 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
     word = "maps of this type" if map_type is None else f"{rule.article(map_type_name(map_type))} map"
     if map_type in _OWNERS and errno in (_ENOENT, _EBADF, _ENOTSOCK):
         return _owner(map_type, errno)
+    if map_type in _OWNERS and errno == _EAGAIN:
+        return "what the owner had is just being freed: try again"
+    if map_type == c.BPF_MAP_TYPE_SK_STORAGE and errno == _ENOMEM:
+        return "the socket has no room left for it (net.core.optmem_max), or the kernel has no memory"
     if map_type in _CGROUP_STORAGES and errno == _ENOENT:
         return "a cgroup has storage once a program that uses this map was attached to it: attach it first"
     if map_type == c.BPF_MAP_TYPE_STRUCT_OPS and (text := _STRUCT_OPS.get((cmd, errno), "")):
@@ -256,7 +262,7 @@ def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
         return "only programs store stack traces (bpf_get_stackid)"
     if map_type in _CGROUP_STORAGES and deletes:
         return "cgroup storage is made by attaching, goes with the cgroup, and cannot be deleted"
-    if map_type == c.BPF_MAP_TYPE_LPM_TRIE and not values.get("flags") and cmd in _ONE_ELEMENT:
+    if map_type == c.BPF_MAP_TYPE_LPM_TRIE and cmd in _ONE_ELEMENT and values.get("flags", 0) in (0, 1, 2):
         return "the prefix length, a u32 before the address, is larger than the bits of the address"
     if map_type == c.BPF_MAP_TYPE_SOCKMAP and deletes:
         return "the slot is empty, or the index is not below max_entries"
