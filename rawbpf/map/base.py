@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rawbpf.codec import Codec
     from rawbpf.map.constructors import AnyMap
+    from rawbpf.map.drain import Drained
     from rawbpf.map.info import MapInfo
 
     K = TypeVar("K", default=Any)
@@ -63,11 +64,12 @@ class Map(Family, Constructors["K", "V"]):
     The object's class fits the map's type. Identity decides equality; `bool()` is always True.
     """
 
-    __slots__ = ("__weakref__", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_value")
+    __slots__ = ("__weakref__", "_drained", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_value")
 
     _indexed = False
     _operations: tuple[str, ...] = ()
 
+    _drained: Drained | None
     _handle: Handle
     _key: Codec[K]
     _value: Codec[V]
@@ -112,6 +114,7 @@ class Map(Family, Constructors["K", "V"]):
         self._owner = owner
         self._pins = []
         self._raw = None
+        self._drained = None
         return self
 
     @staticmethod
@@ -248,6 +251,8 @@ class Map(Family, Constructors["K", "V"]):
     def close(self) -> None:
         """Close the map; it lives on in the kernel while pins, programs or others hold it. Idempotent."""
         if self._owner is None:
+            if self._drained is not None:
+                self._drained.stop()
             self._handle.close()
 
     def __enter__(self) -> Self:
@@ -265,7 +270,7 @@ class Map(Family, Constructors["K", "V"]):
                 if handle.fd >= 0:
                     warn_unclosed(self, handle.opened_at)
             finally:  # where warnings are errors, too, and where an interrupt ended close()
-                handle.close()
+                self.close()
 
     # Python's protocols ----------------------------------------------------------
 
