@@ -55,8 +55,7 @@ class Drained:
         n: int,
         one_by_one: Callable[[int], Iterator[tuple[Any, Any]]],
     ) -> Iterator[tuple[Any, Any]]:
-        """Yield and remove all elements, `n` at a time; by `one_by_one` where the type has no batch for it."""
-        elements.portion(n)  # complains of it now, not at the first element
+        """Yield and remove all elements, `n` at a time; by `one_by_one` where the kernel has no batch for it."""
         drain = self._drain(elements, key, value, n, one_by_one)
         self._running = [each for each in self._running if each() is not None]
         self._running.append(ref(drain))

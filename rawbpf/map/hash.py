@@ -13,6 +13,7 @@ from rawbpf.map.drain import DEFAULT_DRAIN, Drained
 from rawbpf.map.handle import closed
 from rawbpf.map.memory import buffer_of
 from rawbpf.syscall import map as command
+from rawbpf.syscall.rule import HASHES
 from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
 TYPE_CHECKING = False
@@ -167,17 +168,22 @@ class HashMap(BulkMap["K", "V"]):
         What was taken out and not yielded, because the iterator was closed or dropped, or an interrupt or
         an error ended it, is put back where its key is still free. Where it is not, or where there is no
         more room (an LRU map makes room), this object keeps it, and its next `drain()` yields it first.
-        Closing the map ends its drains, which puts back as well. Types without LOOKUP_AND_DELETE_BATCH
-        are drained one by one.
+        Closing the map ends its drains, which puts back as well. Other types than hashes, and hashes
+        before Linux 5.6, are drained one by one.
 
         Raises: ValueError for `n` below 1; Closed; PermissionDenied (EPERM: opened for reading or writing
         only, or frozen); IterationAborted where there is no batch. Since: Linux 5.6 in batches.
         Source: kernel/bpf/hashtab.c:__htab_map_lookup_and_delete_batch
         """
+        elements = self._elements()
+        elements.portion(n)  # complains of it now, not at the first element
+        # What a map of descriptors yields are ids, which cannot be put back.
+        if self._shape.map_type not in HASHES:
+            return self._drain_one_by_one(n)
         owner = self if self._owner is None else self._owner
         if owner._drained is None:
             owner._drained = Drained()
-        return owner._drained.drain(self._elements(), self._key, self._value, n, self._drain_one_by_one)
+        return owner._drained.drain(elements, self._key, self._value, n, self._drain_one_by_one)
 
     def _drain_one_by_one(self, n: int) -> Iterator[tuple[K, V]]:
         for keys, _ in self.batches(n):
