@@ -11,7 +11,7 @@ from types import GenericAlias
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
+    from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, overload
 
     from typing_extensions import TypeVar
 
@@ -49,6 +49,14 @@ if TYPE_CHECKING:
     class _Base(Generic[K, V]):
         pass
 
+    class HasFileno(Protocol):
+        """An open object with a descriptor."""
+
+        def fileno(self) -> int:
+            """Return the descriptor."""
+
+    Token: TypeAlias = int | HasFileno
+
     class CreateOptions(TypedDict, total=False):
         """The keyword arguments of `Map.create`."""
 
@@ -61,7 +69,7 @@ if TYPE_CHECKING:
         numa_node: int | None
         inner: Map[Any, Any] | None
         pin: str | os.PathLike[str] | None
-        token: int | None
+        token: Token | None
         backend: Backend | None
 else:
 
@@ -241,7 +249,7 @@ class Constructors(_Base["K", "V"]):
         numa_node: int | None = None,
         inner: Map[Any, Any] | None = None,
         pin: str | os.PathLike[str] | None = None,
-        token: int | None = None,
+        token: Token | None = None,
         backend: Backend | None = None,
     ) -> AnyMap:
         """Create a map and return an object of the class for its type.
@@ -252,25 +260,19 @@ class Constructors(_Base["K", "V"]):
         `flags`: BPF_F_ flags, to which those are added that the type requires; arrays without any, and
         without a pin, can be mapped into memory (BPF_F_MMAPABLE). `map_extra`: the type's extra number.
         `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to be held. `pin`: a
-        path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
+        path on a bpffs. `token`: a BPF token, as its fd or an object with `fileno()`. `backend`: by default
+        the current one.
 
-        Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
-        NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).
+        Raises: TypeError, ValueError, OverflowError for arguments that no kernel accepts; PermissionDenied
+        (EPERM), NotSupported (ENOTSUPP), BpfError (E2BIG; EINVAL; ENOMEM, also before the call for a map that
+        would take more memory at once than the machine has available).
         Since: Linux 3.19.
         Source: kernel/bpf/syscall.c:map_create
         """
         from rawbpf.map.create import create
 
-        kind = map_type if map_type is not None else cls.map_type
-        if kind is None:
-            example = 'Map.create("hash", key="u32", value="u64", max_entries=1024)'
-            raise TypeError(f"{cls.__name__}.create() needs a map type: {example}")
-        if cls.map_type not in (None, kind):
-            raise TypeError(
-                f"{cls.__name__}.create() makes maps of type {cls.map_type}; Map.create({kind!r}, ...) others"
-            )
         return create(
-            kind,
+            cls._kind(map_type, "create"),
             key=key,
             value=value,
             max_entries=max_entries,
@@ -283,6 +285,50 @@ class Constructors(_Base["K", "V"]):
             token=token,
             backend=backend,
         )
+
+    @classmethod
+    def estimate_memory(
+        cls,
+        map_type: str | int | None = None,
+        /,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        max_entries: int | None = None,
+        flags: int = 0,
+        map_extra: int = 0,
+        backend: Backend | None = None,
+    ) -> int:
+        """Return about how many bytes of kernel memory such a map takes when it is full; creates nothing.
+
+        The arguments are those of `create`. It is what `info.memory` of that map would say, within a
+        twentieth for maps of 64 KiB and more. Types that allocate as they fill (hashes with
+        BPF_F_NO_PREALLOC, tries, arenas) take it only then; what local storage takes depends on how many
+        owners there are and is not in it. Raises: TypeError, ValueError, OverflowError as `create`.
+        """
+        from rawbpf.map.create import estimate
+
+        return estimate(
+            cls._kind(map_type, "estimate_memory"),
+            key=key,
+            value=value,
+            max_entries=max_entries,
+            flags=flags,
+            map_extra=map_extra,
+            backend=backend,
+        )
+
+    @classmethod
+    def _kind(cls, map_type: str | int | None, verb: str) -> str | int:
+        kind = map_type if map_type is not None else cls.map_type
+        if kind is None:
+            example = f'Map.{verb}("hash", key="u32", value="u64", max_entries=1024)'
+            raise TypeError(f"{cls.__name__}.{verb}() needs a map type: {example}")
+        if cls.map_type not in (None, kind):
+            raise TypeError(
+                f"{cls.__name__}.{verb}() makes maps of type {cls.map_type}; Map.{verb}({kind!r}, ...) others"
+            )
+        return kind
 
     @classmethod
     def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
