@@ -331,44 +331,83 @@ class Constructors(_Base["K", "V"]):
         return kind
 
     @classmethod
-    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
+    def from_fd(
+        cls,
+        fd: HasFileno | int,
+        own: bool = False,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
         """Open the map behind `fd`, which is duplicated unless `own` hands it over.
 
-        Raises: Closed (EBADF), BpfError (EINVAL: no map's), and then `fd` stays the caller's.
+        Keys and values are of the types that the map's BTF says, and bytes where it has none; `key` and
+        `value` say others, as for `create`. `token`: what may read that BTF in place of CAP_SYS_ADMIN.
+        Raises: Closed (EBADF), BpfError (EINVAL: no map's), SpecError for types that disagree with the
+        map's sizes or BTF; `fd` then stays the caller's.
         """
-        from rawbpf.map.open import from_fd
+        from rawbpf.map.open import Wishes, from_fd
 
-        return from_fd(fd, own, backend)
+        return from_fd(fd, own, Wishes(key, value, token), backend)
 
     @classmethod
-    def from_id(cls, map_id: int, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map with the id `map_id`, as `info.id` and bpftool show it.
+    def from_id(
+        cls,
+        map_id: int,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
+        """Open the map with the id `map_id`, as `info.id` and bpftool show it; `key`, `value`, `token` as `from_fd`.
 
-        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
         Since: Linux 4.13.
         """
-        from rawbpf.map.open import from_id
+        from rawbpf.map.open import Wishes, from_id
 
-        return from_id(map_id, backend)
+        return from_id(map_id, Wishes(key, value, token), backend)
 
     @classmethod
-    def from_pin(cls, path: str | os.PathLike[str], mode: str = "rw", *, backend: Backend | None = None) -> AnyMap:
+    def from_pin(
+        cls,
+        path: str | os.PathLike[str],
+        mode: str = "rw",
+        *,
+        dir_fd: HasFileno | int | None = None,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
         """Open the map pinned at `path`; `mode` is "r", "w" or "rw".
 
-        Raises: BpfError (ENOENT), PermissionDenied (EACCES, EPERM), ValueError for another mode.
-        Since: Linux 4.4.
+        A relative `path` starts at the directory `dir_fd`. `key`, `value`, `token` as `from_fd`.
+        Raises: BpfError (ENOENT; EINVAL: no map is pinned there), PermissionDenied (EACCES, EPERM),
+        ValueError for another mode; SpecError. Since: Linux 4.4; `dir_fd` since 6.5.
         """
-        from rawbpf.map.open import from_pin
+        from rawbpf.map.open import Wishes, from_pin
 
-        return from_pin(path, mode, backend)
+        return from_pin(path, mode, dir_fd, Wishes(key, value, token), backend)
 
     @classmethod
-    def from_name(cls, name: str, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map of that name, of which there must be exactly one.
+    def from_name(
+        cls,
+        name: str,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
+        """Open the map of that name, of which there must be exactly one; `key`, `value`, `token` as `from_fd`.
 
         Raises: BpfError (ENOENT), ValueError where several maps have the name (it lists their ids),
-        PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
         """
-        from rawbpf.map.open import from_name
+        from rawbpf.map.open import Wishes, from_name
 
-        return from_name(name, backend)
+        return from_name(name, Wishes(key, value, token), backend)

@@ -94,9 +94,10 @@ def descriptor_number(value: object, where: str) -> int:
     return number
 
 
-def require_kind(backend: Backend, fd: int, kind: str) -> None:
+def require_kind(backend: Backend, fd: int, kind: str, what: str = "") -> None:
     """Return if `fd` is of a `program`, `link` or `map`; the info structs themselves do not say what they are of.
 
+    `what` is what messages call it.
     Raises: BpfError (EINVAL) if it is not; Closed (EBADF).
     """
     try:
@@ -108,4 +109,4 @@ def require_kind(backend: Backend, fd: int, kind: str) -> None:
     found = next((name for name, key in _KINDS.items() if any(line.startswith(key) for line in lines)), "no bpf object")
     if found != kind:
         hint = f"it is {'' if found == 'no bpf object' else 'a '}{found}, not a {kind}"
-        raise BpfError(_EINVAL, call="open", subject=f"fd {fd}", hint=hint, backend=backend.name)
+        raise BpfError(_EINVAL, call="open", subject=what or f"fd {fd}", hint=hint, backend=backend.name)
