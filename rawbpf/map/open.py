@@ -68,13 +68,11 @@ def from_pin(
     at = None if dir_fd is None else descriptor_number(dir_fd, "dir_fd=")
     try:
         fd = obj.obj_get(backend, os.fsencode(where), _MODES[mode], at)
-        opened = _open(backend, fd, wishes, f"the pin {where!r}")
     except BpfError as error:
-        # The kernel opens programs and links read-write only.
-        if error.errno != _EINVAL or not _MODES[mode]:
-            raise
-        error.hint = f"only maps are opened mode={mode!r}: it may be a program or a link"
+        if error.errno == _EINVAL and _MODES[mode]:  # so a link is refused; a program opens all the same
+            error.hint = f"only maps are opened mode={mode!r}: it may be a link"
         raise
+    opened = _open(backend, fd, wishes, f"the pin {where!r}")
     opened._remember_pin(where, at)
     return opened
 
@@ -155,7 +153,7 @@ def _problem(backend: Backend, codec: Codec[Any], size: int, type: Type | None) 
     if codec.size != size:
         name = f" ({type.name or type.kind_name})" if type is not None else ""
         return f"has {counted(codec.size)}, the map's has {size}{name}"
-    if type is None or codec.name == f"bytes[{size}]":
+    if type is None:
         return ""
     from rawbpf.btf import Btf
     from rawbpf.btf.build import Builder
