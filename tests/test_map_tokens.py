@@ -24,6 +24,7 @@ REAL = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "file:/proc/self/
 @REAL
 def test_a_token_makes_typed_maps_where_capabilities_count_for_nothing(backend: Backend) -> None:
     def container(token: int) -> str:
+        refused = False
         try:
             rawbpf.HashMap.create(key="u32", value="u64", max_entries=1)
         except rawbpf.PermissionDenied as error:
@@ -88,7 +89,7 @@ def test_the_token_is_handed_over_with_every_command_that_takes_it(backend: Back
             rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o").load(token=token, backend=traced)
     finally:
         os.close(number)
-    fields = {}
+    fields: dict[str, dict[str, int | bytes]] = {}
     for call in calls:
         fields.setdefault(str(call).partition("(")[2].partition(",")[0], call.fields)
     for command, descriptor, flags in (
