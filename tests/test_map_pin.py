@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bpffs import detached_bpffs
+from support.verbs import BOTH, EITHER, READS, WRITES, Verb
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
@@ -107,46 +108,6 @@ def test_what_is_no_directory_is_refused_before_the_call(root: Path, dir_fd: Any
             m.unpin()
 
 
-Operation = Callable[[Any], object]
-READS: dict[str, Operation] = {
-    "getitem": lambda m: m[1],
-    "get": lambda m: m.get(1),
-    "contains": lambda m: 1 in m,
-    "lookup": lambda m: m.lookup(1),
-    "get_many": lambda m: m.get_many([1, 2]),
-    "iterate": list,
-    "items": lambda m: list(m.items()),
-    "batches": lambda m: list(m.batches(1)),
-    "snapshot": lambda m: m.snapshot(),
-    "count": lambda m: m.count(),
-    "columns": lambda m: m.columns(),
-    "sum": lambda m: m.sum(),
-    "raw": lambda m: m.raw.snapshot(),
-}
-WRITES: dict[str, Operation] = {
-    "setitem": lambda m: m.__setitem__(1, 5),
-    "put": lambda m: m.put(1, 5),
-    "insert": lambda m: m.insert(7, 5),
-    "replace": lambda m: m.replace(1, 5),
-    "delitem": lambda m: m.__delitem__(1),
-    "update": lambda m: m.update({1: 5}),
-    "update each": lambda m: m.update({1: 5}, c.BPF_EXIST),
-    "put_many": lambda m: m.put_many([(1, 5)]),
-    "delete_many": lambda m: m.delete_many([1]),
-    "raw": lambda m: m.raw.update({(1).to_bytes(4, sys.byteorder): bytes(8)}),
-}
-BOTH: dict[str, Operation] = {
-    "pop": lambda m: m.pop(1),
-    "pop with default": lambda m: m.pop(99, None),
-    "drain": lambda m: list(m.drain()),
-    "clear": lambda m: m.clear(),
-}
-EITHER: dict[str, Operation] = {
-    "info": lambda m: m.info.memory,
-    "dup": lambda m: m.dup().close(),
-}
-
-
 @pytest.mark.parametrize("batches", [True, False], ids=["batches", "one by one"])
 @pytest.mark.parametrize("mode", ["r", "w", "rw"])
 def test_each_verb_keeps_to_the_mode(backend: Backend, root: Path, mode: str, batches: bool) -> None:
@@ -178,7 +139,7 @@ def test_each_verb_keeps_to_the_mode(backend: Backend, root: Path, mode: str, ba
     assert not wrong, "\n".join(wrong)
 
 
-def _refusal(verb: Operation, m: Any) -> rawbpf.PermissionDenied | None:
+def _refusal(verb: Verb, m: Any) -> rawbpf.PermissionDenied | None:
     try:
         verb(m)
     except rawbpf.PermissionDenied as error:

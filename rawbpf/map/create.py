@@ -170,6 +170,7 @@ def _check(backend: Backend, fields: command.CreateFields) -> None:
     available = backend.host.memory_available
     if available is not None and size > available:
         lazy = fields["map_type"] in (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_PERCPU_HASH)
+        lazy = lazy and not fields["map_flags"] & c.BPF_F_NO_PREALLOC
         hint = (
             f"the map would take about {footprint.amount(size)} of kernel memory at once, and the machine has "
             f"{footprint.amount(available)} available; lower max_entries"
