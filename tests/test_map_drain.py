@@ -214,6 +214,54 @@ def test_an_interrupt_of_the_call_itself_loses_nothing(backend: Backend) -> None
         assert taken | m.snapshot() == CONTENT
 
 
+class _InterruptedUpdate(FaultBackend):
+    # Ctrl-C during the nth update from now on, before or after the kernel has done it.
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner, {})
+        self.before = self.after = -1
+
+    def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
+        if cmd == c.BPF_MAP_UPDATE_ELEM:
+            self.before -= 1
+            self.after -= 1
+            if self.before == 0:
+                signal.raise_signal(signal.SIGINT)
+        result = super().intercept(call, cmd, attr, size)
+        if cmd == c.BPF_MAP_UPDATE_ELEM and self.after == 0:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+
+@pytest.mark.parametrize("nth", [1, 2, 20, 33])
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("then", ["drain", "close"])
+def test_putting_back_that_was_interrupted_is_taken_up_later(backend: Backend, nth: int, when: str, then: str) -> None:
+    interrupting = _InterruptedUpdate(backend)
+    with _filled(backend=interrupting) as m, m.dup() as other:
+        drain: Any = m.drain()
+        taken = [next(drain) for _ in range(7)]
+        setattr(interrupting, when, nth)
+        with pytest.raises(KeyboardInterrupt):
+            drain.close()
+        if then == "drain":
+            rest = list(m.drain())
+        else:
+            m.close()
+            rest = list(other.items())
+        assert sorted(taken + rest) == sorted(CONTENT.items())
+
+
+def test_clearing_forgets_what_could_not_be_put_back(backend: Backend) -> None:
+    with _filled() as m:
+        drain: Any = m.drain()
+        taken = next(drain)
+        m.update(CONTENT)
+        drain.close()
+        m.clear()
+        assert taken[1] == CONTENT[taken[0]]
+        assert list(m.drain()) == []
+
+
 class _BusyBucket(FaultBackend):
     # A bucket in the middle is busy: the kernel stops there, with what it has removed so far.
     def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 
-from rawbpf.errors import BpfError, IterationAborted, KeyNotFound
+from rawbpf.errors import BpfError, IterationAborted, KeyExists, KeyNotFound
 from rawbpf.map.chunk import Chunk
 from rawbpf.map.memory import buffer_of
 from rawbpf.syscall import map as command
@@ -21,8 +21,7 @@ from rawbpf.uapi.attr import MAP_LOOKUP_AND_DELETE_BATCH, MAP_LOOKUP_BATCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterator
 
     from rawbpf.map.base import Shape
     from rawbpf.map.handle import Handle
@@ -97,8 +96,10 @@ class Elements:
         else:
             yield from self._without_repeats(first, chunks)
 
-    def chunks(self, n: int, *, remove: bool = False, flags: int = 0, held: list[Any] | None = None) -> Iterator[Chunk]:
-        """Yield chunk after chunk, none of them empty; each is put into `held` before its call is made.
+    def chunks(
+        self, n: int, *, remove: bool = False, flags: int = 0, hold: Callable[[Chunk], None] | None = None
+    ) -> Iterator[Chunk]:
+        """Yield chunk after chunk, none of them empty; `hold` is given each before its call is made.
 
         Raises: Closed; BpfError as LOOKUP_BATCH or LOOKUP_AND_DELETE_BATCH, ENOTSUPP and EINVAL among them.
         """
@@ -108,8 +109,8 @@ class Elements:
         vain = 0
         while True:
             chunk = Chunk(self.key_size, self.value_size, capacity)
-            if held is not None:
-                held.append(chunk)
+            if hold is not None:
+                hold(chunk)
             with self.handle as fd:
                 errno = chunk.fill(self.handle.backend, layout, fd, cursor, flags)
             if chunk.count:
@@ -177,7 +178,7 @@ class Elements:
                 more = command.map_get_next_key(
                     self.handle.backend, fd, key, following, subject=str(self.shape), map_type=self.shape.map_type
                 )
-            found = more and following.raw not in seen and self._take(following, value, remove, flags)
+            found = more and following.raw not in seen and self._take(following, value, remove=remove, flags=flags)
             if found:
                 seen.add(following.raw)
                 keys += following.raw
@@ -200,7 +201,7 @@ class Elements:
             raise IterationAborted(_ENOENT, call="iterate", subject=str(self.shape), hint=hint)
 
     def _take(
-        self, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char], remove: bool, flags: int
+        self, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char], *, remove: bool, flags: int
     ) -> bool:
         backend, subject, map_type = self.handle.backend, str(self.shape), self.shape.map_type
         try:
@@ -258,6 +259,19 @@ class Elements:
                 subject=str(self.shape),
                 map_type=self.shape.map_type,
             )
+
+    def insert(self, key: bytes, value: bytes) -> bool:
+        """Store one element and return True; False where the key is there already. Raises: as UPDATE_ELEM."""
+        try:
+            self.put(key, value, c.BPF_NOEXIST)
+        except KeyExists:
+            return False
+        return True
+
+    def has(self, key: bytes, value: bytes) -> bool:
+        """Return whether the map has this value under this key. Raises: as LOOKUP_ELEM."""
+        found = ctypes.create_string_buffer(self.value_size)
+        return self._take(_buffer(key), found, remove=False, flags=0) and found.raw == value
 
     def delete(self, keys: bytes, count: int) -> int:
         """Delete those of `count` keys that are there; return how many were.

@@ -193,9 +193,15 @@ class HashMap(BulkMap["K", "V"]):
                     yield key, value
 
     def clear(self) -> None:
-        """Remove every element that is there now. Raises: Closed; PermissionDenied (EPERM)."""
+        """Remove every element that is there now, and what earlier drains could not put back.
+
+        Raises: Closed; PermissionDenied (EPERM); IterationAborted where there is no batch.
+        """
         for _ in self._elements().read(remove=True):
             pass
+        owner = self if self._owner is None else self._owner
+        if owner._drained is not None:
+            owner._drained.forget()
 
     def _has_key(self, key: object) -> bool:
         return key in self
