@@ -181,6 +181,7 @@ U32 = {"key": "u32", "value": "u32"}
         pytest.param(
             "hash", {**U32, "max_entries": 1, "name": "a b"}, ValueError, "A-Z a-z 0-9", id="name with a space"
         ),
+        pytest.param("hash", {**U32, "max_entries": 1, "name": 5}, TypeError, "name=5", id="number as name"),
         pytest.param("hash", {"key": "u33", "value": 4, "max_entries": 1}, ValueError, "u33", id="no such type"),
         pytest.param("hsah", {**U32, "max_entries": 1}, ValueError, "hsah", id="no such map type"),
         pytest.param(True, {**U32, "max_entries": 1}, TypeError, "map_type=True", id="bool as type"),

@@ -308,6 +308,8 @@ def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Co
 
 
 def _checked_name(name: str) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: expected text, at most {c.BPF_OBJ_NAME_LEN - 1} of A-Z a-z 0-9 _ and .")
     # The kernel's EINVAL would name no reason.
     allowed = name.replace("_", "").replace(".", "")
     if len(name) >= c.BPF_OBJ_NAME_LEN or (allowed and not (allowed.isascii() and allowed.isalnum())):

@@ -110,7 +110,7 @@ class Drained:
         for each in self._running[:]:
             if _has_ended(each[0]):
                 self._put_back(each[1])
-                self._running.remove(each)
+                self._running = [other for other in self._running if other is not each]
 
     def _drain(
         self,
