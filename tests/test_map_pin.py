@@ -193,7 +193,13 @@ def test_what_vanishes_while_it_is_listed_disturbs_nobody(
     listing: Callable[[], list[Any]],
     mine: Callable[[Any, Any], int],
 ) -> None:
-    with rawbpf.Program.load("socket_filter", [mov_imm(0, 0), exit_()]) as program, _map(), _map() as stays:
+    nothing = [mov_imm(0, 0), exit_()]
+    with (
+        rawbpf.Program.load("socket_filter", nothing),
+        rawbpf.Program.load("socket_filter", nothing) as program,
+        _map(),
+        _map() as stays,
+    ):
         first = listing()[0].id
         # Between the listing of its id and the opening its owner has closed it.
         with rawbpf.using(FaultBackend(backend, {by_id: [(1, 2)]})):
