@@ -467,5 +467,7 @@ def test_what_has_no_descriptor_is_refused(backend: Backend, wrong: Any) -> None
 def test_an_open_object_is_as_good_as_its_descriptor(backend: Backend) -> None:
     with rawbpf.HashMap.create(key="u32", value="u64", max_entries=4) as m, rawbpf.Map.from_fd(m) as again:
         assert again.same_as(m)
+        with pytest.raises(TypeError, match="closes its descriptor itself"):
+            rawbpf.Map.from_fd(m, own=True)
     with pytest.raises(rawbpf.Closed):
         rawbpf.Map.from_fd(m)

@@ -46,6 +46,8 @@ def from_fd(fd: HasFileno | int, own: bool, wishes: Wishes, backend: Backend | N
     """Documented as `Map.from_fd`."""
     backend = backend or current()
     number = descriptor_number(fd, "fd=")
+    if own and not isinstance(fd, int):
+        raise TypeError(f"own=True takes a number: {fd!r} closes its descriptor itself")
     require_kind(backend, number, "map")
     # What fails leaves `fd` to the caller, who closes it.
     return _typed(backend, number, wishes) if own else _open(backend, backend.dup(number), wishes)
