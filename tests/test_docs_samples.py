@@ -32,7 +32,7 @@ LOOSE = {"openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take such an object, and a network and a cgroup of their own."""
-PINNING = {"share_by_pin", "open_pin"}
+PINNING = {"share_by_pin", "open_pin", "pin_below"}
 UID = "12345"
 
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -103,9 +103,10 @@ def test_a_map_pinned_by_one_sample_is_opened_by_the_other() -> None:
     with detached_bpffs() as directory:
         assert not run(EXAMPLES / "how_to/share_by_pin.py", str(directory))
         assert sorted(os.listdir(directory)) == ["maps.debug", "pinned_at_once", "progs.debug", "shared"]
-        sample = EXAMPLES / "how_to/open_pin.py"
-        printed = run(sample, str(directory))
-        assert matches(printed, sample), printed
+        for name in ("open_pin", "pin_below"):
+            sample = EXAMPLES / f"how_to/{name}.py"
+            printed = run(sample, str(directory))
+            assert matches(printed, sample), printed
         assert sorted(os.listdir(directory)) == ["maps.debug", "progs.debug"]
 
 

@@ -12,6 +12,7 @@ from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
+from rawbpf.syscall.descriptor import descriptor_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from rawbpf.btf import Btf
     from rawbpf.map.base import Map
+    from rawbpf.map.constructors import Token
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
     from rawbpf.syscall.protocol import Backend
@@ -37,7 +39,7 @@ def load(
     target_btf: Btf | None,
     log_level: int,
     log_size: int | None,
-    token: int | None,
+    token: Token | None,
     backend: Backend | None,
 ) -> Object:
     """Load `content`, which is the caller's to lose; documented as `ObjectSpec.load`."""
@@ -51,12 +53,15 @@ def load(
     if target_btf is not None:
         raise NotSupported(_EINVAL, call="load", subject=content.name, hint="target_btf: only the running kernel's BTF")
     chosen = _choose(content, only)
+    token_fd = None if token is None else descriptor_number(token, "token=")
     obj = Object(content.name, backend)
     btf_fd = 0
     try:
-        btf_fd = _load_btf(backend, content, token)
-        make_maps(obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token)
-        load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token)
+        btf_fd = _load_btf(backend, content, token_fd)
+        make_maps(
+            obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
+        )
+        load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token_fd)
         fill_slots(obj, content)
     except BaseException:
         unpin_made(obj)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+from rawbpf.btf.layout import size_of
 from rawbpf.codec.base import refuse
 from rawbpf.errors import BpfError, Closed, SpecError
 from rawbpf.loader.variable import Section, Variable
+from rawbpf.map.agree import disagreement
 from rawbpf.map.base import Map
 from rawbpf.map.create import create_from_spec, fields_of, open_as_spec
 from rawbpf.map.info import read_info
+from rawbpf.map.open import types_of
 from rawbpf.spec.map import PIN_BY_NAME, PIN_NONE
 from rawbpf.spec.number import check_numbers
 from rawbpf.syscall.descriptor import require_kind
@@ -107,14 +110,14 @@ def unpin_made(obj: Object) -> None:
     """Remove the pins that loading `obj` made, as far as they are still there; those of others stay."""
     for each in obj.pinned:
         try:
-            for path in each._pins:
-                if _is_at(obj.backend, path, _id(obj.backend, each.fileno())):
-                    os.unlink(path)
+            for pin in each._pins:
+                if _is_at(obj.backend, pin.path, _id(obj.backend, each.fileno())):
+                    pin.remove()
         except OSError:  # removed by others meanwhile; why loading failed is what the caller must hear
             continue
 
 
-def _is_at(backend: Backend, path: str, map_id: int) -> bool:
+def _is_at(backend: Backend, path: str | bytes, map_id: int) -> bool:
     fd = obj_get(backend, os.fsencode(path))
     try:
         _require_map(backend, fd)
@@ -234,17 +237,29 @@ def _require_map(backend: Backend, fd: int) -> None:
 
 
 def _check_fits(backend: Backend, spec: MapSpec, have: MapInfo, what: str) -> None:
-    # Compared is what would be created: sizes that the type completes, flags that it requires.
-    wants = fields_of(backend, spec)
     implied = c.BPF_F_RDONLY_PROG if spec.map_type in _READ_ONLY_TO_PROGRAMS else 0
+    # With the fix-ups of the type: so it would be made, and so whoever came first has made it.
+    made = fields_of(backend, spec)
     pairs = [
         ("type", map_type_name(spec.map_type), map_type_name(have.type_number)),
-        ("key_size", wants["key_size"], have.key_size),
-        ("value_size", wants["value_size"], have.value_size),
-        ("max_entries", wants["max_entries"], have.max_entries),
-        ("flags", hex(wants["map_flags"] & ~implied), hex(have.map_flags & ~implied)),
-        ("map_extra", wants["map_extra"], have.map_extra),
+        ("key_size", made["key_size"], have.key_size),
+        ("value_size", made["value_size"], have.value_size),
+        ("max_entries", made["max_entries"], have.max_entries),
+        ("flags", hex(made["map_flags"] & ~implied), hex(have.map_flags & ~implied)),
+        ("map_extra", made["map_extra"], have.map_extra),
     ]
     differences = [f"{name} {actual} instead of {wanted}" for name, wanted, actual in pairs if wanted != actual]
+    if not differences and not spec.is_data:
+        differences = _differing_types(backend, spec, have)
     if differences:
         raise SpecError(f"{what} does not fit map {spec.name!r}: {', '.join(differences)}")
+
+
+def _differing_types(backend: Backend, spec: MapSpec, have: MapInfo) -> list[str]:
+    sides = zip(("key", "value"), (spec.key, spec.value), types_of(backend, have), strict=True)
+    found = [
+        (name, disagreement(wanted, actual))
+        for name, wanted, actual in sides
+        if wanted is not None and actual is not None and size_of(wanted) == size_of(actual)
+    ]
+    return [f"of its {name}s {words}" for name, words in found if words]

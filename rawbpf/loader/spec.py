@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rawbpf.btf import Btf
     from rawbpf.loader.object import Object
     from rawbpf.map.base import Map
+    from rawbpf.map.constructors import Token
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         target_btf: Btf | None
         log_level: int
         log_size: int | None
-        token: int | None
+        token: Token | None
         backend: Backend | None
 
 
@@ -119,7 +120,7 @@ class ObjectSpec:
         target_btf: Btf | None = None,
         log_level: int = 0,
         log_size: int | None = None,
-        token: int | None = None,
+        token: Token | None = None,
         backend: Backend | None = None,
     ) -> Object:
         """Create the maps, load the programs, and return the object that owns both.
@@ -129,7 +130,8 @@ class ObjectSpec:
         the caller's. `pin_dir`: the bpffs directory of maps that are pinned by name (by default
         /sys/fs/bpf). `target_btf`: the types to relocate against, in place of the running kernel's.
         `log_level`, `log_size`: the verifier's log, kept as `Program.log`; by default it is only asked
-        for when a program is refused. `token`: a BPF token's fd. `backend`: by default the current one.
+        for when a program is refused. `token`: a BPF token, as its fd or an object with `fileno()`.
+        `backend`: by default the current one.
 
         Raises: VerifierError; PermissionDenied; NotSupported; SpecError; BpfError; TypeError and
         OverflowError for what was edited to be no number, or is no map. Nothing stays behind.

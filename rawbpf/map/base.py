@@ -14,9 +14,11 @@ from rawbpf.map.constructors import Constructors
 from rawbpf.map.family import Family
 from rawbpf.map.handle import Handle
 from rawbpf.map.operation import make_operations
+from rawbpf.map.pin import Pin
 from rawbpf.map.types import map_class
 from rawbpf.syscall import map as command
 from rawbpf.syscall import obj
+from rawbpf.syscall.descriptor import descriptor_number
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.lifetime import warn_unclosed
 from rawbpf.uapi.names import map_type_name
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
-    from rawbpf.map.constructors import AnyMap
+    from rawbpf.map.constructors import AnyMap, HasFileno
+    from rawbpf.map.drain import Drained
     from rawbpf.map.info import MapInfo
 
     K = TypeVar("K", default=Any)
@@ -67,16 +70,17 @@ class Map(Family, Constructors["K", "V"]):
     The object's class fits the map's type. Identity decides equality; `bool()` is always True.
     """
 
-    __slots__ = ("__weakref__", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_value")
+    __slots__ = ("__weakref__", "_drained", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_value")
 
     _indexed = False
     _operations: tuple[str, ...] = ()
 
+    _drained: Drained | None
     _handle: Handle
     _key: Codec[K]
     _value: Codec[V]
     _owner: Map[Any, Any] | None
-    _pins: list[str | bytes]
+    _pins: list[Pin]
     _raw: tuple[type[Map[Any, Any]], Codec[Any], Codec[Any]] | None
     _shape: Shape
 
@@ -116,6 +120,7 @@ class Map(Family, Constructors["K", "V"]):
         self._owner = owner
         self._pins = []
         self._raw = None
+        self._drained = None
         return self
 
     @staticmethod
@@ -221,37 +226,39 @@ class Map(Family, Constructors["K", "V"]):
         with self._handle as fd:
             command.map_freeze(self._handle.backend, fd, subject=str(self._shape))
 
-    def pin(self, path: str | os.PathLike[str]) -> None:
+    def pin(self, path: str | os.PathLike[str], *, dir_fd: HasFileno | int | None = None) -> None:
         """Give the map a name on a bpffs, which keeps it alive without this process.
 
+        A relative `path` starts at the directory `dir_fd`, a descriptor or an object with `fileno()`; so
+        pins can be made in a file system that is mounted nowhere.
         Raises: Closed; KeyExists (EEXIST: the path is taken); PermissionDenied (EPERM: not on a bpffs);
-        BpfError (ENOENT: no such directory). Since: Linux 4.4.
+        BpfError (ENOENT: no such directory). Since: Linux 4.4; `dir_fd` since 6.5.
         """
         where = os.fspath(path)
+        at = None if dir_fd is None else descriptor_number(dir_fd, "dir_fd=")
         with self._handle as fd:
-            obj.obj_pin(self._handle.backend, fd, os.fsencode(where), subject=f"{self._shape} at {where!r}")
-        self._remember_pin(where)
+            obj.obj_pin(self._handle.backend, fd, os.fsencode(where), dir_fd=at, subject=f"{self._shape} at {where!r}")
+        self._remember_pin(where, at)
 
-    def _remember_pin(self, path: str | bytes) -> None:
-        try:
-            self._pins.append(os.path.abspath(path))  # unpin() may come after a chdir()
-        except OSError:  # where we are has no path
-            self._pins.append(path)
+    def _remember_pin(self, path: str | bytes, dir_fd: int | None) -> None:
+        self._pins.append(Pin(path, dir_fd))
 
     def unpin(self) -> None:
-        """Remove the pins that this object made or was opened by. Raises: OSError; ValueError if there is none."""
+        """Remove the pins that this object made or was opened by.
+
+        Raises: OSError; ValueError if there is none, or if the `dir_fd` of one has been closed since.
+        """
         if not self._pins:
             raise ValueError(f"{self._shape} was not pinned by this object")
         while self._pins:
-            try:
-                os.unlink(self._pins[-1])
-            except FileNotFoundError:
-                pass  # somebody else removed it
+            self._pins[-1].remove()
             self._pins.pop()
 
     def close(self) -> None:
         """Close the map; it lives on in the kernel while pins, programs or others hold it. Idempotent."""
         if self._owner is None:
+            if self._drained is not None:
+                self._drained.stop()
             self._handle.close()
 
     def __enter__(self) -> Self:
@@ -269,7 +276,7 @@ class Map(Family, Constructors["K", "V"]):
                 if handle.fd >= 0:
                     warn_unclosed(self, handle.opened_at)
             finally:  # where warnings are errors, too, and where an interrupt ended close()
-                handle.close()
+                self.close()
 
     # Python's protocols ----------------------------------------------------------
 

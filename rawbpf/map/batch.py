@@ -11,24 +11,40 @@ from __future__ import annotations
 
 import ctypes
 
-from rawbpf.errors import BpfError, IterationAborted, KeyNotFound
+from rawbpf.errors import BpfError, IterationAborted, KeyExists, KeyNotFound
+from rawbpf.map.chunk import Chunk
+from rawbpf.map.memory import buffer_of
 from rawbpf.syscall import map as command
-from rawbpf.uapi.constants import BPF_MAP_TYPE_LPM_TRIE
+from rawbpf.syscall.error import bpf_error
+from rawbpf.uapi import constants as c
+from rawbpf.uapi.attr import MAP_LOOKUP_AND_DELETE_BATCH, MAP_LOOKUP_BATCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rawbpf.map.base import Shape
     from rawbpf.map.handle import Handle
 
 _ENOENT, _EINVAL, _ENOSPC, _ENOTSUPP = 2, 22, 28, 524
 # EINVAL is what kernels before 5.6 say to the command; a type without batches says ENOTSUPP.
-_NO_BATCH = (_EINVAL, _ENOTSUPP)
+NO_BATCH = (_EINVAL, _ENOTSUPP)
 
 DEFAULT_CHUNK = 16384
 _MOST_BYTES = 16 << 20
 _MAX_WALK = 4
+_UNBOUNDED = 1 << 20
+# The cursor of these is a bucket or an index, which nothing takes away: nothing is read twice. That of
+# others is a key, and where it was deleted they go on at the first one.
+_STEADY = (
+    c.BPF_MAP_TYPE_HASH,
+    c.BPF_MAP_TYPE_PERCPU_HASH,
+    c.BPF_MAP_TYPE_LRU_HASH,
+    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
+    c.BPF_MAP_TYPE_ARRAY,
+    c.BPF_MAP_TYPE_PERCPU_ARRAY,
+    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
+)
 
 
 class Elements:
@@ -42,48 +58,112 @@ class Elements:
         self.key_size = shape.key_size
         self.value_size = value_size
 
-    def chunk(self, n: int) -> int:
-        """Return how many elements to ask for at once: `n`, and no more than 16 MiB of them or than fit the map."""
+    def portion(self, n: int = DEFAULT_CHUNK) -> int:
+        """Return how many elements to hand over at once: `n`, and no more than 16 MiB of them."""
         if n < 1:
             raise ValueError(f"a batch has at least one element, not {n}")
         # Rings have elements of neither keys nor values: what the kernel says to them is the answer.
-        return max(1, min(n, self.shape.max_entries, _MOST_BYTES // (self.key_size + self.value_size or 1)))
+        return max(1, min(n, _MOST_BYTES // (self.key_size + self.value_size or 1)))
 
-    def read(self, n: int = DEFAULT_CHUNK, *, remove: bool = False) -> Iterator[tuple[memoryview, memoryview, int]]:
+    def chunk(self, n: int) -> int:
+        """Return how many elements to ask for at once: a `portion`, and no more than fit the map."""
+        return max(1, min(self.portion(n), self.shape.max_entries))
+
+    # Reading ---------------------------------------------------------------------
+
+    def read(
+        self, n: int = DEFAULT_CHUNK, *, remove: bool = False, flags: int = 0
+    ) -> Iterator[tuple[memoryview, memoryview, int]]:
         """Yield (keys, values, count) per batch, over buffers that are the caller's to keep.
 
-        With `remove` each batch is taken out of the map before it is yielded.
+        With `remove` each batch is taken out of the map before it is yielded. `flags` may be BPF_F_LOCK.
         Raises: Closed; BpfError as LOOKUP_BATCH; IterationAborted where a walk by keys never ends.
         """
-        run = command.map_lookup_and_delete_batch if remove else command.map_lookup_batch
-        backend, subject, map_type = self.handle.backend, str(self.shape), self.shape.map_type
+        chunks = self.chunks(n, remove=remove, flags=flags)
+        try:
+            first = next(chunks, None)
+        except BpfError as error:
+            if error.errno not in NO_BATCH:
+                raise
+            yield from self._walk(n, remove, flags)
+            return
+        if first is None:
+            return
+        if self.shape.map_type in _STEADY:
+            yield first.keys, first.values, first.count
+            for chunk in chunks:
+                yield chunk.keys, chunk.values, chunk.count
+        else:
+            yield from self._without_repeats(first, chunks)
+
+    def chunks(
+        self, n: int, *, remove: bool = False, flags: int = 0, hold: Callable[[Chunk], None] | None = None
+    ) -> Iterator[Chunk]:
+        """Yield chunk after chunk, none of them empty; `hold` is given each before its call is made.
+
+        Raises: Closed; BpfError as LOOKUP_BATCH or LOOKUP_AND_DELETE_BATCH, ENOTSUPP and EINVAL among them.
+        """
+        layout = MAP_LOOKUP_AND_DELETE_BATCH if remove else MAP_LOOKUP_BATCH
         capacity = self.chunk(n)
-        cursor_size = max(4, self.key_size)
         cursor: ctypes.Array[ctypes.c_char] | None = None
+        vain = 0
         while True:
-            following = ctypes.create_string_buffer(cursor_size)
-            keys = ctypes.create_string_buffer(capacity * self.key_size)
-            values = ctypes.create_string_buffer(capacity * self.value_size)
-            try:
-                with self.handle as fd:
-                    count, errno = run(
-                        backend, fd, cursor, following, keys, values, capacity, subject=subject, map_type=map_type
-                    )
-            except BpfError as error:
-                if error.errno == _ENOSPC and capacity <= self.shape.max_entries:
-                    capacity *= 2  # one bucket holds more than we had room for; the cursor still stands before it
-                    continue
-                if cursor is not None or error.errno not in _NO_BATCH:
-                    raise
-                yield from self._walk(n, remove)
-                return
-            if count:
-                yield _octets(keys, count * self.key_size), _octets(values, count * self.value_size), count
+            chunk = Chunk(self.key_size, self.value_size, capacity)
+            if hold is not None:
+                hold(chunk)
+            with self.handle as fd:
+                errno = chunk.fill(self.handle.backend, layout, fd, cursor, flags)
+            if chunk.count:
+                yield chunk
+                cursor = chunk.following
             if errno == _ENOENT:
                 return
-            cursor = following
+            if chunk.count:
+                continue  # what stopped a batch in its middle, such as a bucket that is busy, may be over
+            if errno == _ENOSPC and capacity <= self.shape.max_entries:
+                capacity *= 2  # one bucket holds more than we had room for; the cursor still stands before it
+            elif errno:
+                values: dict[str, int | bytes] = {"elem_flags": flags}
+                raise bpf_error(
+                    self.handle.backend,
+                    errno,
+                    cmd=layout.cmd,
+                    subject=str(self.shape),
+                    map_type=self.shape.map_type,
+                    values=values,
+                )
+            else:
+                # Before 6.14 a walk by keys ends with EINTR where keys vanish under it, and a repeated call
+                # then asks for as many elements as were found: none.
+                vain += 1
+                self._give_up_after(vain)
 
-    def _walk(self, n: int, remove: bool) -> Iterator[tuple[memoryview, memoryview, int]]:
+    def _without_repeats(self, first: Chunk, others: Iterator[Chunk]) -> Iterator[tuple[memoryview, memoryview, int]]:
+        # The kernel walks by keys, in one call as over many: where others delete the key on which it
+        # stands it starts again, so that a chunk may have an element twice.
+        seen: set[bytes] = set()
+        size, width = self.key_size, self.value_size
+        chunk: Chunk | None = first
+        steps = 0
+        while chunk is not None:
+            keys, values, count = chunk.keys, chunk.values, chunk.count
+            fresh = []
+            for i in range(count):
+                key = bytes(keys[i * size : (i + 1) * size])
+                if key not in seen:
+                    seen.add(key)
+                    fresh.append(i)
+            if len(fresh) < count:
+                keys = memoryview(b"".join(keys[i * size : (i + 1) * size] for i in fresh))
+                values = memoryview(b"".join(values[i * width : (i + 1) * width] for i in fresh))
+            if fresh:
+                yield keys, values, len(fresh)
+            steps += count
+            chunk = next(others, None)
+            if chunk is not None:
+                self._give_up_after(steps)
+
+    def _walk(self, n: int, remove: bool, flags: int) -> Iterator[tuple[memoryview, memoryview, int]]:
         # One key after the other. An element that vanishes under the walk restarts it at the first, so
         # keys seen before are dropped, and a walk that others keep restarting is given up.
         limit = self.chunk(n)
@@ -98,7 +178,7 @@ class Elements:
                 more = command.map_get_next_key(
                     self.handle.backend, fd, key, following, subject=str(self.shape), map_type=self.shape.map_type
                 )
-            found = more and following.raw not in seen and self._take(following, value, remove)
+            found = more and following.raw not in seen and self._take(following, value, remove=remove, flags=flags)
             if found:
                 seen.add(following.raw)
                 keys += following.raw
@@ -109,60 +189,95 @@ class Elements:
             if not more:
                 return
             steps += 1
-            if steps > _MAX_WALK * self.shape.max_entries:
-                hint = f"gave up after {steps} steps: others delete keys faster than they can be read; try again"
-                raise IterationAborted(_ENOENT, call="iterate", subject=str(self.shape), hint=hint)
+            self._give_up_after(steps)
             # Of what was removed a hash goes on at the first key, and an array, whose slots stay, at the next.
             # What a trie answers may skip keys (seen on 5.10).
-            key = None if remove and found and self.shape.map_type == BPF_MAP_TYPE_LPM_TRIE else following
+            key = None if remove and found and self.shape.map_type == c.BPF_MAP_TYPE_LPM_TRIE else following
 
-    def _take(self, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char], remove: bool) -> bool:
-        backend = self.handle.backend
+    def _give_up_after(self, steps: int) -> None:
+        # Storages say no number of entries.
+        if steps > _MAX_WALK * (self.shape.max_entries or _UNBOUNDED):
+            hint = f"gave up after {steps} steps: others delete keys faster than they can be read; try again"
+            raise IterationAborted(_ENOENT, call="iterate", subject=str(self.shape), hint=hint)
+
+    def _take(
+        self, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char], *, remove: bool, flags: int
+    ) -> bool:
+        backend, subject, map_type = self.handle.backend, str(self.shape), self.shape.map_type
         try:
             with self.handle as fd:
-                command.map_lookup_elem(backend, fd, key, value, subject=str(self.shape), map_type=self.shape.map_type)
+                command.map_lookup_elem(backend, fd, key, value, flags, subject=subject, map_type=map_type)
                 if remove:
-                    command.map_delete_elem(backend, fd, key, subject=str(self.shape), map_type=self.shape.map_type)
+                    command.map_delete_elem(backend, fd, key, subject=subject, map_type=map_type)
         except KeyNotFound:
             return False
         return True
 
-    def write(self, keys: bytes, values: bytes, count: int) -> None:
-        """Store `count` elements. Raises: Closed; MapFull and others as UPDATE_BATCH, with `.applied`."""
-        if not count:
-            return
-        key_buffer, value_buffer = _buffer(keys), _buffer(values)
-        try:
-            with self.handle as fd:
-                command.map_update_batch(
-                    self.handle.backend,
-                    fd,
-                    key_buffer,
-                    value_buffer,
-                    count,
-                    subject=str(self.shape),
-                    map_type=self.shape.map_type,
-                )
-        except BpfError as error:
-            if error.errno not in _NO_BATCH:
-                raise
-            self._write_each(keys, values, count)
+    # Writing ---------------------------------------------------------------------
 
-    def _write_each(self, keys: bytes, values: bytes, count: int) -> None:
-        for i in range(count):
-            key = _buffer(keys[i * self.key_size : (i + 1) * self.key_size])
-            value = _buffer(values[i * self.value_size : (i + 1) * self.value_size])
+    def write(self, keys: bytes, values: bytes, count: int, flags: int = 0) -> None:
+        """Store `count` elements, with `flags` as `put` takes them.
+
+        Raises: Closed; MapFull and others as UPDATE_BATCH, with `.applied`.
+        """
+        done = 0
+        # The kernel takes neither BPF_NOEXIST nor BPF_EXIST for a batch: they go one by one.
+        if flags in (0, c.BPF_F_LOCK) and count:
             try:
                 with self.handle as fd:
-                    command.map_update_elem(
-                        self.handle.backend, fd, key, value, 0, subject=str(self.shape), map_type=self.shape.map_type
+                    command.map_update_batch(
+                        self.handle.backend,
+                        fd,
+                        _buffer(keys),
+                        _buffer(values),
+                        count,
+                        flags,
+                        subject=str(self.shape),
+                        map_type=self.shape.map_type,
                     )
+                return
+            except BpfError as error:
+                if error.errno not in NO_BATCH:
+                    raise
+                done = error.applied or 0  # an element was refused, whose own error says more
+        for i in range(done, count):
+            try:
+                self.put(_nth(keys, i, self.key_size), _nth(values, i, self.value_size), flags)
             except BpfError as error:
                 error.applied = i
                 raise
 
+    def put(self, key: bytes, value: bytes, flags: int) -> None:
+        """Store one element. Raises: as UPDATE_ELEM."""
+        with self.handle as fd:
+            command.map_update_elem(
+                self.handle.backend,
+                fd,
+                buffer_of(key),
+                _buffer(value),
+                flags,
+                subject=str(self.shape),
+                map_type=self.shape.map_type,
+            )
+
+    def insert(self, key: bytes, value: bytes) -> bool:
+        """Store one element and return True; False where the key is there already. Raises: as UPDATE_ELEM."""
+        try:
+            self.put(key, value, c.BPF_NOEXIST)
+        except KeyExists:
+            return False
+        return True
+
+    def has(self, key: bytes, value: bytes) -> bool:
+        """Return whether the map has this value under this key. Raises: as LOOKUP_ELEM."""
+        found = ctypes.create_string_buffer(self.value_size)
+        return self._take(_buffer(key), found, remove=False, flags=0) and found.raw == value
+
     def delete(self, keys: bytes, count: int) -> int:
-        """Delete those of `count` keys that are there; return how many were. Raises: Closed; as DELETE_BATCH."""
+        """Delete those of `count` keys that are there; return how many were.
+
+        Raises: Closed; as DELETE_BATCH, with `.applied`.
+        """
         deleted = start = 0
         buffer = _buffer(keys)
         while start < count:
@@ -179,31 +294,39 @@ class Elements:
                         map_type=self.shape.map_type,
                     )
                 return deleted + count - start
-            except KeyNotFound as error:
-                # The one after those that were applied is missing: go on behind it.
+            except BpfError as error:
                 applied = error.applied or 0
                 deleted += applied
-                start += applied + 1
-            except BpfError as error:
-                if error.errno not in _NO_BATCH:
+                start += applied
+                if isinstance(error, KeyNotFound):
+                    start += 1  # the one after those that were applied is missing: go on behind it
+                elif error.errno in NO_BATCH:
+                    return self._delete_each(keys, start, count, deleted)
+                else:
+                    if error.applied is not None or deleted:
+                        error.applied = deleted
                     raise
-                return deleted + sum(self._delete_one(keys, i) for i in range(start, count))
         return deleted
 
-    def _delete_one(self, keys: bytes, i: int) -> bool:
-        try:
-            with self.handle as fd:
-                key = _buffer(keys[i * self.key_size : (i + 1) * self.key_size])
-                command.map_delete_elem(
-                    self.handle.backend, fd, key, subject=str(self.shape), map_type=self.shape.map_type
-                )
-        except KeyNotFound:
-            return False
-        return True
+    def _delete_each(self, keys: bytes, start: int, count: int, deleted: int) -> int:
+        for i in range(start, count):
+            try:
+                with self.handle as fd:
+                    key = buffer_of(_nth(keys, i, self.key_size))
+                    command.map_delete_elem(
+                        self.handle.backend, fd, key, subject=str(self.shape), map_type=self.shape.map_type
+                    )
+                deleted += 1
+            except KeyNotFound:
+                continue
+            except BpfError as error:
+                error.applied = deleted
+                raise
+        return deleted
 
 
-def _octets(buffer: ctypes.Array[ctypes.c_char], size: int) -> memoryview:
-    return memoryview(buffer).cast("B")[:size]
+def _nth(content: bytes, i: int, size: int) -> bytes:
+    return content[i * size : (i + 1) * size]
 
 
 def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char]:

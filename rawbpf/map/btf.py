@@ -59,12 +59,12 @@ def _read_info(backend: Backend, fd: int) -> BtfInfo:
     )
 
 
-def read_btf(backend: Backend, btf_id: int) -> Btf | None:
+def read_btf(backend: Backend, btf_id: int, token_fd: int = 0) -> Btf | None:
     """Return the types of the BTF object `btf_id`; None where opening by id is not allowed. Raises: FormatError."""
     from rawbpf.btf import Btf
 
     try:
-        fd = obj.btf_get_fd_by_id(backend, btf_id)
+        fd = obj.btf_get_fd_by_id(backend, btf_id, token_fd=token_fd)
     except BpfError:
         return None  # by id needs CAP_SYS_ADMIN: without it a map is untyped, not unusable
     try:

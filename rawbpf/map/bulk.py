@@ -7,8 +7,9 @@ batch by batch, so that memory stays bounded whatever the map's size.
 from __future__ import annotations
 
 import ctypes
+from itertools import islice
 
-from rawbpf.errors import KeyNotFound
+from rawbpf.errors import BpfError, KeyExists, KeyNotFound
 from rawbpf.map.base import Map
 from rawbpf.map.batch import DEFAULT_CHUNK, Elements
 from rawbpf.map.memory import buffer_of, cast_view
@@ -60,15 +61,17 @@ class BulkMap(Map["K", "V"]):
 
     # Reading ---------------------------------------------------------------------
 
-    def batches(self, n: int = DEFAULT_CHUNK) -> Iterator[tuple[list[K], list[V]]]:
+    def batches(self, n: int = DEFAULT_CHUNK, flags: int = 0) -> Iterator[tuple[list[K], list[V]]]:
         """Yield (keys, values) of up to `n` elements at a time, each element once.
 
         Every element that is there during the whole iteration is yielded exactly once; others may
-        appear or not. Raises: Closed; ValueError for `n` below 1; IterationAborted.
+        appear or not. `flags`: BPF_F_LOCK reads each value under its bpf_spin_lock.
+        Raises: Closed; PermissionDenied (EPERM: opened for writing only); ValueError for `n` below 1;
+        IterationAborted where the kernel walks by keys; BpfError (EINVAL: flags that this map does not take).
         Since: Linux 5.6 in batches; one by one before.
         """
         key, value = self._key, self._value
-        for keys, values, count in self._elements().read(n):
+        for keys, values, count in self._elements().read(n, flags=flags):
             yield key.unpack_many(keys, count), value.unpack_many(values, count)
 
     def keys(self) -> KeysView[K]:
@@ -123,25 +126,44 @@ class BulkMap(Map["K", "V"]):
 
     # Writing ---------------------------------------------------------------------
 
-    def update(self, items: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
-        """Store all of `items`, a mapping or pairs, in one batch; the last of equal keys wins.
+    def update(self, items: Mapping[K, V] | Iterable[tuple[K, V]], flags: int = 0) -> None:
+        """Store all of `items`, a mapping or pairs, in batches; the last of equal keys wins.
 
-        All are encoded before the first is stored. Raises: Closed; TypeError, ValueError, OverflowError
-        for what cannot be encoded; MapFull, IndexOutOfRange and others with `.applied`.
-        Since: Linux 5.6 in one call; one by one before.
+        `flags`: as `put` takes them; BPF_F_LOCK stores each value under its bpf_spin_lock, BPF_NOEXIST and
+        BPF_EXIST go one by one, since the kernel refuses them for batches. A dict or a list is encoded
+        before the first element is stored; the elements of an iterator are encoded and stored portion by
+        portion. Raises: Closed; PermissionDenied (EPERM); MapFull, IndexOutOfRange, KeyExists, KeyNotFound;
+        TypeError, ValueError, OverflowError for what cannot be encoded. `.applied` of the error counts the
+        elements that were stored before.
+        Since: Linux 5.6 in batches; one by one before.
         Source: kernel/bpf/syscall.c:generic_map_update_batch
         """
+        elements, key, value = self._elements(), self._key, self._value
         pairs: Iterable[tuple[K, V]] = items.items() if hasattr(items, "items") else items
-        keys: list[K] = []
-        values: list[V] = []
-        for key, value in pairs:
-            keys.append(key)
-            values.append(value)
-        self._elements().write(self._key.pack_many(keys), self._value.pack_many(values), len(keys))
 
-    def put_many(self, items: Mapping[K, V] | Iterable[tuple[K, V]]) -> None:
+        def store(portion: tuple[bytes, bytes, int]) -> int:
+            keys, values, count = portion
+            try:
+                elements.write(keys, values, count, flags)
+            except (KeyNotFound, KeyExists) as error:
+                at = (error.applied or 0) * key.size
+                error.key = key.unpack(keys[at : at + key.size])
+                raise
+            return count
+
+        def encoded(some: list[tuple[K, V]]) -> tuple[bytes, bytes, int]:
+            try:
+                keys, values = [each for each, _ in some], [each for _, each in some]
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"update() takes a mapping or (key, value) pairs: {error}") from None
+            return key.pack_many(keys), value.pack_many(values), len(some)
+
+        portions = map(encoded, in_portions(pairs, elements.portion()))
+        in_turn(beforehand(portions, items), store)
+
+    def put_many(self, items: Mapping[K, V] | Iterable[tuple[K, V]], flags: int = 0) -> None:
         """Store all of `items`; as `update`."""
-        self.update(items)
+        self.update(items, flags)
 
     # In one pass -----------------------------------------------------------------
 
@@ -171,6 +193,38 @@ class BulkMap(Map["K", "V"]):
 
         pick = _picker(by)
         return heapq.nlargest(n, self.items(), key=lambda item: pick(item[1]))
+
+
+def in_portions(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yield the `items` in lists of `size`, the last one shorter."""
+    source = iter(items)
+    while some := list(islice(source, size)):
+        yield some
+
+
+def beforehand(portions: Iterator[Any], items: object) -> Iterable[Any]:
+    """Return `portions`, encoded now if `items` are in memory already: what is wrong in one is then found in time."""
+    return list(portions) if isinstance(items, (dict, list, tuple, set, frozenset, range)) else portions
+
+
+def in_turn(portions: Iterable[Any], apply: Callable[[Any], int]) -> int:
+    """Apply one portion after the other and return the sum; what fails has `.applied` for all of them."""
+    done = 0
+    try:
+        for portion in portions:
+            done += apply(portion)
+    except BpfError as error:
+        if error.applied is not None:
+            error.applied += done
+        elif done:
+            error.applied = done  # a batch of which the kernel tells nothing was refused as a whole
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        if done:
+            error.add_note(f"{done} elements before it were applied")
+            error.applied = done  # type: ignore[union-attr]  # as a BpfError has it
+        raise
+    return done
 
 
 def _picker(field: str | None) -> Callable[[Any], Any]:

@@ -205,8 +205,10 @@ class _Linked(Elements):
 
     __slots__ = ()
 
-    def read(self, n: int = DEFAULT_CHUNK, *, remove: bool = False) -> Iterator[tuple[memoryview, memoryview, int]]:
-        del n
+    def read(
+        self, n: int = DEFAULT_CHUNK, *, remove: bool = False, flags: int = 0
+    ) -> Iterator[tuple[memoryview, memoryview, int]]:
+        del n, flags
         assert not remove
         found: dict[bytes, bytes] = {}
         at: bytes | None = None

@@ -11,7 +11,7 @@ from types import GenericAlias
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
+    from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, overload
 
     from typing_extensions import TypeVar
 
@@ -49,6 +49,14 @@ if TYPE_CHECKING:
     class _Base(Generic[K, V]):
         pass
 
+    class HasFileno(Protocol):
+        """An open object with a descriptor."""
+
+        def fileno(self) -> int:
+            """Return the descriptor."""
+
+    Token: TypeAlias = int | HasFileno
+
     class CreateOptions(TypedDict, total=False):
         """The keyword arguments of `Map.create`."""
 
@@ -61,7 +69,7 @@ if TYPE_CHECKING:
         numa_node: int | None
         inner: Map[Any, Any] | None
         pin: str | os.PathLike[str] | None
-        token: int | None
+        token: Token | None
         backend: Backend | None
 else:
 
@@ -223,7 +231,7 @@ class Constructors(_Base["K", "V"]):
         numa_node: int | None = None,
         inner: Map[Any, Any] | None = None,
         pin: str | os.PathLike[str] | None = None,
-        token: int | None = None,
+        token: Token | None = None,
         backend: Backend | None = None,
     ) -> AnyMap:
         """Create a map and return an object of the class for its type.
@@ -234,25 +242,19 @@ class Constructors(_Base["K", "V"]):
         `flags`: BPF_F_ flags, to which those are added that the type requires; where they are left out,
         arrays without a pin can be mapped into memory (BPF_F_MMAPABLE), with 0 they cannot. `map_extra`: the
         type's extra number. `numa_node`: where to allocate. `inner`: for maps of maps, a map like those to
-        be held. `pin`: a path on a bpffs. `token`: a BPF token's fd. `backend`: by default the current one.
+        be held. `pin`: a path on a bpffs. `token`: a BPF token, as its fd or an object with `fileno()`.
+        `backend`: by default the current one.
 
-        Raises: TypeError, ValueError for arguments that contradict each other; PermissionDenied (EPERM),
-        NotSupported (EINVAL for an unknown type, ENOTSUPP), BpfError (E2BIG, ENOMEM, EINVAL).
+        Raises: TypeError, ValueError, OverflowError for arguments that no kernel accepts; PermissionDenied
+        (EPERM), NotSupported (ENOTSUPP), BpfError (E2BIG; EINVAL; ENOMEM, also before the call for a map that
+        would take more memory at once than the machine has available).
         Since: Linux 3.19.
         Source: kernel/bpf/syscall.c:map_create
         """
         from rawbpf.map.create import create
 
-        kind = map_type if map_type is not None else cls.map_type
-        if kind is None:
-            example = 'Map.create("hash", key="u32", value="u64", max_entries=1024)'
-            raise TypeError(f"{cls.__name__}.create() needs a map type: {example}")
-        if cls.map_type not in (None, kind):
-            raise TypeError(
-                f"{cls.__name__}.create() makes maps of type {cls.map_type}; Map.create({kind!r}, ...) others"
-            )
         return create(
-            kind,
+            cls._said_type(map_type, "create"),
             key=key,
             value=value,
             max_entries=max_entries,
@@ -267,44 +269,127 @@ class Constructors(_Base["K", "V"]):
         )
 
     @classmethod
-    def from_fd(cls, fd: int, own: bool = False, *, backend: Backend | None = None) -> AnyMap:
+    def estimate_memory(
+        cls,
+        map_type: str | int | None = None,
+        /,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        max_entries: int | None = None,
+        flags: int = 0,
+        map_extra: int = 0,
+        backend: Backend | None = None,
+    ) -> int:
+        """Return about how many bytes of kernel memory such a map takes when it is full; creates nothing.
+
+        The arguments are those of `create`. It is what `info.memory` of that map would say, within a
+        twentieth for maps of 64 KiB and more. Types that allocate as they fill (hashes with
+        BPF_F_NO_PREALLOC, tries, arenas) take it only then; what local storage takes depends on how many
+        owners there are and is not in it. Raises: TypeError, ValueError, OverflowError as `create`.
+        """
+        from rawbpf.map.create import estimate
+
+        return estimate(
+            cls._said_type(map_type, "estimate_memory"),
+            key=key,
+            value=value,
+            max_entries=max_entries,
+            flags=flags,
+            map_extra=map_extra,
+            backend=backend,
+        )
+
+    @classmethod
+    def _said_type(cls, map_type: str | int | None, verb: str) -> str | int:
+        kind = map_type if map_type is not None else cls.map_type
+        if kind is None:
+            example = f'Map.{verb}("hash", key="u32", value="u64", max_entries=1024)'
+            raise TypeError(f"{cls.__name__}.{verb}() needs a map type: {example}")
+        if cls.map_type not in (None, kind):
+            raise TypeError(
+                f"{cls.__name__}.{verb}() makes maps of type {cls.map_type}; Map.{verb}({kind!r}, ...) others"
+            )
+        return kind
+
+    @classmethod
+    def from_fd(
+        cls,
+        fd: HasFileno | int,
+        own: bool = False,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
         """Open the map behind `fd`, which is duplicated unless `own` hands it over.
 
-        Raises: Closed (EBADF), BpfError (EINVAL: no map's), and then `fd` stays the caller's.
+        Keys and values are of the types that the map's BTF says, and bytes where it has none; `key` and
+        `value` say others, as for `create`. `token`: what may read that BTF in place of CAP_SYS_ADMIN.
+        Raises: Closed (EBADF), BpfError (EINVAL: no map's), SpecError for types that disagree with the
+        map's sizes or BTF; `fd` then stays the caller's.
         """
-        from rawbpf.map.open import from_fd
+        from rawbpf.map.open import Wishes, from_fd
 
-        return from_fd(fd, own, backend)
+        return from_fd(fd, own, Wishes(key, value, token), backend)
 
     @classmethod
-    def from_id(cls, map_id: int, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map with the id `map_id`, as `info.id` and bpftool show it.
+    def from_id(
+        cls,
+        map_id: int,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
+        """Open the map with the id `map_id`, as `info.id` and bpftool show it; `key`, `value`, `token` as `from_fd`.
 
-        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
         Since: Linux 4.13.
         """
-        from rawbpf.map.open import from_id
+        from rawbpf.map.open import Wishes, from_id
 
-        return from_id(map_id, backend)
+        return from_id(map_id, Wishes(key, value, token), backend)
 
     @classmethod
-    def from_pin(cls, path: str | os.PathLike[str], mode: str = "rw", *, backend: Backend | None = None) -> AnyMap:
+    def from_pin(
+        cls,
+        path: str | os.PathLike[str],
+        mode: str = "rw",
+        *,
+        dir_fd: HasFileno | int | None = None,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
         """Open the map pinned at `path`; `mode` is "r", "w" or "rw".
 
-        Raises: BpfError (ENOENT), PermissionDenied (EACCES, EPERM), ValueError for another mode.
-        Since: Linux 4.4.
+        A relative `path` starts at the directory `dir_fd`. `key`, `value`, `token` as `from_fd`.
+        Raises: BpfError (ENOENT; EINVAL: no map is pinned there), PermissionDenied (EACCES, EPERM),
+        ValueError for another mode; SpecError. Since: Linux 4.4; `dir_fd` since 6.5.
         """
-        from rawbpf.map.open import from_pin
+        from rawbpf.map.open import Wishes, from_pin
 
-        return from_pin(path, mode, backend)
+        return from_pin(path, mode, dir_fd, Wishes(key, value, token), backend)
 
     @classmethod
-    def from_name(cls, name: str, *, backend: Backend | None = None) -> AnyMap:
-        """Open the map of that name, of which there must be exactly one.
+    def from_name(
+        cls,
+        name: str,
+        *,
+        key: Description | None = None,
+        value: Description | None = None,
+        token: Token | None = None,
+        backend: Backend | None = None,
+    ) -> AnyMap:
+        """Open the map of that name, of which there must be exactly one; `key`, `value`, `token` as `from_fd`.
 
         Raises: BpfError (ENOENT), ValueError where several maps have the name (it lists their ids),
-        PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
         """
-        from rawbpf.map.open import from_name
+        from rawbpf.map.open import Wishes, from_name
 
-        return from_name(name, backend)
+        return from_name(name, Wishes(key, value, token), backend)

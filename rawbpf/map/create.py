@@ -12,8 +12,10 @@ from rawbpf.map.base import Map, Shape
 from rawbpf.map.handle import Handle
 from rawbpf.map.types import map_class
 from rawbpf.syscall import btf as btf_command
+from rawbpf.syscall import footprint, rule
 from rawbpf.syscall import map as command
 from rawbpf.syscall.current import current
+from rawbpf.syscall.descriptor import descriptor_number
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import map_type_name, map_type_number
 
@@ -23,10 +25,13 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
+    from rawbpf.map.constructors import Token
     from rawbpf.spec.map import MapSpec
     from rawbpf.syscall.protocol import Backend
 
-_EINVAL = 22
+_ENOMEM, _EINVAL = 12, 22
+# Below this nobody looks how much memory there is.
+_AFFORDABLE = 64 << 20
 
 
 def create(
@@ -42,40 +47,27 @@ def create(
     numa_node: int | None = None,
     inner: Map[Any, Any] | None = None,
     pin: str | os.PathLike[str] | None = None,
-    token: int | None = None,
+    token: Token | None = None,
     backend: Backend | None = None,
 ) -> Map[Any, Any]:
     """Create a map; documented as `Map.create`."""
     backend = backend or current()
-    number = map_type_number(map_type) if isinstance(map_type, str) else map_type
-    word = map_type_name(number)
-    family = map_class(number)
+    number = _number_of(map_type)
+    family, word = map_class(number), map_type_name(number)
     implied: command.CreateFields
     value, implied = family._resolved(backend, value, word)
     codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
     key_codec, value_codec = codec
     if inner is not None and not isinstance(inner, Map):
         raise TypeError(f"inner={inner!r}: expected an open map, like those to be held")
-    if not isinstance(max_entries, int | None):
-        raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
-    given: command.CreateFields = {
-        **implied,
-        "map_type": number,
-        "key_size": key_codec.size,
-        "value_size": value_codec.size,
-        "map_flags": flags or 0,
-        "inner_map_fd": 0 if inner is None else inner.fileno(),
-        "name": _checked_name(name),
-        "map_extra": map_extra,
-        "token_fd": token or 0,
-    }
-    if max_entries is not None:
-        given["max_entries"] = max_entries
-    if numa_node is not None:
-        given["numa_node"] = numa_node
+    given = implied | _given(number, codec, max_entries, flags or 0, map_extra, numa_node)
+    given["inner_map_fd"] = 0 if inner is None else inner.fileno()
+    given["name"] = _checked_name(name)
+    given["token_fd"] = 0 if token is None else descriptor_number(token, "token=")
     fields: command.CreateFields = family._completed(backend, given, word)
+    _check(backend, fields)
     template = _template(backend, given["inner_map_fd"])
-    plain = number == c.BPF_MAP_TYPE_ARRAY and flags is None and not fields["map_flags"] and pin is None
+    plain = _is_plain(fields, flags) and pin is None
     carries = family._carries_btf(key_codec)
     btf_fd = _load_btf(backend, fields, key_codec, value_codec) if carries else 0
     try:
@@ -99,6 +91,112 @@ def create(
             made.close()
             raise
     return made
+
+
+def estimate(
+    map_type: str | int,
+    /,
+    *,
+    key: Description | None,
+    value: Description | None,
+    max_entries: int | None,
+    flags: int | None,
+    map_extra: int,
+    backend: Backend | None,
+) -> int:
+    """Documented as `Map.estimate_memory`."""
+    backend = backend or current()
+    number = _number_of(map_type)
+    family, word = map_class(number), map_type_name(number)
+    implied: command.CreateFields
+    value, implied = family._resolved(backend, value, word)
+    given = implied | _given(number, family._codecs(key, value, word), max_entries, flags or 0, map_extra, None)
+    fields: command.CreateFields = family._completed(backend, given, word)
+    if _is_plain(fields, flags):
+        fields["map_flags"] = c.BPF_F_MMAPABLE
+    return footprint.memory(backend.host, _numbers(fields))
+
+
+def _number_of(map_type: str | int) -> int:
+    if isinstance(map_type, str):
+        return map_type_number(map_type)
+    if isinstance(map_type, bool) or not isinstance(map_type, int):
+        raise TypeError(f"map_type={map_type!r}: expected a name such as 'hash', or the kernel's number")
+    return map_type
+
+
+def _given(
+    number: int,
+    codec: tuple[Codec[Any], Codec[Any]],
+    max_entries: int | None,
+    flags: int,
+    map_extra: int,
+    numa_node: int | None,
+) -> command.CreateFields:
+    _check_number("max_entries", max_entries, 32, ", how many elements the map can hold")
+    _check_number("flags", flags, 32, " of BPF_F_ bits")
+    _check_number("map_extra", map_extra, 64)
+    _check_number("numa_node", numa_node, 32)
+    given: command.CreateFields = {
+        "map_type": number,
+        "key_size": codec[0].size,
+        "value_size": codec[1].size,
+        "map_flags": flags,
+        "map_extra": map_extra,
+    }
+    if max_entries is not None:
+        given["max_entries"] = max_entries
+    if numa_node is not None:
+        given["numa_node"] = numa_node
+    return given
+
+
+def _check_number(what: str, value: object, bits: int, meaning: str = "") -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what}={value!r}: expected an int{meaning}")
+    if not 0 <= value < 1 << bits:
+        raise OverflowError(f"{what}={value!r}: expected an int in 0..{(1 << bits) - 1}{meaning}")
+
+
+def _check(backend: Backend, fields: command.CreateFields) -> None:
+    # What no kernel accepts, and what would take more memory than there is: the kernel may well try, and
+    # then the machine ends processes to find it.
+    values = _numbers(fields)
+    subject = command.description(
+        fields.get("name", b""),
+        fields["map_type"],
+        fields["key_size"],
+        fields["value_size"],
+        fields.get("max_entries", 0),
+    )
+    if broken := rule.impossible(values):
+        raise ValueError(f"{subject}: {'; '.join(broken)}")
+    size = footprint.memory_at_once(backend.host, values)
+    if size <= _AFFORDABLE:
+        return
+    available = backend.host.memory_available
+    if available is not None and size > available:
+        lazy = fields["map_type"] in (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_PERCPU_HASH)
+        lazy = lazy and not fields["map_flags"] & c.BPF_F_NO_PREALLOC
+        hint = (
+            f"the map would take about {footprint.amount(size)} of kernel memory at once, and the machine has "
+            f"{footprint.amount(available)} available; lower max_entries"
+            f"{', or allocate as it fills (BPF_F_NO_PREALLOC)' if lazy else ''}"
+        )
+        raise BpfError(
+            _ENOMEM, call="map_create", cmd=c.BPF_MAP_CREATE, subject=subject, hint=hint, backend=backend.name
+        )
+
+
+def _numbers(fields: command.CreateFields) -> dict[str, int | bytes]:
+    return {name: value for name, value in fields.items() if isinstance(value, int)}
+
+
+def _is_plain(fields: command.CreateFields, flags: int | None) -> bool:
+    # An array of which nobody said how it shall be made.
+    return fields["map_type"] == c.BPF_MAP_TYPE_ARRAY and flags is None and not fields["map_flags"]
 
 
 def _create(backend: Backend, fields: command.CreateFields, *, mappable: bool) -> int:
@@ -160,6 +258,10 @@ def create_from_spec(
     if typed and fits and btf_fd and family._carries_btf(_codecs_of(spec)[0]):
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
+    try:
+        _check(backend, fields)
+    except ValueError as error:
+        raise SpecError(f"map {error}") from None
     template = _template(backend, inner_fd)
     try:
         fd = command.map_create(backend, **fields)
@@ -249,6 +351,8 @@ def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Co
 
 
 def _checked_name(name: str) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"name={name!r}: expected text, at most {c.BPF_OBJ_NAME_LEN - 1} of A-Z a-z 0-9 _ and .")
     # The kernel's EINVAL would name no reason.
     allowed = name.replace("_", "").replace(".", "")
     if len(name) >= c.BPF_OBJ_NAME_LEN or (allowed and not (allowed.isascii() and allowed.isalnum())):

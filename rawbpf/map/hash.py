@@ -8,10 +8,12 @@ from __future__ import annotations
 import ctypes
 
 from rawbpf.errors import BpfError, KeyNotFound
-from rawbpf.map.bulk import BulkMap
+from rawbpf.map.bulk import BulkMap, beforehand, in_portions, in_turn
+from rawbpf.map.drain import DEFAULT_DRAIN, Drained
 from rawbpf.map.handle import closed
 from rawbpf.map.memory import buffer_of
 from rawbpf.syscall import map as command
+from rawbpf.syscall.rule import HASHES
 from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
 TYPE_CHECKING = False
@@ -148,25 +150,58 @@ class HashMap(BulkMap["K", "V"]):
         return self._value.unpack(value.raw)
 
     def delete_many(self, keys: Iterable[K]) -> int:
-        """Delete those of `keys` that are there and return how many were. Raises: Closed; PermissionDenied (EPERM)."""
-        every = list(keys)
-        return self._elements().delete(self._key.pack_many(every), len(every))
+        """Delete those of `keys` that are there and return how many were; equal keys count once.
 
-    def drain(self) -> Iterator[tuple[K, V]]:
-        """Yield elements and remove each as it is yielded: one that was not yielded is still in the map.
-
-        Raises: Closed; PermissionDenied (EPERM).
+        Keys of a list or another collection are encoded before the first is deleted, those of an iterator
+        portion by portion. Raises: Closed; PermissionDenied (EPERM); TypeError, ValueError, OverflowError
+        for a key that cannot be encoded; with `.applied` where some were deleted.
+        Since: Linux 5.6 in batches; one by one before.
+        Source: kernel/bpf/syscall.c:generic_map_delete_batch
         """
-        for keys, _ in self.batches():
+        elements = self._elements()
+        portions = ((self._key.pack_many(some), len(some)) for some in in_portions(keys, elements.portion()))
+        return in_turn(beforehand(portions, keys), lambda portion: elements.delete(*portion))
+
+    def drain(self, n: int = DEFAULT_DRAIN) -> Iterator[tuple[K, V]]:
+        """Yield all elements and remove them from the map, `n` at a time.
+
+        What was taken out and not yielded, because the iterator was closed or dropped, or an interrupt or
+        an error ended it, is put back where its key is still free. Where it is not, or where there is no
+        more room (an LRU map makes room), this object keeps it, and its next `drain()` yields it first.
+        Closing the map ends its drains, which puts back as well. Other types than hashes, and hashes
+        before Linux 5.6, are drained one by one.
+
+        Raises: ValueError for `n` below 1; Closed; PermissionDenied (EPERM: opened for reading or writing
+        only, or frozen); IterationAborted where there is no batch. Since: Linux 5.6 in batches.
+        Source: kernel/bpf/hashtab.c:__htab_map_lookup_and_delete_batch
+        """
+        elements = self._elements()
+        elements.portion(n)  # complains of it now, not at the first element
+        # What a map of descriptors yields are ids, which cannot be put back.
+        if self._shape.map_type not in HASHES:
+            return self._drain_one_by_one(n)
+        owner = self if self._owner is None else self._owner
+        if owner._drained is None:
+            owner._drained = Drained()
+        return owner._drained.drain(elements, self._key, self._value, n, self._drain_one_by_one)
+
+    def _drain_one_by_one(self, n: int) -> Iterator[tuple[K, V]]:
+        for keys, _ in self.batches(n):
             for key in keys:
                 value = self.pop(key, _MISSING)
                 if not isinstance(value, _Missing):
                     yield key, value
 
     def clear(self) -> None:
-        """Remove every element that is there now. Raises: Closed; PermissionDenied (EPERM)."""
+        """Remove every element that is there now, and what earlier drains could not put back.
+
+        Raises: Closed; PermissionDenied (EPERM); IterationAborted where there is no batch.
+        """
         for _ in self._elements().read(remove=True):
             pass
+        owner = self if self._owner is None else self._owner
+        if owner._drained is not None:
+            owner._drained.forget()
 
     def _has_key(self, key: object) -> bool:
         return key in self

@@ -12,6 +12,8 @@ from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rawbpf.syscall.protocol import Backend
     from rawbpf.uapi.enums import MapType
 
@@ -21,8 +23,9 @@ class MapInfo:
 
     `id type_number name key_size value_size max_entries map_flags map_extra btf_id key_type_id
     value_type_id`; `btf_vmlinux_value_type_id` is a struct_ops map's, in the kernel's own BTF; `memory` is
-    what the kernel charges for it, `frozen` whether user space may still write; both None where fdinfo
-    has no such line.
+    what the kernel charges for it, `frozen` whether user space is kept from writing; both None where
+    fdinfo has no such line. Program arrays and others that take programs have `owner_prog_type`, the
+    number of the only type that they take, and `owner_jited`; None until the first one fixed it.
     """
 
     __slots__ = (
@@ -37,6 +40,8 @@ class MapInfo:
         "max_entries",
         "memory",
         "name",
+        "owner_jited",
+        "owner_prog_type",
         "type_number",
         "value_size",
         "value_type_id",
@@ -57,8 +62,11 @@ class MapInfo:
         self.value_type_id: int = field["btf_value_type_id"]
         self.btf_vmlinux_value_type_id: int = field["btf_vmlinux_value_type_id"]
         lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
-        self.memory: int | None = int(lines["memlock"]) if "memlock" in lines else None
-        self.frozen: bool | None = lines["frozen"].strip() == "1" if "frozen" in lines else None
+        self.memory: int | None = _number(lines, "memlock")
+        frozen, jited = _number(lines, "frozen"), _number(lines, "owner_jited")
+        self.frozen: bool | None = None if frozen is None else frozen == 1
+        self.owner_prog_type: int | None = _number(lines, "owner_prog_type")
+        self.owner_jited: bool | None = None if jited is None else jited == 1
 
     @property
     def type(self) -> MapType | int:
@@ -75,6 +83,10 @@ class MapInfo:
         sizes = f"{self.key_size} -> {self.value_size} bytes"
         limit = f"max_entries {self.max_entries}, flags {self.map_flags:#x}"
         return f"<MapInfo {self.id}: {self.name!r} ({kind}), {sizes}, {limit}>"
+
+
+def _number(lines: Mapping[str, str], key: str) -> int | None:
+    return int(lines[key]) if key in lines else None
 
 
 def read_info(backend: Backend, fd: int) -> MapInfo:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.errors import BpfError
+from rawbpf.errors import BpfError, SpecError
 from rawbpf.map.base import Shape
 from rawbpf.map.btf import read_btf
 from rawbpf.map.create import codecs_of_sizes, open_map
 from rawbpf.map.info import MapInfo, read_info
+from rawbpf.map.types import map_class
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
-from rawbpf.syscall.descriptor import require_kind
+from rawbpf.syscall.descriptor import descriptor_number, require_kind
 from rawbpf.uapi.constants import BPF_F_RDONLY, BPF_F_WRONLY
-from rawbpf.uapi.names import map_type_number
+from rawbpf.uapi.names import map_type_name, map_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,39 +22,64 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rawbpf.btf.types import Type
-    from rawbpf.codec import Codec
+    from rawbpf.codec import Codec, Description
     from rawbpf.map.base import Map
+    from rawbpf.map.constructors import HasFileno, Token
     from rawbpf.syscall.protocol import Backend
 
-_ENOENT = 2
+_ENOENT, _EINVAL = 2, 22
 _MODES = {"r": BPF_F_RDONLY, "w": BPF_F_WRONLY, "rw": 0}
 
 
-def from_fd(fd: int, own: bool, backend: Backend | None) -> Map[Any, Any]:
+class Wishes:
+    """What whoever opens a map says of it: types of keys and values (None: the map's own), and a token."""
+
+    __slots__ = ("key", "token_fd", "value")
+
+    def __init__(self, key: Description | None, value: Description | None, token: Token | None) -> None:
+        self.key = key
+        self.value = value
+        self.token_fd = 0 if token is None else descriptor_number(token, "token=")
+
+
+def from_fd(fd: HasFileno | int, own: bool, wishes: Wishes, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_fd`."""
     backend = backend or current()
-    require_kind(backend, fd, "map")
+    number = descriptor_number(fd, "fd=")
+    if own and not isinstance(fd, int):
+        raise TypeError(f"own=True takes a number: {fd!r} closes its descriptor itself")
+    require_kind(backend, number, "map")
     # What fails leaves `fd` to the caller, who closes it.
-    return _typed(backend, fd) if own else _open(backend, backend.dup(fd))
+    return _typed(backend, number, wishes) if own else _open(backend, backend.dup(number), wishes)
 
 
-def from_id(map_id: int, backend: Backend | None) -> Map[Any, Any]:
+def from_id(map_id: int, wishes: Wishes, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_id`."""
     backend = backend or current()
-    return _open(backend, obj.map_get_fd_by_id(backend, map_id))
+    return _open(backend, obj.map_get_fd_by_id(backend, map_id), wishes)
 
 
-def from_pin(path: str | os.PathLike[str], mode: str, backend: Backend | None) -> Map[Any, Any]:
+def from_pin(
+    path: str | os.PathLike[str], mode: str, dir_fd: HasFileno | int | None, wishes: Wishes, backend: Backend | None
+) -> Map[Any, Any]:
     """Documented as `Map.from_pin`."""
     backend = backend or current()
     if mode not in _MODES:
         raise ValueError(f"mode {mode!r}: a map is opened 'r', 'w' or 'rw'")
-    opened = _open(backend, obj.obj_get(backend, os.fsencode(path), _MODES[mode]))
-    opened._remember_pin(os.fspath(path))
+    where = os.fspath(path)
+    at = None if dir_fd is None else descriptor_number(dir_fd, "dir_fd=")
+    try:
+        fd = obj.obj_get(backend, os.fsencode(where), _MODES[mode], at)
+    except BpfError as error:
+        if error.errno == _EINVAL and _MODES[mode]:  # so a link is refused; a program opens all the same
+            error.hint = f"only maps are opened mode={mode!r}: it may be a link"
+        raise
+    opened = _open(backend, fd, wishes, f"the pin {where!r}")
+    opened._remember_pin(where, at)
     return opened
 
 
-def from_name(name: str, backend: Backend | None) -> Map[Any, Any]:
+def from_name(name: str, wishes: Wishes, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_name`."""
     backend = backend or current()
     found = [info.id for info in infos(backend) if info.name == name]
@@ -64,7 +90,7 @@ def from_name(name: str, backend: Backend | None) -> Map[Any, Any]:
         raise ValueError(
             f"{len(found)} maps are called {name!r}: open one of the ids {', '.join(map(str, found))} with from_id"
         )
-    return from_id(found[0], backend)
+    return from_id(found[0], wishes, backend)
 
 
 def maps(name: str | None = None, type: str | int | None = None) -> list[MapInfo]:
@@ -84,37 +110,79 @@ def infos(backend: Backend) -> Iterator[MapInfo]:
         yield read_info(backend, fd)
 
 
-def _open(backend: Backend, fd: int) -> Map[Any, Any]:
+def _open(backend: Backend, fd: int, wishes: Wishes, what: str = "") -> Map[Any, Any]:
     try:
-        return _typed(backend, fd)
+        return _typed(backend, fd, wishes, what)
     except BaseException:
         backend.close(fd)
         raise
 
 
-def _typed(backend: Backend, fd: int) -> Map[Any, Any]:
-    require_kind(backend, fd, "map")
+def _typed(backend: Backend, fd: int, wishes: Wishes, what: str = "") -> Map[Any, Any]:
+    require_kind(backend, fd, "map", what)
     info = read_info(backend, fd)
     shape = Shape(info.type_number, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name)
-    key, value = _codecs(backend, info)
+    key, value = _codecs(backend, info, wishes, str(shape))
     return open_map(backend, fd, shape, key, value)
 
 
-def _codecs(backend: Backend, info: MapInfo) -> tuple[Codec[Any], Codec[Any]]:
-    key = value = None
-    btf = read_btf(backend, info.btf_id) if info.btf_id and info.value_type_id else None
+def _codecs(backend: Backend, info: MapInfo, wishes: Wishes, subject: str) -> tuple[Codec[Any], Codec[Any]]:
+    key, value = types_of(backend, info, wishes.token_fd)
+    own = codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
+    if wishes.key is None and wishes.value is None:
+        return own
+    family, word = map_class(info.type_number), map_type_name(info.type_number)
+    wished: tuple[Codec[Any], Codec[Any]] = (
+        own[0] if wishes.key is None else family._key_codec(wishes.key, word),
+        own[1] if wishes.value is None else family._value_codec(wishes.value, word),
+    )
+    problems = [
+        f"{what}={said!r} {problem}"
+        for what, said, codec, size, type in (
+            ("key", wishes.key, wished[0], info.key_size, key),
+            ("value", wishes.value, wished[1], info.value_size, value),
+        )
+        if said is not None and (problem := _problem(backend, codec, size, type))
+    ]
+    if problems:
+        raise SpecError(f"map {subject}: {'; '.join(problems)}")
+    return wished
+
+
+def _problem(backend: Backend, codec: Codec[Any], size: int, type: Type | None) -> str:
+    from rawbpf.codec.base import counted
+
+    if codec.size != size:
+        name = f" ({type.name or type.kind_name})" if type is not None else ""
+        return f"has {counted(codec.size)}, the map's has {size}{name}"
+    if type is None:
+        return ""
+    from rawbpf.btf import Btf
+    from rawbpf.btf.build import Builder
+    from rawbpf.map.agree import disagreement
+
+    builder = Builder(backend.host.byteorder)
+    type_id = codec.add_to(builder)
+    if not type_id:
+        return ""
+    found = disagreement(Btf.from_bytes(builder.to_bytes())[type_id], type)
+    return f"disagrees with the map's BTF, {type.name or type.kind_name}: {found}" if found else ""
+
+
+def types_of(backend: Backend, info: MapInfo, token_fd: int = 0) -> tuple[Type | None, Type | None]:
+    """Return the BTF types of a map's keys and values, None where it has none or they may not be read."""
+    btf = read_btf(backend, info.btf_id, token_fd) if info.btf_id and info.value_type_id else None
     if btf is not None:
-        value = btf[info.value_type_id]
         # A data section has no type of keys, only of its one value.
-        key = btf[info.key_type_id] if info.key_type_id else None
-    elif info.btf_vmlinux_value_type_id:
-        value = _kernel_type(backend, info.btf_vmlinux_value_type_id)
-    return codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
+        return btf[info.key_type_id] if info.key_type_id else None, btf[info.value_type_id]
+    return None, _kernel_type(backend, info.btf_vmlinux_value_type_id)
 
 
 def _kernel_type(backend: Backend, type_id: int) -> Type | None:
-    # A module's type has an id that the kernel's own BTF has not, or has for one of another size.
+    # Of a struct_ops map. A module's type has an id that the kernel's own BTF has not, or has for one of another size.
     from rawbpf.btf import indexed
 
+    if not type_id:
+        return None
     btf = indexed(backend.host.btf())
     return btf[type_id] if type_id < len(btf) else None

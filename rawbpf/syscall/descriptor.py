@@ -80,9 +80,24 @@ class Descriptor:
         raise TypeError(f"{type(self).__name__} cannot be copied or pickled: pin it and use from_pin(), or from_id()")
 
 
-def require_kind(backend: Backend, fd: int, kind: str) -> None:
+def descriptor_number(value: object, where: str) -> int:
+    """Return `value`, a descriptor's number or an object with `fileno()`; messages open with `where`.
+
+    Raises: TypeError for anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    fileno = getattr(value, "fileno", None)
+    number = fileno() if fileno is not None else None
+    if not isinstance(number, int):
+        raise TypeError(f"{where}: expected a descriptor, as a number or an object with fileno(), got {value!r}")
+    return number
+
+
+def require_kind(backend: Backend, fd: int, kind: str, what: str = "") -> None:
     """Return if `fd` is of a `program`, `link` or `map`; the info structs themselves do not say what they are of.
 
+    `what` is what messages call it.
     Raises: BpfError (EINVAL) if it is not; Closed (EBADF).
     """
     try:
@@ -94,4 +109,4 @@ def require_kind(backend: Backend, fd: int, kind: str) -> None:
     found = next((name for name, key in _KINDS.items() if any(line.startswith(key) for line in lines)), "no bpf object")
     if found != kind:
         hint = f"it is {'' if found == 'no bpf object' else 'a '}{found}, not a {kind}"
-        raise BpfError(_EINVAL, call="open", subject=f"fd {fd}", hint=hint, backend=backend.name)
+        raise BpfError(_EINVAL, call="open", subject=what or f"fd {fd}", hint=hint, backend=backend.name)

@@ -7,7 +7,7 @@ which exception the errno becomes.
 from __future__ import annotations
 
 from rawbpf.errors import ENOTSUPP
-from rawbpf.syscall import permission, rule
+from rawbpf.syscall import footprint, permission, rule
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import cmd_name, map_type_name, prog_type_name
 
@@ -161,7 +161,7 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
     if errno in (ENOTSUPP, _EOPNOTSUPP):
         return rule.not_supported(values) or f"this kernel does not support such {rule.article(word)} map"
     if errno == _ENOMEM:
-        size = _amount(rule.memory(host, values))
+        size = footprint.amount(footprint.memory_at_once(host, values))
         lazily = ", or allocate as it fills (BPF_F_NO_PREALLOC)" if word in ("hash", "percpu_hash") else ""
         return (
             f"the map takes about {size} of kernel memory; lower max_entries{lazily}; a memory cgroup may limit it too"
@@ -174,13 +174,6 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         ]
         return f"closed, or of another kind: {' or '.join(handed)}" if handed else ""
     return ""
-
-
-def _amount(size: int) -> str:
-    for unit, shift in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if size >> shift:
-            return f"{size / (1 << shift):.1f} {unit}"
-    return f"{size} bytes"
 
 
 def _prog_load(_host: Host, errno: int, _cmd: int, _map_type: int | None, values: Values) -> str:

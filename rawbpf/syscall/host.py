@@ -49,6 +49,16 @@ class KernelHost:
                 self._possible_cpus = count_cpus(file.read())
         return self._possible_cpus
 
+    @property
+    def memory_available(self) -> int | None:
+        """Bytes that can be allocated without swapping, read anew; None where that is not known."""
+        try:
+            with open("/proc/meminfo", encoding="ascii", errors="replace") as file:
+                lines = dict(line.split(":", 1) for line in file if ":" in line)
+            return int(lines["MemAvailable"].split()[0]) << 10
+        except (OSError, KeyError, ValueError, IndexError):
+            return None
+
     def btf(self) -> memoryview:
         """The kernel's own BTF, read-only.
 

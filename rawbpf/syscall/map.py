@@ -100,11 +100,12 @@ def map_create(
         "excl_prog_hash_size": len(excl_prog_hash),
     }
     if not subject:
-        subject = _description(name, map_type, key_size, value_size, max_entries)
+        subject = description(name, map_type, key_size, value_size, max_entries)
     return command(backend, attr.MAP_CREATE, values, subject=subject, map_type=map_type)[0]
 
 
-def _description(name: bytes, map_type: int, key_size: int, value_size: int, max_entries: int) -> str:
+def description(name: bytes, map_type: int, key_size: int, value_size: int, max_entries: int) -> str:
+    """Return what messages call a map that is to be created: its name, if any, its type and its sizes."""
     sizes = [("key_size", key_size), ("value_size", value_size), ("max_entries", max_entries)]
     words = [map_type_name(map_type), *(f"{what} {size}" for what, size in sizes if size)]
     quoted = f"'{name.decode('ascii', 'backslashreplace')}' " if name else ""

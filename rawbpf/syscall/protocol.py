@@ -27,6 +27,10 @@ if TYPE_CHECKING:
             """Bytes in a page."""
 
         @property
+        def memory_available(self) -> int | None:
+            """Bytes that can be allocated without swapping, read anew; None where that is not known."""
+
+        @property
         def release(self) -> str:
             """The kernel's release, as `uname -r` prints it."""
 

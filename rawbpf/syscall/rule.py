@@ -1,7 +1,7 @@
 """What each map type accepts at MAP_CREATE, to find out which of the arguments the kernel refused.
 
-Only asked after a refusal: the kernel is the authority, and other releases accept more or less. Must not
-decide anything beforehand.
+Asked after a refusal: the kernel is the authority, and other releases accept more or less. Beforehand only
+`impossible` is asked, which knows what no release has ever accepted, nor can.
 
 Measured on Linux 6.18; source: the map types' alloc_check functions in kernel/bpf (v6.12).
 """
@@ -70,7 +70,7 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_ARENA: (_ARENA_FLAGS, c.BPF_F_MMAPABLE, _NONE, _NONE),
 }
 
-_RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
+RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
 _LOCAL = (
     c.BPF_MAP_TYPE_SK_STORAGE,
     c.BPF_MAP_TYPE_INODE_STORAGE,
@@ -79,7 +79,7 @@ _LOCAL = (
 )
 _NO_ENTRIES = (*_LOCAL, c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
 _NESTED = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
-_REFUSE_BTF = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, *_RINGS, c.BPF_MAP_TYPE_ARENA)
+_REFUSE_BTF = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, *RINGS, c.BPF_MAP_TYPE_ARENA)
 PERCPU = (
     c.BPF_MAP_TYPE_PERCPU_HASH,
     c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
@@ -144,6 +144,39 @@ def broken_rules(host: Host, values: Mapping[str, int | bytes]) -> list[str]:
     return list(_broken(host, {field: value for field, value in values.items() if isinstance(value, int)}, values))
 
 
+def impossible(values: Mapping[str, int | bytes]) -> list[str]:
+    """Return which of these fields of MAP_CREATE no kernel can accept, since the type's code would make no sense of it.
+
+    What could differ between releases is left to the kernel.
+    """
+    return list(_impossible({field: value for field, value in values.items() if isinstance(value, int)}))
+
+
+def _impossible(fields: Mapping[str, int]) -> Iterator[str]:
+    kind, flags = fields.get("map_type", 0), fields.get("map_flags", 0)
+    if kind not in _RULES:
+        return
+    word = article(map_type_name(kind))
+    _, _, key_size, value_size = _RULES[kind]
+    yield from _size("key_size", key_size, fields.get("key_size", 0), word)
+    if value_size in (None, _NONE):  # of descriptors later releases take wider ones
+        yield from _size("value_size", value_size, fields.get("value_size", 0), word)
+    entries = fields.get("max_entries", 0)
+    if kind in _NO_ENTRIES and entries:
+        yield f"max_entries of {word} map must be 0, not {entries}"
+    if kind not in _NO_ENTRIES and not entries:
+        yield "max_entries must not be 0"
+    yield from _exclusive(flags)
+    if kind in _NESTED and not fields.get("inner_map_fd"):
+        yield f"{word} map needs inner=, a map like those to be held"
+
+
+def _exclusive(flags: int) -> Iterator[str]:
+    for both in (_RW, _PROG):
+        if flags & both == both:
+            yield f"{flag_names(both)} exclude each other"
+
+
 def _broken(host: Host, fields: Mapping[str, int], values: Mapping[str, int | bytes]) -> Iterator[str]:
     name = values.get("map_name", b"")
     if isinstance(name, bytes) and (wrong := bad_name(name)):
@@ -163,9 +196,7 @@ def _broken(host: Host, fields: Mapping[str, int], values: Mapping[str, int | by
         yield f"{word} map requires the flag {flag_names(missing)}"
     if surplus := flags & ~(accepted | _ANY_TYPE):
         yield f"{word} map does not take the flag {flag_names(surplus)}"
-    for both in (_RW, _PROG):
-        if flags & both == both:
-            yield f"{flag_names(both)} exclude each other"
+    yield from _exclusive(flags)
     yield from _extras(host, kind, flags, fields, word)
 
 
@@ -184,7 +215,7 @@ def _size(what: str, allowed: _Size, size: int, word: str) -> Iterator[str]:
 
 
 def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
-    if kind in _RINGS:
+    if kind in RINGS:
         page = host.page_size
         if entries < page or entries & (entries - 1):
             best = min(max(page, 1 << max(entries - 1, 0).bit_length()), 1 << 31)
@@ -244,22 +275,6 @@ def too_big(values: Mapping[str, int | bytes]) -> str:
         return f"max_entries must be below 2147483648, not {entries}"
     word = article(map_type_name(kind))
     return f"key_size {key}, value_size {value} or max_entries {entries} is too large for {word} map"
-
-
-def memory(host: Host, values: Mapping[str, int | bytes]) -> int:
-    """Return about how many bytes of kernel memory a map with these fields takes when it is created."""
-    fields = {field: value for field, value in values.items() if isinstance(value, int)}
-    kind, entries = fields.get("map_type", 0), fields.get("max_entries", 0)
-    key, value = (-(-fields.get(field, 0) // 8) * 8 for field in ("key_size", "value_size"))
-    copies = host.possible_cpus if kind in PERCPU else 1
-    if kind in _RINGS:
-        return entries
-    if kind == c.BPF_MAP_TYPE_ARENA:
-        return entries * host.page_size
-    if kind in (*HASHES, c.BPF_MAP_TYPE_HASH_OF_MAPS):
-        # struct htab_elem is 48 bytes before the key; a bucket of 16 for each element, rounded up to a power of two.
-        return entries * (48 + key + value * copies) + 16 * (1 << max(entries - 1, 0).bit_length())
-    return entries * (value * copies + (8 if copies > 1 else 0))
 
 
 def not_supported(values: Mapping[str, int | bytes]) -> str:

@@ -27,7 +27,7 @@ except rawbpf.MapFull as error:
 
 # [start:attributes]
 try:
-    rawbpf.Map.create("ringbuf", max_entries=0)
+    rawbpf.Map.create("array", value="u64", max_entries=8, flags=1)  # BPF_F_NO_PREALLOC
 except rawbpf.BpfError as error:
     print(error)
     print(error.errno == errno.EINVAL, repr(error.cmd), error.subject)
@@ -39,6 +39,10 @@ for value in ("one", -1, None):
         m[1] = value
     except (TypeError, OverflowError) as error:
         print(type(error).__name__, "-", error)
+try:
+    rawbpf.Map.create("array", key="u64", value="u64", max_entries=8)
+except ValueError as error:
+    print(type(error).__name__, "-", error)
 # [end:before]
 
 m.close()

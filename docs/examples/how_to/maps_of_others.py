@@ -23,6 +23,15 @@ with rawbpf.Map.from_id(map_id) as m:
     print(m.raw.snapshot())
 # [end:id]
 
+# [start:typed]
+with rawbpf.Map.from_id(map_id, key="u32", value={"found": "u64", "not_found": "u64"}) as m:
+    print(m[7].found)
+try:
+    rawbpf.Map.from_id(map_id, key="u64", value={"found": "u64", "ratio": "f64"})
+except rawbpf.SpecError as error:
+    print(error)
+# [end:typed]
+
 # [start:missing]
 theirs.close()
 try:

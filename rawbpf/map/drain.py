@@ -1,0 +1,175 @@
+"""Taking all elements out of a map, batch by batch, without losing those that nobody came to fetch.
+
+A batch leaves the map before its elements are yielded. Those that are not, because the consumer stopped,
+raised or was interrupted, are put back; what cannot be put back, since its key was stored anew or there
+is no more room, is kept with the map object for the next to drain it.
+
+An interrupt may come between any two steps of the interpreter that call or loop, and nowhere else: what
+must happen together stands side by side without a call, and putting back can be taken up where it ended.
+Kernel side: kernel/bpf/hashtab.c:__htab_map_lookup_and_delete_batch (v6.12).
+"""
+
+from __future__ import annotations
+
+from _weakref import ref
+
+from rawbpf.errors import BpfError
+from rawbpf.map.batch import NO_BATCH, Elements
+from rawbpf.map.chunk import Chunk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+    from types import GeneratorType
+    from typing import Any
+
+    from rawbpf.codec import Codec
+
+DEFAULT_DRAIN = 4096
+
+
+class Kept:
+    """Elements that were taken out earlier, in the shape of a chunk."""
+
+    __slots__ = ("count", "keys", "values")
+
+    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
+        self.count = len(pairs)
+        self.keys = memoryview(b"".join([key for key, _ in pairs]))
+        self.values = memoryview(b"".join([value for _, value in pairs]))
+
+
+class _Taking:
+    # The batch that one drain is at: what the kernel put into it, and which of it was yielded.
+
+    __slots__ = ("chunk", "elements", "end", "pairs", "putting")
+
+    def __init__(self, elements: Elements) -> None:
+        self.elements = elements
+        self.chunk: Chunk | Kept | None = None
+        self.pairs: Iterator[tuple[Any, Any]] | None = None
+        # While it is put back, from the last one on: how many are left, and which one is at it.
+        self.end = self.putting = -1
+
+    def hold(self, chunk: Chunk) -> None:
+        self.chunk, self.pairs = chunk, None
+
+    def yielded(self, count: int) -> int:
+        # A list's iterator tells how many it still has without giving them.
+        return 0 if self.pairs is None else count - self.pairs.__length_hint__()  # type: ignore[attr-defined]
+
+    def pair(self, i: int) -> tuple[bytes, bytes]:
+        assert self.chunk is not None
+        size, width = self.elements.key_size, self.elements.value_size
+        keys, values = self.chunk.keys, self.chunk.values
+        return bytes(keys[i * size : (i + 1) * size]), bytes(values[i * width : (i + 1) * width])
+
+
+class Drained:
+    """What one map object has been drained of and still owes: kept elements, and drains under way."""
+
+    __slots__ = ("_running", "kept")
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[bytes, bytes]] = []
+        self._running: list[tuple[ref[GeneratorType[Any, None, None]], _Taking]] = []
+
+    def drain(
+        self,
+        elements: Elements,
+        key: Codec[Any],
+        value: Codec[Any],
+        n: int,
+        one_by_one: Callable[[int], Iterator[tuple[Any, Any]]],
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield and remove all elements, `n` at a time; by `one_by_one` where the kernel has no batch for it."""
+        self._take_up()
+        taking = _Taking(elements)
+        drain = self._drain(taking, key, value, n, one_by_one)
+        self._running.append((ref(drain), taking))  # type: ignore[arg-type]  # typeshed: no generator has a frame
+        return drain
+
+    def stop(self) -> None:
+        """End the drains that are under way, which puts back what they have not yielded."""
+        for reference, _ in self._running[:]:
+            drain = reference()
+            try:
+                if drain is not None:
+                    drain.close()
+            except ValueError:  # another thread is in it, and it will find out by itself
+                continue
+        self._take_up()
+
+    def forget(self) -> None:
+        """Owe nothing any more of what earlier drains left."""
+        self._running = [each for each in self._running if not _has_ended(each[0])]
+        self.kept = []
+
+    def _take_up(self) -> None:
+        # Drains that were interrupted while they put back have ended and left it to whoever comes next.
+        for each in self._running[:]:
+            if _has_ended(each[0]):
+                self._put_back(each[1])
+                self._running = [other for other in self._running if other is not each]
+
+    def _drain(
+        self,
+        taking: _Taking,
+        key: Codec[Any],
+        value: Codec[Any],
+        n: int,
+        one_by_one: Callable[[int], Iterator[tuple[Any, Any]]],
+    ) -> Generator[tuple[Any, Any], None, None]:
+        earlier = Kept(self.kept)
+        taking.chunk, self.kept = earlier, []
+        try:
+            try:
+                for chunk in _all(earlier, taking.elements.chunks(n, remove=True, hold=taking.hold)):
+                    keys, values = (
+                        key.unpack_many(chunk.keys, chunk.count),
+                        value.unpack_many(chunk.values, chunk.count),
+                    )
+                    taking.pairs = iter(list(zip(keys, values, strict=True)))
+                    yield from taking.pairs
+                return
+            except BpfError as error:
+                if error.errno not in NO_BATCH:
+                    raise
+            yield from one_by_one(n)
+        finally:
+            self._put_back(taking)
+
+    def _put_back(self, taking: _Taking) -> None:
+        if taking.chunk is None:
+            return
+        count = taking.chunk.count
+        start = taking.yielded(count)
+        if taking.end < 0:
+            taking.end = count
+        stopped = False
+        while taking.end > start:
+            at = taking.end - 1
+            pair = taking.pair(at)
+            again, taking.putting = taking.putting == at, at
+            try:
+                fits = not stopped and taking.elements.insert(*pair)
+                # An interrupt may have come between the kernel's having taken it and our noting that.
+                fits = fits or (again and taking.elements.has(*pair))
+            except BpfError:
+                stopped, fits = True, False  # full, frozen or closed: the others fare no better
+            length = len(self.kept)
+            if not fits:
+                self.kept[length:] = (pair,)
+            taking.end = at
+        taking.chunk = None
+
+
+def _all(earlier: Kept, chunks: Iterator[Chunk]) -> Iterator[Chunk | Kept]:
+    if earlier.count:
+        yield earlier
+    yield from chunks
+
+
+def _has_ended(reference: ref[GeneratorType[Any, None, None]]) -> bool:
+    drain = reference()
+    return drain is None or drain.gi_frame is None
