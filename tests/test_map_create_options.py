@@ -70,7 +70,7 @@ def test_the_numa_node_of_a_specification_is_taken(backend: Backend) -> None:
 
 @pytest.mark.parametrize("node", [-1, 1 << 32], ids=["negative", "too large"])
 def test_a_numa_node_that_is_no_u32_is_refused_before_the_kernel_is_asked(backend: Backend, node: int) -> None:
-    with pytest.raises(OverflowError, match=f"numa_node: {node} does not fit"):
+    with pytest.raises(OverflowError, match=f"numa_node={node}: expected an int in 0"):
         rawbpf.HashMap.create(numa_node=node, **HASH)
 
 

@@ -427,9 +427,9 @@ def test_keys_of_another_size_are_refused(backend: Backend) -> None:
 
 
 def test_a_value_without_bytes_or_btf_is_refused_in_words(backend: Backend) -> None:
-    with pytest.raises(rawbpf.BpfError, match=r"value_size must not be 0; .*needs BTF"):
+    with pytest.raises(ValueError, match="value_size must not be 0"):
         rawbpf.Map.create("sk_storage", value=0)
-    with pytest.raises(rawbpf.BpfError, match="max_entries of a sk_storage map must be 0, not 5"):
+    with pytest.raises(ValueError, match="max_entries of a sk_storage map must be 0, not 5"):
         rawbpf.Map.create("sk_storage", value="u64", max_entries=5)
     refusing = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, errno.ENOMEM)]})
     with pytest.raises(rawbpf.BpfError, match="btf_load"):

@@ -218,7 +218,7 @@ def test_bytes_are_keys_too(backend: Backend) -> None:
         ({"address": "ipv4", "prefixlen": "u32"}, ValueError, 'the first field is the length of the prefix, a "u32"'),
         ({"prefixlen": "u64", "address": "ipv4"}, ValueError, "the first field"),
         ({"prefixlen": "be32", "address": "ipv4"}, ValueError, "the first field"),
-        ("u32", rawbpf.BpfError, "key_size of a lpm_trie map must be 5 to 260, not 4"),
+        ("u32", ValueError, "key_size of a lpm_trie map must be 5 to 260, not 4"),
     ],
 )
 def test_a_key_that_suits_no_trie_is_explained(backend: Backend, key: Any, error: type[Exception], words: str) -> None:

@@ -133,7 +133,7 @@ def test_a_frozen_one_is_peeked_at_only(pile: Pile) -> None:
 
 
 def test_a_key_is_refused_with_the_reason(backend: Backend) -> None:
-    with pytest.raises(rawbpf.BpfError, match="key_size of a queue map must be 0, not 4"):
+    with pytest.raises(ValueError, match="key_size of a queue map must be 0, not 4"):
         rawbpf.QueueMap.create(key="u32", value="u32", max_entries=1)
 
 

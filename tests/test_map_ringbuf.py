@@ -243,7 +243,7 @@ def test_a_map_of_the_completed_size_fits_the_specification(backend: Backend, na
     ("options", "error", "message"),
     [
         pytest.param({}, TypeError, "needs max_entries=, how many bytes", id="no size"),
-        pytest.param({"max_entries": 0}, rawbpf.BpfError, rf"power of two .*; try {PAGE}$", id="size 0"),
+        pytest.param({"max_entries": 0}, ValueError, "max_entries, the size in bytes, must not be 0", id="size 0"),
         pytest.param({"max_entries": (1 << 31) + 1}, rawbpf.BpfError, r"; try 2147483648$", id="too large"),
         pytest.param({"max_entries": PAGE, "key": "u32"}, ValueError, "key='u32': .*leave it out", id="keys"),
         pytest.param({"max_entries": PAGE, "value": 8}, ValueError, "value=8: .*leave it out", id="values"),

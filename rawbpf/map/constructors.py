@@ -277,7 +277,7 @@ class Constructors(_Base["K", "V"]):
         key: Description | None = None,
         value: Description | None = None,
         max_entries: int | None = None,
-        flags: int = 0,
+        flags: int | None = None,
         map_extra: int = 0,
         backend: Backend | None = None,
     ) -> int:

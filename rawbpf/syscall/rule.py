@@ -165,7 +165,7 @@ def _impossible(fields: Mapping[str, int]) -> Iterator[str]:
     if kind in _NO_ENTRIES and entries:
         yield f"max_entries of {word} map must be 0, not {entries}"
     if kind not in _NO_ENTRIES and not entries:
-        yield "max_entries must not be 0"
+        yield f"max_entries{', the size in bytes,' if kind in RINGS else ''} must not be 0"
     yield from _exclusive(flags)
     if kind in _NESTED and not fields.get("inner_map_fd"):
         yield f"{word} map needs inner=, a map like those to be held"
