@@ -93,7 +93,7 @@ class HashOfMaps(InsertableSlotMap["K", MapId]):
 
 
 def _opened(outer: ReadableSlotMap[Any, MapId], key: object) -> AnyMap:
-    return outer._opened(key, lambda held: Map.from_id(held, backend=outer._handle.backend))
+    return outer._opened(key, lambda held: Map.from_id(int(held), backend=outer._handle.backend))
 
 
 def _differences(outer: ReadableSlotMap[Any, MapId], error: BpfError, inner: HasFileno) -> str:

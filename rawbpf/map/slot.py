@@ -74,7 +74,8 @@ class SlotMap(Map["K", "V"]):
         try:
             self._call(command.map_update_elem, packed, buffer_of(held), flags)
         except BpfError as error:
-            raise self._refusal(error, key, packed, value) from None
+            # Of unknown flags the kernel complains first.
+            raise self._refusal(error, key, packed, value if flags <= BPF_EXIST else None) from None
 
     def __delitem__(self, key: K) -> None:
         """Empty the slot `key`.
