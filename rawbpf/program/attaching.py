@@ -12,6 +12,7 @@ from rawbpf.uapi.names import attach_type_number
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.link.base import HasFileno, Link
+    from rawbpf.link.cgroup import Cgroup
     from rawbpf.link.socket import Socket
     from rawbpf.link.xdp import Mode
     from rawbpf.spec.section import Section
@@ -157,3 +158,21 @@ class Attachable(Descriptor):
 
         made = attach_xdp(self, interface, mode=mode, attach_type=self._attach_type, backend=self._backend)
         return self._kept(made)
+
+    def attach_cgroup(self, cgroup: Cgroup, *, attach_type: str | int | None = None) -> Link:
+        """Attach it to a cgroup, by the path of its directory or as that directory open, and return the link.
+
+        It runs for the processes in the cgroup and in those below. `attach_type`: a word such as
+        `cgroup_inet_egress`, or its number; None takes what the program was loaded for.
+        Raises: BpfError (ENOENT: no such cgroup; EBADF: no cgroup, or one of version 1; EINVAL: a program of
+        another type, or for another place; E2BIG); PermissionDenied (EPERM: also where another program is
+        alone there, which the text names); TypeError where the program does not say for which place it is.
+        Since: Linux 4.10, as a link since 5.7. Source: kernel/bpf/cgroup.c:cgroup_bpf_link_attach
+        """
+        from rawbpf.link.cgroup import attach_cgroup
+        from rawbpf.uapi.names import attach_type_number
+
+        place = attach_type_number(attach_type) if isinstance(attach_type, str) else attach_type
+        if place is None and (self._attach_type or self.section == "cgroup_skb/ingress"):
+            place = self._attach_type
+        return self._kept(attach_cgroup(self, cgroup, place, backend=self._backend))
