@@ -318,8 +318,8 @@ class TestLifeTime:
         pytest.param("xdp/devmap", "it is not attached but stored in a devmap", id="map value"),
         pytest.param("syscall", r"run\(\) runs them", id="run only"),
         pytest.param(
-            "socket",
-            "section 'socket' does not say to what, and attaching by socket is not supported yet",
+            "perf_event",
+            "section 'perf_event' does not say to what, and attaching by perf_event is not supported yet",
             id="by hand",
         ),
         pytest.param("xdp", r"""'xdp' does not say to what: attach_xdp\("eth0"\)""", id="xdp"),
