@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 SAMPLES = sorted(EXAMPLES.glob("*/*.py"))
-COMPILED = {"openers", "refused"}
+COMPILED = {"openers", "refused", "tail_calls", "inner_maps", "proxy", "choose"}
 """Samples that take the object that compile.sh makes of the C source beside them."""
 LOOSE = {"openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""

@@ -144,7 +144,7 @@ DIFFERENCES = [
     pytest.param(
         "array",
         {"flags": c.BPF_F_RDONLY_PROG},
-        r"map_flags 0x80 instead of 0x400; Map\.create makes arrays BPF_F_MMAPABLE \(0x400\) where flags= is left out",
+        r"map_flags 0x80 instead of 0x400; Map\.create makes arrays BPF_F_MMAPABLE \(0x400\) unless flags= is given",
         id="flags",
     ),
 ]

@@ -117,9 +117,7 @@ def _differences(outer: ReadableSlotMap[Any, MapId], error: BpfError, inner: Has
     hint = f"it is not like the template (inner=): {', '.join(differ)}"
     arrays = template.map_type == given.map_type == BPF_MAP_TYPE_ARRAY
     if arrays and (template.map_flags ^ given.map_flags) & BPF_F_MMAPABLE:
-        hint += (
-            "; Map.create makes arrays BPF_F_MMAPABLE (0x400) where flags= is left out, and as it says where it is not"
-        )
+        hint += "; Map.create makes arrays BPF_F_MMAPABLE (0x400) unless flags= is given, as 0 for none"
     elif sized and template.max_entries != given.max_entries:
         hint += "; arrays may differ in max_entries if all are made with flags=BPF_F_INNER_MAP, the template as well"
     return hint
