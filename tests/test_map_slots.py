@@ -123,6 +123,15 @@ def test_update_stores_many_and_replaces_what_is_there(held: Held) -> None:
 
 
 @each
+def test_many_are_read_and_emptied_at_once(held: Held) -> None:
+    m, (one, two, three) = held.map, held.objects
+    m.put_many(enumerate([one, two, three]))
+    assert m.get_many([2, 3, 0], default=-1) == [held.id_of(2), -1, held.id_of(0)]
+    assert m.delete_many([3, 2, 0, 2]) == 2
+    assert m.snapshot() == {1: held.id_of(1)}
+
+
+@each
 def test_an_empty_slot_is_a_missing_key(held: Held) -> None:
     for verb in (held.map.__getitem__, held.map.__delitem__):
         with pytest.raises(rawbpf.KeyNotFound) as caught:

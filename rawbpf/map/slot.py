@@ -105,6 +105,15 @@ class SlotMap(Map["K", "V"]):
             key, value = pairs[error.applied]
             raise self._refusal(error, key, self._key.pack(key), value) from None
 
+    def put_many(self, items: Mapping[K, HasFileno] | Iterable[tuple[K, HasFileno]]) -> None:
+        """Store all of `items`; as `update`."""
+        self.update(items)
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Empty those of `keys` that hold something and return how many did. Raises: as `del m[key]`."""
+        every = list(keys)
+        return self._elements().delete(self._key.pack_many(every), len(every))
+
     def _elements(self) -> Elements:
         return Elements(self._handle, self._shape, self._value.size)
 
@@ -180,6 +189,10 @@ class ReadableSlotMap(SlotMap["K", "V"]):
             return self[key]
         except (KeyNotFound, IndexOutOfRange):
             return default
+
+    def get_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
+        """Return the ids under `keys`, in their order, with `default` for what holds nothing. Raises: as `m[key]`."""
+        return [self.get(key, default) for key in keys]
 
     def __contains__(self, key: K) -> bool:
         """Whether something is stored under `key`. Raises: as `get`."""
