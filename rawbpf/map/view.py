@@ -7,12 +7,19 @@ from types import GenericAlias
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, Generic
+    from typing import Any, Generic, Protocol
 
     from typing_extensions import TypeVar
 
-    from rawbpf.map.bulk import BulkMap
-    from rawbpf.map.slot import ReadableSlotMap
+    class Source(Protocol):
+        """A map whose elements can all be read."""
+
+        def batches(self) -> Iterator[tuple[list[Any], list[Any]]]:
+            """Yield (keys, values)."""
+
+        def __len__(self) -> int: ...
+        def _has_key(self, key: object) -> bool: ...
+        def _get(self, key: Any, default: None) -> object: ...  # noqa: ANN401  (of what the keys are of)
 
     T = TypeVar("T", default=Any)
     K = TypeVar("K", default=Any)
@@ -30,7 +37,7 @@ else:
 class _View(_Base["T"]):
     __slots__ = ("_map",)
 
-    def __init__(self, source: BulkMap[Any, Any] | ReadableSlotMap[Any, Any]) -> None:
+    def __init__(self, source: Source) -> None:
         self._map = source
 
     def __len__(self) -> int:

@@ -170,7 +170,6 @@ class Attachable(Descriptor):
         Since: Linux 4.10, as a link since 5.7. Source: kernel/bpf/cgroup.c:cgroup_bpf_link_attach
         """
         from rawbpf.link.cgroup import attach_cgroup
-        from rawbpf.uapi.names import attach_type_number
 
         place = attach_type_number(attach_type) if isinstance(attach_type, str) else attach_type
         if place is None and (self._attach_type or self.section == "cgroup_skb/ingress"):
