@@ -246,7 +246,7 @@ def test_templates_that_cannot_be_are_named(
 
 @each
 def test_a_template_is_an_open_map(pair: tuple[rawbpf.ArrayMap[int], rawbpf.ArrayMap[int]], word: str) -> None:
-    with pytest.raises(rawbpf.BpfError, match=r"needs a template: inner= \(inner_map_fd\), an open map"):
+    with pytest.raises((ValueError, rawbpf.BpfError), match=r"needs inner(=|_map_fd), a map"):
         rawbpf.Map.create(word, key="u32", max_entries=1)
     with rawbpf.Program.load("xdp", tracers.returning(2)) as program:
         for thing in (program, 5):

@@ -54,7 +54,7 @@ class ArrayOfMaps(ReadableSlotMap[int, MapId]):
     _index_keys = True
     _default_key = "u32"
     _noun = "a map"
-    _kind = "map"
+    _bpf_kind = "map"
     _identity = MapId
 
     def open(self, key: int) -> AnyMap:
@@ -78,7 +78,7 @@ class HashOfMaps(InsertableSlotMap["K", MapId]):
 
     map_type = "hash_of_maps"
     _noun = "a map"
-    _kind = "map"
+    _bpf_kind = "map"
     _identity = MapId
 
     def open(self, key: K) -> AnyMap:

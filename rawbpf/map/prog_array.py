@@ -35,7 +35,7 @@ class ProgArrayMap(ReadableSlotMap[int, ProgId]):
     _index_keys = True
     _default_key = "u32"
     _noun = "a program"
-    _kind = "program"
+    _bpf_kind = "program"
     _identity = ProgId
 
     def open(self, key: int) -> AnyProgram:

@@ -47,7 +47,7 @@ class SlotMap(Map["K", "V"]):
 
     _noun: ClassVar[str] = "an object of the kernel"
     """What the map holds, with its article."""
-    _kind: ClassVar[str] = ""
+    _bpf_kind: ClassVar[str] = ""
     """The kind of bpf object that this is, as `require_kind` says it; empty for sockets and the like."""
     _identity: ClassVar[type[int]] = int
     """What reads back."""
@@ -142,10 +142,10 @@ class SlotMap(Map["K", "V"]):
 
     def _why(self, error: BpfError, value: HasFileno) -> str:
         # Why `value` is not taken, where that can be found out; a family knows more.
-        if not self._kind or error.errno not in (_EBADF, _EINVAL):
+        if not self._bpf_kind or error.errno not in (_EBADF, _EINVAL):
             return ""
         try:
-            require_kind(self._handle.backend, value.fileno(), self._kind)
+            require_kind(self._handle.backend, value.fileno(), self._bpf_kind)
         except Closed:  # or there is no /proc to tell
             return ""
         except BpfError as found:

@@ -202,7 +202,7 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
     elif extra:
         yield f"map_extra must be 0 for {word} map"
     if kind in _NESTED and not fields.get("inner_map_fd"):
-        yield f"{word} map needs a template: inner= (inner_map_fd), an open map like those to be held"
+        yield f"{word} map needs inner_map_fd, a map that serves as the template of the maps in it"
     if flags & c.BPF_F_STACK_BUILD_ID and fields.get("value_size", 0) % 32:
         yield "with BPF_F_STACK_BUILD_ID value_size must be a multiple of 32"
     if flags & _NU and fields.get("numa_node", 0) > 0:
