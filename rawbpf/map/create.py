@@ -53,7 +53,7 @@ def create(
     codec: tuple[Codec[Any], Codec[Any]] = family._codecs(key, value, word)
     key_codec, value_codec = codec
     if inner is not None and not isinstance(inner, Map):
-        raise TypeError(f"inner={inner!r}: expected an open map, like those to be held")
+        raise TypeError(f"inner={inner!r}: an open map, like those to be held")
     if not isinstance(max_entries, int | None):
         raise TypeError(f"max_entries={max_entries!r}: expected an int, how many elements the map can hold")
     given: command.CreateFields = {
