@@ -11,6 +11,8 @@ Kernel side: kernel/bpf/syscall.c:bpf_map_update_value, bpf_map_copy_value (v6.1
 
 from __future__ import annotations
 
+import ctypes
+
 from rawbpf.codec.base import NATIVE
 from rawbpf.codec.descriptor import DescriptorCodec
 from rawbpf.errors import BpfError, Closed, IndexOutOfRange, KeyExists, KeyNotFound
@@ -167,8 +169,6 @@ class ReadableSlotMap(SlotMap["K", "V"]):
         Raises: KeyNotFound for an empty slot; IndexOutOfRange; Closed; PermissionDenied (EPERM: opened for
         writing only). Source: kernel/bpf/syscall.c:map_lookup_elem
         """
-        import ctypes
-
         packed, room = self._key.pack(key), ctypes.create_string_buffer(self._value.size)
         try:
             self._call(command.map_lookup_elem, packed, room)
