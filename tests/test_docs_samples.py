@@ -26,7 +26,19 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 SAMPLES = sorted(EXAMPLES.glob("*/*.py"))
-COMPILED = {"blocked", "networks", "openers", "per_task", "ports", "refused", "stacks"}
+COMPILED = {
+    "blocked",
+    "choose",
+    "inner_maps",
+    "networks",
+    "openers",
+    "per_task",
+    "ports",
+    "proxy",
+    "refused",
+    "stacks",
+    "tail_calls",
+}
 """Samples that take the object that compile.sh makes of the C source beside them."""
 LOOSE = {"openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""

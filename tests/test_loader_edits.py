@@ -207,6 +207,23 @@ def test_a_program_array_starts_with_the_programs_that_the_object_says(backend: 
         shapes.load(only=[], pin_dir=pins)
 
 
+def test_a_map_of_maps_starts_with_the_maps_that_the_object_says_and_knows_its_template(
+    backend: Backend, pins: Path
+) -> None:
+    shapes = rawbpf.ObjectSpec.from_file(Path(__file__).parent / "objects/shapes.bpf.o")
+    with (
+        shapes.load(pin_dir=pins) as obj,
+        rawbpf.Map.create("array", value="u64", max_entries=1, flags=0) as plain,
+        rawbpf.Map.create("array", value="u64", max_entries=1) as mappable,
+    ):
+        outer = obj.maps["outer"]
+        assert outer.snapshot() == {1: obj.maps["first"].id, 3: obj.maps["third"].id}
+        outer[1] = plain
+        with pytest.raises(rawbpf.BpfError, match=r"map_flags 0x400 instead of 0x0; Map\.create makes arrays"):
+            outer[1] = mappable
+        assert outer[1] == plain.id
+
+
 def test_types_come_from_the_object_and_reach_the_kernel(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
     with spec.load() as obj, rawbpf.Map.from_id(obj.maps["exec_count"].id) as again:
         info = obj.maps["exec_count"].info

@@ -52,13 +52,13 @@ class SocketAttachment(Attachment):
         self._option = option
 
     def close(self) -> None:
-        """Detach the program from the socket, if that is still open. Idempotent."""
+        """Detach the program from the socket, if that is still open. Idempotent. Raises: PermissionDenied (EPERM)."""
         try:
             if not self.closed and self._socket.fileno() >= 0:
                 self._socket.setsockopt(_SOL_SOCKET, self._option, 0)
         except OSError as error:
             if error.errno != _ENOENT:  # it was detached by others
-                raise
+                raise _refusal(self._backend, error.errno or 0, "detach", self._target) from None
         finally:
             super().close()
 
@@ -119,13 +119,14 @@ def _attach(
         return owned(attach)
     except OSError as error:
         errno = error.errno or 0
-        kind: type[BpfError] = {_EPERM: PermissionDenied, ENOTSUPP: NotSupported, _ENOPROTOOPT: NotSupported}.get(
-            errno, BpfError
-        )
         hint = wrong_type(kernel, prog_fd, types) if errno == _EINVAL else ""
-        raise kind(
-            errno, call=f"setsockopt {word}", subject=where, hint=hint or _HINTS.get(errno, ""), backend=kernel.name
-        ) from None
+        raise _refusal(kernel, errno, f"setsockopt {word}", where, hint) from None
+
+
+def _refusal(backend: Backend, errno: int, call: str, where: str, hint: str = "") -> BpfError:
+    classes = {_EPERM: PermissionDenied, ENOTSUPP: NotSupported, _ENOPROTOOPT: NotSupported}
+    kind: type[BpfError] = classes.get(errno, BpfError)
+    return kind(errno, call=call, subject=where, hint=hint or _HINTS.get(errno, ""), backend=backend.name)
 
 
 _HINTS = {

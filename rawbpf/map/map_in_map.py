@@ -54,7 +54,7 @@ class ArrayOfMaps(ReadableSlotMap[int, MapId]):
     _index_keys = True
     _default_key = "u32"
     _noun = "a map"
-    _kind = "map"
+    _bpf_kind = "map"
     _identity = MapId
 
     def open(self, key: int) -> AnyMap:
@@ -78,7 +78,7 @@ class HashOfMaps(InsertableSlotMap["K", MapId]):
 
     map_type = "hash_of_maps"
     _noun = "a map"
-    _kind = "map"
+    _bpf_kind = "map"
     _identity = MapId
 
     def open(self, key: K) -> AnyMap:
@@ -93,7 +93,7 @@ class HashOfMaps(InsertableSlotMap["K", MapId]):
 
 
 def _opened(outer: ReadableSlotMap[Any, MapId], key: object) -> AnyMap:
-    return outer._opened(key, lambda held: Map.from_id(held, backend=outer._handle.backend))
+    return outer._opened(key, lambda held: Map.from_id(int(held), backend=outer._handle.backend))
 
 
 def _differences(outer: ReadableSlotMap[Any, MapId], error: BpfError, inner: HasFileno) -> str:
@@ -117,9 +117,7 @@ def _differences(outer: ReadableSlotMap[Any, MapId], error: BpfError, inner: Has
     hint = f"it is not like the template (inner=): {', '.join(differ)}"
     arrays = template.map_type == given.map_type == BPF_MAP_TYPE_ARRAY
     if arrays and (template.map_flags ^ given.map_flags) & BPF_F_MMAPABLE:
-        hint += (
-            "; Map.create makes arrays BPF_F_MMAPABLE (0x400) where flags= is left out, and as it says where it is not"
-        )
+        hint += "; Map.create makes arrays BPF_F_MMAPABLE (0x400) unless flags= is given, as 0 for none"
     elif sized and template.max_entries != given.max_entries:
         hint += "; arrays may differ in max_entries if all are made with flags=BPF_F_INNER_MAP, the template as well"
     return hint

@@ -6,26 +6,16 @@ perf_event_fd_array_release (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.codec.descriptor import DescriptorCodec
-from rawbpf.map.base import Map
-from rawbpf.map.handle import closed
+from rawbpf.map.slot import SlotMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Protocol
-
-    from rawbpf.codec import Codec, Description
+    from rawbpf.codec.descriptor import HasFileno  # noqa: F401  (in the string of the base)
     from rawbpf.syscall.map import CreateFields
     from rawbpf.syscall.protocol import Backend
 
-    class HasFileno(Protocol):
-        """A perf event, or whatever else holds the descriptor of one."""
 
-        def fileno(self) -> int:
-            """Return the descriptor."""
-
-
-class PerfEventArrayMap(Map[int, "HasFileno"]):
+class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
     """An array of perf events, which programs read or write to: `m[cpu] = event`, `del m[cpu]`.
 
     `max_entries` is the number of possible CPUs unless given. An event stays in the array, also when
@@ -38,32 +28,10 @@ class PerfEventArrayMap(Map[int, "HasFileno"]):
     map_type = "perf_event_array"
     _index_keys = True
     _default_key = "u32"
-    _default_value = "u32"
-    _operations = ("__setitem__", "__delitem__")
-
-    @classmethod
-    def _value_codec(cls, described: Description | None, word: str) -> Codec[Any]:
-        # C has no type for what is stored here: a u32, an int or a size say how long it is and no more.
-        return DescriptorCodec("a perf event", size=super()._value_codec(described, word).size)
+    _noun = "a perf event"
 
     @classmethod
     def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
         if not fields.get("max_entries"):
             fields["max_entries"] = backend.host.possible_cpus
         return super()._completed(backend, fields, word)
-
-    # The bodies of these two are never run: each open map has compiled ones in their place.
-
-    def __setitem__(self, index: int, event: HasFileno) -> None:
-        """Store an open perf event, an object with fileno(), at `index`: where programs expect it, a CPU's number.
-
-        Raises: TypeError for what has no fileno(), ints among them; ValueError or Closed for what is closed;
-        BpfError (EBADF: no perf event; EINVAL: an event that programs cannot use); IndexOutOfRange; Closed;
-        PermissionDenied (EPERM: opened for reading only).
-        Source: kernel/bpf/arraymap.c:perf_event_fd_array_get_ptr
-        """
-        raise closed(str(self._shape))
-
-    def __delitem__(self, index: int) -> None:
-        """Remove the event at `index`. Raises: KeyNotFound (ENOENT: there is none); IndexOutOfRange; Closed."""
-        raise closed(str(self._shape))

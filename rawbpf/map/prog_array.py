@@ -35,7 +35,7 @@ class ProgArrayMap(ReadableSlotMap[int, ProgId]):
     _index_keys = True
     _default_key = "u32"
     _noun = "a program"
-    _kind = "program"
+    _bpf_kind = "program"
     _identity = ProgId
 
     def open(self, key: int) -> AnyProgram:
@@ -43,7 +43,7 @@ class ProgArrayMap(ReadableSlotMap[int, ProgId]):
 
         Raises: KeyNotFound for an empty slot; IndexOutOfRange; PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
         """
-        return self._opened(key, lambda held: opener.open_program(self._handle.backend, held))
+        return self._opened(key, lambda held: opener.open_program(self._handle.backend, int(held)))
 
     def _why(self, error: BpfError, value: HasFileno) -> str:
         why = super()._why(error, value)

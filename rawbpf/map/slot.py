@@ -11,6 +11,8 @@ Kernel side: kernel/bpf/syscall.c:bpf_map_update_value, bpf_map_copy_value (v6.1
 
 from __future__ import annotations
 
+import ctypes
+
 from rawbpf.codec.base import NATIVE
 from rawbpf.codec.descriptor import DescriptorCodec
 from rawbpf.errors import BpfError, Closed, IndexOutOfRange, KeyExists, KeyNotFound
@@ -47,7 +49,7 @@ class SlotMap(Map["K", "V"]):
 
     _noun: ClassVar[str] = "an object of the kernel"
     """What the map holds, with its article."""
-    _kind: ClassVar[str] = ""
+    _bpf_kind: ClassVar[str] = ""
     """The kind of bpf object that this is, as `require_kind` says it; empty for sockets and the like."""
     _identity: ClassVar[type[int]] = int
     """What reads back."""
@@ -74,7 +76,8 @@ class SlotMap(Map["K", "V"]):
         try:
             self._call(command.map_update_elem, packed, buffer_of(held), flags)
         except BpfError as error:
-            raise self._refusal(error, key, packed, value) from None
+            # Of unknown flags the kernel complains first.
+            raise self._refusal(error, key, packed, value if flags <= BPF_EXIST else None) from None
 
     def __delitem__(self, key: K) -> None:
         """Empty the slot `key`.
@@ -104,6 +107,15 @@ class SlotMap(Map["K", "V"]):
             key, value = pairs[error.applied]
             raise self._refusal(error, key, self._key.pack(key), value) from None
 
+    def put_many(self, items: Mapping[K, HasFileno] | Iterable[tuple[K, HasFileno]]) -> None:
+        """Store all of `items`; as `update`."""
+        self.update(items)
+
+    def delete_many(self, keys: Iterable[K]) -> int:
+        """Empty those of `keys` that hold something and return how many did. Raises: as `del m[key]`."""
+        every = list(keys)
+        return self._elements().delete(self._key.pack_many(every), len(every))
+
     def _elements(self) -> Elements:
         return Elements(self._handle, self._shape, self._value.size)
 
@@ -132,10 +144,10 @@ class SlotMap(Map["K", "V"]):
 
     def _why(self, error: BpfError, value: HasFileno) -> str:
         # Why `value` is not taken, where that can be found out; a family knows more.
-        if not self._kind or error.errno not in (_EBADF, _EINVAL):
+        if not self._bpf_kind or error.errno not in (_EBADF, _EINVAL):
             return ""
         try:
-            require_kind(self._handle.backend, value.fileno(), self._kind)
+            require_kind(self._handle.backend, value.fileno(), self._bpf_kind)
         except Closed:  # or there is no /proc to tell
             return ""
         except BpfError as found:
@@ -157,8 +169,6 @@ class ReadableSlotMap(SlotMap["K", "V"]):
         Raises: KeyNotFound for an empty slot; IndexOutOfRange; Closed; PermissionDenied (EPERM: opened for
         writing only). Source: kernel/bpf/syscall.c:map_lookup_elem
         """
-        import ctypes
-
         packed, room = self._key.pack(key), ctypes.create_string_buffer(self._value.size)
         try:
             self._call(command.map_lookup_elem, packed, room)
@@ -179,6 +189,10 @@ class ReadableSlotMap(SlotMap["K", "V"]):
             return self[key]
         except (KeyNotFound, IndexOutOfRange):
             return default
+
+    def get_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
+        """Return the ids under `keys`, in their order, with `default` for what holds nothing. Raises: as `m[key]`."""
+        return [self.get(key, default) for key in keys]
 
     def __contains__(self, key: K) -> bool:
         """Whether something is stored under `key`. Raises: as `get`."""
