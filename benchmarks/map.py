@@ -1,12 +1,12 @@
 """How fast maps are, beside the least that Python must do, C over libbpf, BCC and bpftool.
 
-    python benchmarks/map.py [--quick] [--rounds 9] [--json FILE]
+    python benchmarks/map.py [--quick] [--rounds 25] [--json FILE]
 
 All contenders of a row run in one process on the same map, in turn; printed are medians in nanoseconds per
 operation or element and, in brackets, how many times as long rawbpf takes: the median of the ratios within
-the rounds. bpftool is a process of its own for each question, and measured apart. A peer that is not installed
-is left out. Needs CAP_BPF. Machines differ less in ratios than in times, but for calls to the kernel, whose
-price depends on its mitigations: see docs/how-to/measure-map-operations.md.
+the rounds. Times are those that the thread ran; those of several threads, and of bpftool, which is a process for
+each question and measured apart, are what passed. A peer that is not installed is left out. Needs CAP_BPF.
+What the figures say and do not say: docs/how-to/measure-map-operations.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: rawbpf may be an installed one
 
 from benchmarks.harness import machine, median_ratio, race
-from benchmarks.map_rows import Row, Scalars, Structs, arrays, growth, points, threads, whole
+from benchmarks.map_rows import Row, arrays, growth, points, threads, whole
+from benchmarks.map_tables import Scalars, Structs
 from benchmarks.peer_bcc import PeerBcc
 from benchmarks.peer_bpftool import PeerBpftool
 from benchmarks.peer_c import PeerC
@@ -56,8 +57,7 @@ def rows(c: PeerC | None, bcc: PeerBcc | None, quick: bool) -> Iterator[tuple[st
 
 def measured(row: Row, rounds: int) -> dict[str, Any]:
     """Return the results of `row` as they go into the JSON."""
-    # Seconds per pass: fewer of them are as telling.
-    times = race(row.contenders, min(rounds, 5) if row.entries >= 1_000_000 else rounds)
+    times = race(row.contenders, min(rounds, 7) if row.heavy else rounds)
     ours = times["rawbpf"]
     targets = []
     for target in row.targets:
@@ -97,7 +97,7 @@ def available(make: Callable[[], Any], left_out: list[str]) -> Any:  # noqa: ANN
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small maps: whether it runs, not how fast")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only the sections and rows that have TEXT in their name"

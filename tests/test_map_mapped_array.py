@@ -263,10 +263,9 @@ def test_views_of_the_memory_that_are_alive_prevent_freezing_and_are_counted(
     with pytest.raises(rawbpf.BpfError) as caught:
         array.freeze()
     assert caught.value.errno == errno.EBUSY
-    assert str(caught.value).endswith(
-        ("a view" if count == 1 else "3 views")
-        + " from memory() can still write to it: drop them, and what was made of them, first"
-    )
+    views_are, them = ("a view", "it") if count == 1 else ("3 views", "them")
+    hint = f"{views_are} from memory() can still write to it: drop {them}, and slices of {them}, first"
+    assert str(caught.value) == f"map_freeze 'mapped' (array): EBUSY: {hint}"
     array[2] = views[0][1] = 5
     assert array[2:4] == [5, 5]
     views.clear()

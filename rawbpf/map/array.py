@@ -163,8 +163,8 @@ class ArrayMap(BulkMap[int, "V"]):
         except BpfError as error:
             alive = sum(view() is not None for view in self._handle.views)
             if error.errno == _EBUSY and alive:
-                views = "a view" if alive == 1 else f"{alive} views"
-                error.hint = f"{views} from memory() can still write to it: drop them, and what was made of them, first"
+                views, them = ("a view", "it") if alive == 1 else (f"{alive} views", "them")
+                error.hint = f"{views} from memory() can still write to it: drop {them}, and slices of {them}, first"
             raise
 
     def memory(self) -> memoryview:
