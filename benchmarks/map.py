@@ -1,6 +1,6 @@
 """How fast maps are, beside the least that Python must do, C over libbpf, BCC and bpftool.
 
-    python benchmarks/map.py [--quick] [--rounds 25] [--json FILE]
+    python benchmarks/map.py [--quick] [--entries 10000 1000000] [--rounds 15] [--json FILE]
 
 All contenders of a row run in one process on the same map, in turn; printed are medians in nanoseconds per
 operation or element and, in brackets, how many times as long rawbpf takes: the median of the ratios within
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,11 @@ THREADS = (1, 2, 4)
 COLUMNS = ("floor", "C", "BCC", "hit", "memory()")
 
 
-def rows(c: PeerC | None, bcc: PeerBcc | None, quick: bool) -> Iterator[tuple[str, Row]]:
+def rows(
+    c: PeerC | None, bcc: PeerBcc | None, sizes: Sequence[int], growing: Sequence[int]
+) -> Iterator[tuple[str, Row]]:
     """Yield (section, row); a row's map lives until the next is asked for."""
-    for size in QUICK_SIZES if quick else SIZES:
+    for size in sizes:
         for kind in (Scalars, Structs):
             table = kind(size, c, bcc)
             try:
@@ -43,11 +45,10 @@ def rows(c: PeerC | None, bcc: PeerBcc | None, quick: bool) -> Iterator[tuple[st
                 yield from (("whole maps", row) for row in whole(table))
             finally:
                 table.close()
-    for size in QUICK_SIZES if quick else SIZES[:1]:
-        yield from (("arrays", row) for row in arrays(size, c, bcc))
-    for size in QUICK_GROWTH if quick else GROWTH:
+    yield from (("arrays", row) for row in arrays(sizes[0], c, bcc))
+    for size in growing:
         yield from (("growth with entries", row) for row in growth(size, c))
-    table = Scalars((QUICK_SIZES if quick else SIZES)[0], c, None)
+    table = Scalars(sizes[0], c, None)
     try:
         for count in THREADS:
             yield "growth with threads", threads(table, count)
@@ -97,7 +98,8 @@ def available(make: Callable[[], Any], left_out: list[str]) -> Any:  # noqa: ANN
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small maps: whether it runs, not how fast")
-    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--entries", type=int, nargs="+", metavar="N", help="elements of the maps, but for growth")
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only the sections and rows that have TEXT in their name"
@@ -110,9 +112,10 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     for word in left_out:
         print(word)
+    sizes = options.entries or (QUICK_SIZES if options.quick else SIZES)
     results = []
     section = ""
-    for title, row in rows(c, bcc, options.quick):
+    for title, row in rows(c, bcc, sizes, QUICK_GROWTH if options.quick else GROWTH):
         if options.only not in f"{title}: {row.what}":
             continue
         if title != section:
@@ -125,7 +128,7 @@ def main() -> None:
         print(line(result), flush=True)
     report: dict[str, Any] = {"machine": about, "left_out": left_out, "rows": results}
     if bpftool:
-        table = Scalars((QUICK_SIZES if options.quick else SIZES)[-1], c, None)
+        table = Scalars(sizes[-1], c, None)
         try:
             dump = bpftool.dump(table.map.id, table.entries)
         finally:

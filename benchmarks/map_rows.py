@@ -143,7 +143,7 @@ def points(table: Table) -> Iterator[Row]:
         "del m[k]",
         {
             "rawbpf": refilled(table, each("del m[k]", table.sample, m=m)),
-            "C": timed(lambda: c.delete(table.fd, table.packed, table.key_size, n), n, table.fill)
+            "C": timed(lambda: c.delete(table.fd, table.packed, table.key_size, n), n, table.refill)
             if c is not None
             else None,
             "BCC": refilled(table, each(f"del t[{table.bcc_key}]", table.sample, t=t, Key=key))
@@ -151,14 +151,14 @@ def points(table: Table) -> Iterator[Row]:
             else None,
         },
     )
-    table.fill()
+    table.refill()
 
 
 def refilled(table: Table, contender: Contender) -> Contender:
-    """Return `contender` with the map filled before it, unmeasured."""
+    """Return `contender` with what it deletes put back before it, unmeasured."""
 
     def run() -> float:
-        table.fill()
+        table.refill()
         return contender()
 
     return run

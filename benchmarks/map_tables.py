@@ -62,6 +62,10 @@ class Table:
     def fill(self) -> None:
         self.map.update(self.content)
 
+    def refill(self) -> None:
+        """Put back what calls on single elements have deleted."""
+        self.map.update({key: self.content[key] for key in self.sample})
+
     def close(self) -> None:
         self.map.close()
 
