@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 
-@pytest.fixture
-def array(backend: Backend) -> Iterator[rawbpf.ArrayMap[Any]]:
-    with rawbpf.Map.create("array", value="u32", max_entries=10, name="numbers") as m:
+@pytest.fixture(params=[{}, {"numa_node": 0}], ids=["in memory", "by system calls"])
+def array(backend: Backend, request: pytest.FixtureRequest) -> Iterator[rawbpf.ArrayMap[Any]]:
+    with rawbpf.Map.create("array", value="u32", max_entries=10, name="numbers", **request.param) as m:
         m.update({i: i * i for i in range(10)})
         yield m
 

@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import operator
 
-from rawbpf.errors import IndexOutOfRange, NotSupported, PermissionDenied
+from rawbpf.errors import BpfError, IndexOutOfRange, NotSupported, PermissionDenied
+from rawbpf.map.batch import DEFAULT_CHUNK
 from rawbpf.map.bulk import BulkMap
 from rawbpf.map.handle import closed
+from rawbpf.map.mapped import Mapped, map_array, stride_of
 from rawbpf.map.memory import cast_view
 from rawbpf.uapi.constants import BPF_F_MMAPABLE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, overload
+    from typing import Any, ClassVar, Self, overload
 
     from typing_extensions import TypeVar
+
+    from rawbpf.codec import Codec
+    from rawbpf.map.base import Shape
+    from rawbpf.map.handle import Handle
 
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
 
-_ENOENT, _E2BIG, _EINVAL = 2, 7, 22
+_ENOENT, _E2BIG, _EBUSY, _EINVAL = 2, 7, 16, 22
 
 
 class ArrayMap(BulkMap[int, "V"]):
@@ -35,6 +41,16 @@ class ArrayMap(BulkMap[int, "V"]):
     _indexed = _index_keys = _takes_btf = True
     _default_key = "u32"
     _operations = ("__getitem__", "__setitem__", "put")
+    # Of an open map whose elements are read and written in memory.
+    _mapped: ClassVar[Mapped | None] = None
+
+    @classmethod
+    def _compiled(cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any]) -> type[Self]:
+        own = super()._compiled(handle, shape, key, value)
+        if shape.map_flags & BPF_F_MMAPABLE and value.format:
+            own._mapped = Mapped(own, handle, shape, value.format)
+            handle.mapped.append(own._mapped)
+        return own
 
     # The bodies of those three are never run: each open map has compiled ones in their place.
 
@@ -78,6 +94,25 @@ class ArrayMap(BulkMap[int, "V"]):
     def __reversed__(self) -> Iterator[V]:
         return (self[i] for i in range(len(self) - 1, -1, -1))
 
+    def batches(self, n: int = DEFAULT_CHUNK) -> Iterator[tuple[list[int], list[V]]]:
+        """Yield (indices, values) of up to `n` elements at a time; without a system call where memory is mapped.
+
+        Raises: Closed; ValueError for `n` below 1.
+        Since: Linux 5.6 in batches, 5.5 in memory; one by one before.
+        """
+        if self._in_memory() is None:
+            yield from super().batches(n)
+            return
+        size = self._elements().chunk(n)
+        for start in range(0, len(self), size):
+            end = min(start + size, len(self))
+            yield list(range(start, end)), self[start:end]
+
+    def count(self) -> int:
+        """Return how many elements there are: always `max_entries`. Raises: Closed."""
+        with self._handle:
+            return len(self)
+
     def lookup(self, index: int, flags: int = 0) -> V:
         """Return the value at `index`, with BPF_ flags such as BPF_F_LOCK.
 
@@ -96,6 +131,12 @@ class ArrayMap(BulkMap[int, "V"]):
     def _get_index(self, index: object) -> object:
         # What is no u32: a slice, a negative number, a number too large, or a mistake.
         if isinstance(index, slice):
+            view = self._in_memory()
+            if view is not None:
+                try:
+                    return view[index].tolist()
+                except ValueError:  # released meanwhile; or a step of 0, which the next line refuses
+                    pass
             return [self[i] for i in range(*index.indices(len(self)))]
         return self[self._position(index, BPF_MAP_LOOKUP_ELEM, _ENOENT)]
 
@@ -103,6 +144,28 @@ class ArrayMap(BulkMap[int, "V"]):
         if isinstance(index, slice):
             raise TypeError("an array stores one value at a time; update() takes {index: value} in one batch")
         self.put(self._position(index, BPF_MAP_UPDATE_ELEM, _E2BIG), value, flags)
+
+    def _in_memory(self) -> memoryview | None:
+        return None if self._mapped is None else self._mapped.view(writable=False)
+
+    def freeze(self) -> None:
+        """Refuse every later write from user space; programs still write. Reading in memory goes on.
+
+        Raises: Closed; BpfError (EBUSY: views from `memory()` are alive, or others map the array for writing;
+        EPERM: frozen already).
+        Since: Linux 5.2.
+        Source: kernel/bpf/syscall.c:map_freeze
+        """
+        for mapped in self._handle.mapped:
+            mapped.stop_writing()
+        try:
+            super().freeze()
+        except BpfError as error:
+            alive = sum(view() is not None for view in self._handle.views)
+            if error.errno == _EBUSY and alive:
+                views, them = ("a view", "it") if alive == 1 else (f"{alive} views", "them")
+                error.hint = f"{views} from memory() can still write to it: drop {them}, and slices of {them}, first"
+            raise
 
     def memory(self) -> memoryview:
         """Return the array's own memory, with an item per element; reads and writes make no system call.
@@ -116,19 +179,21 @@ class ArrayMap(BulkMap[int, "V"]):
         if not self._shape.map_flags & BPF_F_MMAPABLE:
             hint = "only arrays created with BPF_F_MMAPABLE can be mapped into memory"
             raise NotSupported(_EINVAL, call="mmap", subject=str(self._shape), hint=hint)
-        backend = self._handle.backend
-        stride = self._shape.value_size + 7 & ~7
-        length = stride * len(self)
-        pages = length + backend.host.page_size - 1 & -backend.host.page_size
-        with self._handle as fd:
+        from weakref import ref
+
+        handle, stride = self._handle, stride_of(self._shape)
+        with handle as fd:
             try:
-                octets = memoryview(backend.mmap(fd, pages))[:length]
+                mapping = map_array(handle, fd, self._shape, writable=True)
             except PermissionError as error:
                 hint = "the map is frozen, or read-only to user space"
                 number = error.errno or 0
                 raise PermissionDenied(
-                    number, call="mmap", subject=str(self._shape), hint=hint, backend=backend.name
+                    number, call="mmap", subject=str(self._shape), hint=hint, backend=handle.backend.name
                 ) from None
+        handle.views[:] = [view for view in handle.views if view() is not None]
+        handle.views.append(ref(mapping))
+        octets = memoryview(mapping)[: stride * len(self)]
         if self._value.format and stride == self._value.size:
             return cast_view(octets, self._value.format)
         return octets.cast("B", [len(self), stride])

@@ -3,7 +3,7 @@
 Point operations read the descriptor from the attribute buffers that they lease (`operation`), calls
 that release the GIL read it here. After `close()` neither can reach the number, because the kernel
 may give it to another file at once: buffers are overwritten with -1, operations are swapped for ones
-that raise Closed, and the last call still under way closes the descriptor.
+that raise Closed, memory is unmapped, and the last call still under way closes the descriptor.
 
 No lock is held, so that a signal handler may use the map that it interrupted: every step is one list
 operation, which the interpreter does not divide.
@@ -16,9 +16,12 @@ from rawbpf.syscall.lifetime import opened_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mmap import mmap
     from typing import Any
+    from weakref import ReferenceType
 
     from rawbpf.map.base import Map
+    from rawbpf.map.mapped import Mapped
     from rawbpf.syscall.protocol import Backend
 
 _EBADF = 9
@@ -27,7 +30,18 @@ _EBADF = 9
 class Handle:
     """One descriptor, shared by a map and the views of it. `with handle as fd:` lends the number."""
 
-    __slots__ = ("_lent", "_live", "_open", "backend", "describe", "fd_words", "opened_at", "poisoned")
+    __slots__ = (
+        "_lent",
+        "_live",
+        "_open",
+        "backend",
+        "describe",
+        "fd_words",
+        "mapped",
+        "opened_at",
+        "poisoned",
+        "views",
+    )
 
     def __init__(self, backend: Backend, fd: int) -> None:
         self.backend = backend
@@ -35,6 +49,9 @@ class Handle:
         # The descriptor word of every attribute buffer, and every class with operations over them.
         self.fd_words: list[memoryview] = []
         self.poisoned: list[type[Map[Any, Any]]] = []
+        # What maps the memory of arrays, and the memory that users were given views of, as weak references.
+        self.mapped: list[Mapped] = []
+        self.views: list[ReferenceType[mmap]] = []
         self._live = fd
         self._open = [fd]
         self._lent: list[None] = []
@@ -73,6 +90,8 @@ class Handle:
                 setattr(owner, name, self._refuse)
         for word in self.fd_words:
             word[0] = -1
+        for mapped in self.mapped:
+            mapped.drop()
         if not self._lent:
             self._close_once()
 

@@ -2,7 +2,9 @@
 
 `m[k]` is a system call of about a microsecond, so that what Python adds is what users pay. The
 operations are closures over what the map's descriptor, sizes and codecs settle: no attribute is looked
-up, no argument converted. A scalar goes through a typed memoryview, anything else through its codec.
+up, no argument converted, no question asked that was answered when the map was opened. A scalar goes
+through a typed memoryview, anything else through its codec; what follows from that is written into the
+source that `_SOURCE` is the pattern of, which is compiled once for each of the few outcomes.
 Each call leases a slot of buffers from a free list: threads and signal handlers never share one, and
 no lock is taken.
 
@@ -13,7 +15,9 @@ Kernel side: kernel/bpf/syscall.c:map_lookup_elem, map_update_elem, map_delete_e
 from __future__ import annotations
 
 import ctypes
-from ctypes import get_errno, set_errno
+from ctypes import set_errno
+from operator import call
+from types import MethodType
 
 from rawbpf.map.memory import cast_view
 from rawbpf.uapi.constants import BPF_MAP_DELETE_ELEM, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM
@@ -21,10 +25,10 @@ from rawbpf.uapi.constants import BPF_MAP_DELETE_ELEM, BPF_MAP_LOOKUP_ELEM, BPF_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
     from typing import Any
 
     from rawbpf.codec import Codec
-    from rawbpf.map.array import ArrayMap
     from rawbpf.map.handle import Handle
 
     # (key view, value view, flags view, reference to the attribute)
@@ -34,6 +38,140 @@ _ENOENT, _EINTR = 2, 4
 # Offsets in the attribute of the element commands: map_fd, key, value, flags. DELETE_ELEM refuses
 # non-zero bytes after the key, so it is told a size that ends there and needs no clean buffer.
 _KEY, _VALUE, _FLAGS, _SIZE, _DELETE_SIZE = 8, 16, 24, 32, 16
+
+# Words in capitals are replaced: STORED_KEY is the key as it is put at KEY_AT of its view, and so for values;
+# REFUSED_GET and REFUSED_SET are what comes of a key that the view refuses. It is packed once more by the
+# codec, whose message says what was expected; arrays see first whether it is a negative index or a slice.
+#
+# A call that failed is repeated where its errno is EINTR, and where it is 0: between a call that fails and the
+# reading of its errno a signal handler may run and make calls that fail. All set the errno to 0 in the step
+# that reads it, so that who reads 0 was interrupted. A call on one element that failed has changed nothing.
+_SOURCE = f"""
+def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, pack_value, unpack_value, every):
+    def __getitem__(self, key):
+        stored = STORED_KEY
+        try:
+            key_view, value_view, _, attr = slot = pop()
+        except IndexError:
+            key_view, value_view, _, attr = slot = new()
+        try:
+            key_view[KEY_AT] = stored
+        except (TypeError, ValueError):
+            push(slot)
+            REFUSED_GET
+        while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
+            if (errno := set_errno(0)) and errno != {_EINTR}:
+                push(slot)
+                raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
+        value = UNPACKED
+        push(slot)
+        return value
+
+    def get(self, key, default=None):
+        stored = STORED_KEY
+        try:
+            key_view, value_view, _, attr = slot = pop()
+        except IndexError:
+            key_view, value_view, _, attr = slot = new()
+        try:
+            key_view[KEY_AT] = stored
+        except (TypeError, ValueError):
+            push(slot)
+            pack_key(key)
+            raise
+        while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
+            if (errno := set_errno(0)) and errno != {_EINTR}:
+                push(slot)
+                if errno == {_ENOENT}:
+                    return default
+                raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
+        value = UNPACKED
+        push(slot)
+        return value
+
+    def __contains__(self, key):
+        stored = STORED_KEY
+        try:
+            key_view, _, _, attr = slot = pop()
+        except IndexError:
+            key_view, _, _, attr = slot = new()
+        try:
+            key_view[KEY_AT] = stored
+        except (TypeError, ValueError):
+            push(slot)
+            pack_key(key)
+            raise
+        while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
+            if (errno := set_errno(0)) and errno != {_EINTR}:
+                push(slot)
+                if errno == {_ENOENT}:
+                    return False
+                raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
+        push(slot)
+        return True
+
+    def put(self, key, value, flags=0):
+        stored = STORED_KEY
+        stored_value = STORED_VALUE
+        try:
+            key_view, value_view, flags_view, attr = slot = pop()
+        except IndexError:
+            key_view, value_view, flags_view, attr = slot = new()
+        try:
+            key_view[KEY_AT] = stored
+        except (TypeError, ValueError):
+            push(slot)
+            REFUSED_SET
+        try:
+            value_view[VALUE_AT] = stored_value
+        except (TypeError, ValueError):
+            push(slot)
+            pack_value(value)
+            raise
+        if flags:
+            try:
+                flags_view[0] = flags
+            except (TypeError, ValueError):
+                push(slot)
+                raise refused_flags(flags) from None
+        while bpf(this, {BPF_MAP_UPDATE_ELEM}, attr, {_SIZE}):
+            if (errno := set_errno(0)) and errno != {_EINTR}:
+                flags_view[0] = 0
+                push(slot)
+                raise failed({BPF_MAP_UPDATE_ELEM}, errno, key, flags)
+        if flags:
+            flags_view[0] = 0
+        push(slot)
+
+    def __delitem__(self, key):
+        stored = STORED_KEY
+        try:
+            key_view, _, _, attr = slot = pop()
+        except IndexError:
+            key_view, _, _, attr = slot = new()
+        try:
+            key_view[KEY_AT] = stored
+        except (TypeError, ValueError):
+            push(slot)
+            pack_key(key)
+            raise
+        while bpf(this, {BPF_MAP_DELETE_ELEM}, attr, {_DELETE_SIZE}):
+            if (errno := set_errno(0)) and errno != {_EINTR}:
+                push(slot)
+                raise failed({BPF_MAP_DELETE_ELEM}, errno, key)
+        push(slot)
+
+    return {{
+        "__getitem__": __getitem__,
+        "get": get,
+        "__contains__": __contains__,
+        "__setitem__": put,
+        "put": put,
+        "__delitem__": __delitem__,
+    }}
+"""
+
+_code: dict[tuple[bool, bool, bool], CodeType] = {}
 
 
 def make_operations(
@@ -48,167 +186,55 @@ def make_operations(
     `failed(cmd, errno, key, flags)` makes the exception to raise. `indexed`: a key that is no u32 goes to the
     map's `_get_index` and `_set_index`.
     """
+    scope: dict[str, Callable[..., dict[str, Callable[..., object]]]] = {}
+    code = _compiled(key_codec.format is not None, value_codec.format is not None, indexed)
+    exec(code, scope)  # noqa: S102  # made here, of nothing from outside
     slots: list[Slot] = []
-    pop, push, bpf = slots.pop, slots.append, handle.backend.bpf
-    new = _slot_maker(handle, key_codec, value_codec)
-    # Where a value is stored in its view, and what turns it into what is stored there.
-    key_at: Any = 0 if key_codec.format else slice(None)
-    value_at: Any = 0 if value_codec.format else slice(None)
-    pack_key = None if key_codec.format else key_codec.pack
-    pack_value = None if value_codec.format else value_codec.pack
-    unpack_value = None if value_codec.format else value_codec.unpack
-
-    def failure(slot: Slot) -> int:
-        # Between a call that fails and the reading of its errno a signal handler may run and make calls
-        # that fail. All set the errno to 0 once they have read it: who then reads 0 was interrupted and
-        # calls again, as after EINTR: a call on one element that failed has changed nothing.
-        number = get_errno()
-        if number == _EINTR:
-            number = 0
-        elif number:
-            slot[2][0] = 0
-            push(slot)
-        set_errno(0)
-        return number
-
-    # What a typed view refuses is packed once more by the codec, whose message says what was expected;
-    # arrays first see whether it is a negative index or a slice.
-
-    def __getitem__(self: ArrayMap[Any], key: object) -> object:  # noqa: N807
-        stored = pack_key(key) if pack_key else key
-        try:
-            slot = pop()
-        except IndexError:
-            slot = new()
-        key_view, value_view, _, attr = slot
-        try:
-            key_view[key_at] = stored
-        except (TypeError, ValueError):
-            push(slot)
-            if indexed:
-                return self._get_index(key)
-            key_codec.pack(key)
-            raise
-        while bpf(BPF_MAP_LOOKUP_ELEM, attr, _SIZE):
-            if number := failure(slot):
-                raise failed(BPF_MAP_LOOKUP_ELEM, number, key)
-        value = unpack_value(value_view) if unpack_value else value_view[0]
-        push(slot)
-        return value
-
-    def get(self: object, key: object, default: object = None) -> object:  # noqa: ARG001
-        stored = pack_key(key) if pack_key else key
-        try:
-            slot = pop()
-        except IndexError:
-            slot = new()
-        key_view, value_view, _, attr = slot
-        try:
-            key_view[key_at] = stored
-        except (TypeError, ValueError):
-            push(slot)
-            key_codec.pack(key)
-            raise
-        while bpf(BPF_MAP_LOOKUP_ELEM, attr, _SIZE):
-            number = get_errno()
-            if number == _ENOENT:  # common, and so without the call of failure()
-                set_errno(0)
-                push(slot)
-                return default
-            if failure(slot):
-                raise failed(BPF_MAP_LOOKUP_ELEM, number, key)
-        value = unpack_value(value_view) if unpack_value else value_view[0]
-        push(slot)
-        return value
-
-    def __contains__(self: object, key: object) -> bool:  # noqa: ARG001, N807
-        stored = pack_key(key) if pack_key else key
-        try:
-            slot = pop()
-        except IndexError:
-            slot = new()
-        key_view, _, _, attr = slot
-        try:
-            key_view[key_at] = stored
-        except (TypeError, ValueError):
-            push(slot)
-            key_codec.pack(key)
-            raise
-        while bpf(BPF_MAP_LOOKUP_ELEM, attr, _SIZE):
-            number = get_errno()
-            if number == _ENOENT:  # common, and so without the call of failure()
-                set_errno(0)
-                push(slot)
-                return False
-            if failure(slot):
-                raise failed(BPF_MAP_LOOKUP_ELEM, number, key)
-        push(slot)
-        return True
-
-    def put(self: ArrayMap[Any], key: object, value: object, flags: int = 0) -> None:
-        stored_key = pack_key(key) if pack_key else key
-        stored_value = pack_value(value) if pack_value else value
-        try:
-            slot = pop()
-        except IndexError:
-            slot = new()
-        key_view, value_view, flags_view, attr = slot
-        try:
-            key_view[key_at] = stored_key
-        except (TypeError, ValueError):
-            push(slot)
-            if indexed:
-                return self._set_index(key, value, flags)
-            key_codec.pack(key)
-            raise
-        try:
-            value_view[value_at] = stored_value
-        except (TypeError, ValueError):
-            push(slot)
-            value_codec.pack(value)
-            raise
-        if flags:
-            try:
-                flags_view[0] = flags
-            except (TypeError, ValueError):
-                push(slot)
-                raise _bad_flags(flags) from None
-        while bpf(BPF_MAP_UPDATE_ELEM, attr, _SIZE):
-            if number := failure(slot):
-                raise failed(BPF_MAP_UPDATE_ELEM, number, key, flags)
-        if flags:
-            flags_view[0] = 0
-        return push(slot)
-
-    def __delitem__(self: object, key: object) -> None:  # noqa: ARG001, N807
-        stored = pack_key(key) if pack_key else key
-        try:
-            slot = pop()
-        except IndexError:
-            slot = new()
-        key_view, _, _, attr = slot
-        try:
-            key_view[key_at] = stored
-        except (TypeError, ValueError):
-            push(slot)
-            key_codec.pack(key)
-            raise
-        while bpf(BPF_MAP_DELETE_ELEM, attr, _DELETE_SIZE):
-            if number := failure(slot):
-                raise failed(BPF_MAP_DELETE_ELEM, number, key)
-        push(slot)
-
-    return {
-        "__getitem__": __getitem__,
-        "get": get,
-        "__contains__": __contains__,
-        "__setitem__": put,
-        "put": put,
-        "__delitem__": __delitem__,
-    }
+    bpf, this = _function(handle.backend.bpf)
+    return scope["make"](
+        bpf,
+        this,
+        slots.pop,
+        slots.append,
+        _slot_maker(handle, key_codec, value_codec),
+        failed,
+        set_errno,
+        _refused_flags,
+        key_codec.pack,
+        value_codec.pack,
+        value_codec.unpack,
+        slice(None),
+    )
 
 
-def _bad_flags(flags: object) -> Exception:
+def _compiled(plain_key: bool, plain_value: bool, indexed: bool) -> CodeType:
+    shape = (plain_key, plain_value, indexed)
+    code = _code.get(shape)
+    if code is None:
+        words = {
+            "STORED_KEY": "key" if plain_key else "pack_key(key)",
+            "KEY_AT": "0" if plain_key else "every",
+            "STORED_VALUE": "value" if plain_value else "pack_value(value)",
+            "VALUE_AT": "0" if plain_value else "every",
+            "UNPACKED": "value_view[0]" if plain_value else "unpack_value(value_view)",
+            "REFUSED_GET": "return self._get_index(key)" if indexed else "pack_key(key); raise",
+            "REFUSED_SET": "return self._set_index(key, value, flags)" if indexed else "pack_key(key); raise",
+        }
+        source = _SOURCE
+        for word, meaning in words.items():
+            source = source.replace(word, meaning)
+        code = _code[shape] = compile(source, "<rawbpf map operations>", "exec")
+    return code
+
+
+def _function(bpf: Callable[..., int]) -> tuple[Callable[..., int], object]:
+    # A bound method is called through an object that puts its first argument in front; here that is done once.
+    if isinstance(bpf, MethodType):
+        return bpf.__func__, bpf.__self__
+    return call, bpf
+
+
+def _refused_flags(flags: object) -> Exception:
     if hasattr(type(flags), "__index__"):
         return OverflowError(f"flags: expected an int in 0..{2**64 - 1}, got {flags!r}")
     return TypeError(f"flags: expected an int, got {flags!r} ({type(flags).__name__})")

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The loops that C programs write over libbpf: what Python is measured against. Every function takes
+ * a map's descriptor, works through all that it is given, and returns a sum or a count, so that no
+ * work is optimised away; -1 means that a call failed. Built and called by peer_c.py.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <bpf/bpf.h>
+
+static uint64_t first_word(const char *value, unsigned value_size)
+{
+	uint64_t word = 0;
+
+	memcpy(&word, value, value_size < 8 ? value_size : 8);
+	return word;
+}
+
+int64_t c_lookup(int fd, const char *keys, unsigned key_size, unsigned value_size, unsigned n)
+{
+	char value[value_size];
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		if (!bpf_map_lookup_elem(fd, keys + (size_t)i * key_size, value))
+			sum += first_word(value, value_size);
+	return sum & INT64_MAX;
+}
+
+int64_t c_update(int fd, const char *keys, unsigned key_size, const char *value, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (bpf_map_update_elem(fd, keys + (size_t)i * key_size, value, BPF_ANY))
+			return -1;
+	return n;
+}
+
+int64_t c_delete(int fd, const char *keys, unsigned key_size, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (bpf_map_delete_elem(fd, keys + (size_t)i * key_size))
+			return -1;
+	return n;
+}
+
+/* Key after key, as bpf_map_get_next_key(3) is used. */
+int64_t c_walk(int fd, unsigned key_size, unsigned value_size)
+{
+	char key[key_size], value[value_size];
+	uint64_t sum = 0;
+	int err;
+
+	for (err = bpf_map_get_next_key(fd, NULL, key); !err; err = bpf_map_get_next_key(fd, key, key))
+		if (!bpf_map_lookup_elem(fd, key, value))
+			sum += first_word(value, value_size);
+	return sum & INT64_MAX;
+}
+
+/* The whole map in batches, taken out of it or not; returns how many elements there were. */
+int64_t c_batches(int fd, char *keys, char *values, unsigned key_size, unsigned chunk, int take)
+{
+	char cursor[key_size < 4 ? 4 : key_size];
+	int64_t total = 0;
+	void *in = NULL;
+
+	for (;;) {
+		__u32 count = chunk;
+		int err = take ? bpf_map_lookup_and_delete_batch(fd, in, cursor, keys, values, &count, NULL)
+			       : bpf_map_lookup_batch(fd, in, cursor, keys, values, &count, NULL);
+
+		if (err && errno != ENOENT)
+			return -1;
+		total += count;
+		if (err)
+			return total;
+		in = cursor;
+	}
+}
+
+int64_t c_update_batch(int fd, const char *keys, const char *values, unsigned n)
+{
+	__u32 count = n;
+
+	return bpf_map_update_batch(fd, keys, values, &count, NULL) ? -1 : count;
+}
