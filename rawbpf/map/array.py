@@ -94,14 +94,15 @@ class ArrayMap(BulkMap[int, "V"]):
     def __reversed__(self) -> Iterator[V]:
         return (self[i] for i in range(len(self) - 1, -1, -1))
 
-    def batches(self, n: int = DEFAULT_CHUNK) -> Iterator[tuple[list[int], list[V]]]:
+    def batches(self, n: int = DEFAULT_CHUNK, flags: int = 0) -> Iterator[tuple[list[int], list[V]]]:
         """Yield (indices, values) of up to `n` elements at a time; without a system call where memory is mapped.
 
-        Raises: Closed; ValueError for `n` below 1.
+        `flags` may be BPF_F_LOCK, for values with a lock.
+        Raises: Closed; ValueError for `n` below 1; BpfError (EINVAL: flags that this map does not take).
         Since: Linux 5.6 in batches, 5.5 in memory; one by one before.
         """
-        if self._in_memory() is None:
-            yield from super().batches(n)
+        if flags or self._in_memory() is None:
+            yield from super().batches(n, flags)
             return
         size = self._elements().chunk(n)
         for start in range(0, len(self), size):
