@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from rawbpf.codec import Codec
     from rawbpf.map.handle import Handle
 
-    # (key view, value view, flags view, reference to the attribute)
-    Slot = tuple[Any, Any, Any, Any]
+    # (key view, value view, reference to the attribute)
+    Slot = tuple[Any, Any, Any]
 
 _ENOENT, _EINTR = 2, 4
 # Offsets in the attribute of the element commands: map_fd, key, value, flags. DELETE_ELEM refuses
@@ -47,13 +47,15 @@ _KEY, _VALUE, _FLAGS, _SIZE, _DELETE_SIZE = 8, 16, 24, 32, 16
 # reading of its errno a signal handler may run and make calls that fail. All set the errno to 0 in the step
 # that reads it, so that who reads 0 was interrupted. A call on one element that failed has changed nothing.
 _SOURCE = f"""
-def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, pack_value, unpack_value, every):
+def make(
+    bpf, this, pop, push, new, flags_of, failed, set_errno, refused_flags, pack_key, pack_value, unpack_value, every
+):
     def __getitem__(self, key):
         stored = STORED_KEY
         try:
-            key_view, value_view, _, attr = slot = pop()
+            key_view, value_view, attr = slot = pop()
         except IndexError:
-            key_view, value_view, _, attr = slot = new()
+            key_view, value_view, attr = slot = new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
@@ -70,9 +72,9 @@ def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, 
     def get(self, key, default=None):
         stored = STORED_KEY
         try:
-            key_view, value_view, _, attr = slot = pop()
+            key_view, value_view, attr = slot = pop()
         except IndexError:
-            key_view, value_view, _, attr = slot = new()
+            key_view, value_view, attr = slot = new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
@@ -80,10 +82,12 @@ def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, 
             pack_key(key)
             raise
         while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
-            if (errno := set_errno(0)) and errno != {_EINTR}:
+            errno = set_errno(0)
+            if errno == {_ENOENT}:
                 push(slot)
-                if errno == {_ENOENT}:
-                    return default
+                return default
+            if errno and errno != {_EINTR}:
+                push(slot)
                 raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
         value = UNPACKED
         push(slot)
@@ -92,9 +96,9 @@ def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, 
     def __contains__(self, key):
         stored = STORED_KEY
         try:
-            key_view, _, _, attr = slot = pop()
+            key_view, _, attr = slot = pop()
         except IndexError:
-            key_view, _, _, attr = slot = new()
+            key_view, _, attr = slot = new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
@@ -102,10 +106,12 @@ def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, 
             pack_key(key)
             raise
         while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
-            if (errno := set_errno(0)) and errno != {_EINTR}:
+            errno = set_errno(0)
+            if errno == {_ENOENT}:
                 push(slot)
-                if errno == {_ENOENT}:
-                    return False
+                return False
+            if errno and errno != {_EINTR}:
+                push(slot)
                 raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
         push(slot)
         return True
@@ -114,9 +120,9 @@ def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, 
         stored = STORED_KEY
         stored_value = STORED_VALUE
         try:
-            key_view, value_view, flags_view, attr = slot = pop()
+            key_view, value_view, attr = slot = pop()
         except IndexError:
-            key_view, value_view, flags_view, attr = slot = new()
+            key_view, value_view, attr = slot = new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
@@ -130,25 +136,25 @@ def make(bpf, this, pop, push, new, failed, set_errno, refused_flags, pack_key, 
             raise
         if flags:
             try:
-                flags_view[0] = flags
+                flags_of[attr][0] = flags
             except (TypeError, ValueError):
                 push(slot)
                 raise refused_flags(flags) from None
         while bpf(this, {BPF_MAP_UPDATE_ELEM}, attr, {_SIZE}):
             if (errno := set_errno(0)) and errno != {_EINTR}:
-                flags_view[0] = 0
+                flags_of[attr][0] = 0
                 push(slot)
                 raise failed({BPF_MAP_UPDATE_ELEM}, errno, key, flags)
         if flags:
-            flags_view[0] = 0
+            flags_of[attr][0] = 0
         push(slot)
 
     def __delitem__(self, key):
         stored = STORED_KEY
         try:
-            key_view, _, _, attr = slot = pop()
+            key_view, _, attr = slot = pop()
         except IndexError:
-            key_view, _, _, attr = slot = new()
+            key_view, _, attr = slot = new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
@@ -190,13 +196,16 @@ def make_operations(
     code = _compiled(key_codec.format is not None, value_codec.format is not None, indexed)
     exec(code, scope)  # noqa: S102  # made here, of nothing from outside
     slots: list[Slot] = []
+    # By the reference to an attribute, a view of its flags: few calls have some, and no other call pays for them.
+    flags_of: dict[Any, memoryview] = {}
     bpf, this = _function(handle.backend.bpf)
     return scope["make"](
         bpf,
         this,
         slots.pop,
         slots.append,
-        _slot_maker(handle, key_codec, value_codec),
+        _slot_maker(handle, key_codec, value_codec, flags_of),
+        flags_of,
         failed,
         set_errno,
         _refused_flags,
@@ -240,7 +249,9 @@ def _refused_flags(flags: object) -> Exception:
     return TypeError(f"flags: expected an int, got {flags!r} ({type(flags).__name__})")
 
 
-def _slot_maker(handle: Handle, key: Codec[Any], value: Codec[Any]) -> Callable[[], Slot]:
+def _slot_maker(
+    handle: Handle, key: Codec[Any], value: Codec[Any], flags_of: dict[Any, memoryview]
+) -> Callable[[], Slot]:
     key_size, value_size = key.size, value.size
     words = handle.fd_words
 
@@ -260,12 +271,13 @@ def _slot_maker(handle: Handle, key: Codec[Any], value: Codec[Any]) -> Callable[
         word[0] = handle.fd
         if handle.fd < 0:
             word[0] = -1
+        reference = ctypes.byref(attr)
+        flags_of[reference] = octets[_FLAGS:_SIZE].cast("Q")
         key_view, value_view = memoryview(key_buffer).cast("B"), memoryview(value_buffer).cast("B")
         return (
             cast_view(key_view, key.format) if key.format else key_view,
             cast_view(value_view, value.format) if value.format else value_view,
-            octets[_FLAGS:_SIZE].cast("Q"),
-            ctypes.byref(attr),
+            reference,
         )
 
     return new
