@@ -207,6 +207,5 @@ def _joined(format: str, values: list[object] | tuple[object, ...]) -> bytes:
     # Three times faster than struct, but 2 ms to import: only for many.
     from array import array
 
-    numbers: array[int] = array(format)
-    numbers.extend(values)  # type: ignore[arg-type]  # what is no number is refused here
+    numbers: array[int] = array(format, values)  # type: ignore[arg-type]  # what is no number is refused here
     return numbers.tobytes()

@@ -74,7 +74,7 @@ class Elements:
     def read(
         self, n: int = DEFAULT_CHUNK, *, remove: bool = False, flags: int = 0
     ) -> Iterator[tuple[memoryview, memoryview, int]]:
-        """Yield (keys, values, count) per batch, over buffers that are the caller's to keep.
+        """Yield (keys, values, count) per batch, over buffers that a later batch may fill anew.
 
         With `remove` each batch is taken out of the map before it is yielded. `flags` may be BPF_F_LOCK.
         Raises: Closed; BpfError as LOOKUP_BATCH; IterationAborted where a walk by keys never ends.
@@ -101,21 +101,29 @@ class Elements:
     ) -> Iterator[Chunk]:
         """Yield chunk after chunk, none of them empty; `hold` is given each before its call is made.
 
+        Without `hold` two chunks take turns, which saves the kernel the making of pages: what was yielded holds
+        until the next one is asked for.
         Raises: Closed; BpfError as LOOKUP_BATCH or LOOKUP_AND_DELETE_BATCH, ENOTSUPP and EINVAL among them.
         """
         layout = MAP_LOOKUP_AND_DELETE_BATCH if remove else MAP_LOOKUP_BATCH
         capacity = self.chunk(n)
         cursor: ctypes.Array[ctypes.c_char] | None = None
+        last: Chunk | None = None
+        spare: Chunk | None = None
         vain = 0
         while True:
-            chunk = Chunk(self.key_size, self.value_size, capacity)
+            if spare is None or spare.capacity != capacity:
+                spare = Chunk(self.key_size, self.value_size, capacity)
+            chunk, spare = spare, None
             if hold is not None:
                 hold(chunk)
             with self.handle as fd:
                 errno = chunk.fill(self.handle.backend, layout, fd, cursor, flags)
             if chunk.count:
                 yield chunk
-                cursor = chunk.following
+                cursor = chunk.following  # which is why the one before it, and not this one, is filled next
+                if hold is None:
+                    last, spare = chunk, last
             if errno == _ENOENT:
                 return
             if chunk.count:

@@ -139,7 +139,6 @@ class BulkMap(Map["K", "V"]):
         Source: kernel/bpf/syscall.c:generic_map_update_batch
         """
         elements, key, value = self._elements(), self._key, self._value
-        pairs: Iterable[tuple[K, V]] = items.items() if hasattr(items, "items") else items
 
         def store(portion: tuple[bytes, bytes, int]) -> int:
             keys, values, count = portion
@@ -151,14 +150,11 @@ class BulkMap(Map["K", "V"]):
                 raise
             return count
 
-        def encoded(some: list[tuple[K, V]]) -> tuple[bytes, bytes, int]:
-            try:
-                keys, values = [each for each, _ in some], [each for _, each in some]
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"update() takes a mapping or (key, value) pairs: {error}") from None
-            return key.pack_many(keys), value.pack_many(values), len(some)
+        def encoded(some: tuple[list[K], list[V]]) -> tuple[bytes, bytes, int]:
+            keys, values = some
+            return key.pack_many(keys), value.pack_many(values), len(keys)
 
-        portions = map(encoded, in_portions(pairs, elements.portion()))
+        portions = map(encoded, _sides(items, elements.portion()))
         in_turn(beforehand(portions, items), store)
 
     def put_many(self, items: Mapping[K, V] | Iterable[tuple[K, V]], flags: int = 0) -> None:
@@ -200,6 +196,20 @@ def in_portions(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     source = iter(items)
     while some := list(islice(source, size)):
         yield some
+
+
+def _sides(items: Mapping[K, V] | Iterable[tuple[K, V]], size: int) -> Iterator[tuple[list[K], list[V]]]:
+    # Keys and values in lists of `size`. A dict has both already, and need not make pairs of them.
+    if isinstance(items, dict):
+        yield from zip(in_portions(items, size), in_portions(items.values(), size), strict=True)
+        return
+    pairs = items.items() if hasattr(items, "items") else items
+    for some in in_portions(pairs, size):
+        try:
+            sides = [each for each, _ in some], [each for _, each in some]
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"update() takes a mapping or (key, value) pairs: {error}") from None
+        yield sides
 
 
 def beforehand(portions: Iterator[Any], items: object) -> Iterable[Any]:

@@ -36,7 +36,7 @@ class Chunk:
         self.value_size = value_size
         self.capacity = capacity
         # Hashes write a u32 whatever their keys are, others a key.
-        self.following: Buffer = ctypes.create_string_buffer(_UNWRITTEN, max(4, key_size))
+        self.following: Buffer = ctypes.create_string_buffer(max(4, key_size))
         self._keys: Buffer = ctypes.create_string_buffer(capacity * key_size)
         self._values: Buffer = ctypes.create_string_buffer(capacity * value_size)
         self._layout: Layout | None = None
@@ -45,6 +45,7 @@ class Chunk:
 
     def fill(self, backend: Backend, layout: Layout, fd: int, cursor: Buffer | None, flags: int) -> int:
         """Make the call that `layout` is of from `cursor` (None: the start); return 0 or the errno."""
+        ctypes.memmove(self.following, _UNWRITTEN, len(_UNWRITTEN))
         self._layout = layout
         self._attr = pack(
             layout,
