@@ -95,7 +95,7 @@ class Map(Family, Constructors["K", "V"]):
     def _compiled(cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any]) -> type[Self]:
         # A class of its own for each map: `m[k]` looks its method up on the class, and a method closed
         # over this map's buffers saves the attribute look-ups that one shared by all would make.
-        handle.describe = str(shape)
+        handle.describe, handle.map_type = str(shape), shape.map_type
         operations: dict[str, Any] = {}
         if cls._operations:
             failed = cls._failure(handle, shape)
@@ -223,8 +223,7 @@ class Map(Family, Constructors["K", "V"]):
         Since: Linux 5.2.
         Source: kernel/bpf/syscall.c:map_freeze
         """
-        with self._handle as fd:
-            command.map_freeze(self._handle.backend, fd, subject=str(self._shape))
+        self._handle.call(command.map_freeze)
 
     def pin(self, path: str | os.PathLike[str], *, dir_fd: HasFileno | int | None = None) -> None:
         """Give the map a name on a bpffs, which keeps it alive without this process.

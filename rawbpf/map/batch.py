@@ -182,10 +182,7 @@ class Elements:
         key: ctypes.Array[ctypes.c_char] | None = None
         while True:
             following = ctypes.create_string_buffer(self.key_size)
-            with self.handle as fd:
-                more = command.map_get_next_key(
-                    self.handle.backend, fd, key, following, subject=str(self.shape), map_type=self.shape.map_type
-                )
+            more = self.handle.call(command.map_get_next_key, key, following)
             found = more and following.raw not in seen and self._take(following, value, remove=remove, flags=flags)
             if found:
                 seen.add(following.raw)
@@ -211,12 +208,10 @@ class Elements:
     def _take(
         self, key: ctypes.Array[ctypes.c_char], value: ctypes.Array[ctypes.c_char], *, remove: bool, flags: int
     ) -> bool:
-        backend, subject, map_type = self.handle.backend, str(self.shape), self.shape.map_type
         try:
-            with self.handle as fd:
-                command.map_lookup_elem(backend, fd, key, value, flags, subject=subject, map_type=map_type)
-                if remove:
-                    command.map_delete_elem(backend, fd, key, subject=subject, map_type=map_type)
+            self.handle.call(command.map_lookup_elem, key, value, flags)
+            if remove:
+                self.handle.call(command.map_delete_elem, key)
         except KeyNotFound:
             return False
         return True
@@ -232,17 +227,7 @@ class Elements:
         # The kernel takes neither BPF_NOEXIST nor BPF_EXIST for a batch: they go one by one.
         if flags in (0, c.BPF_F_LOCK) and count:
             try:
-                with self.handle as fd:
-                    command.map_update_batch(
-                        self.handle.backend,
-                        fd,
-                        _buffer(keys),
-                        _buffer(values),
-                        count,
-                        flags,
-                        subject=str(self.shape),
-                        map_type=self.shape.map_type,
-                    )
+                self.handle.call(command.map_update_batch, _buffer(keys), _buffer(values), count, flags)
                 return
             except BpfError as error:
                 if error.errno not in NO_BATCH:
@@ -257,16 +242,7 @@ class Elements:
 
     def put(self, key: bytes, value: bytes, flags: int) -> None:
         """Store one element. Raises: as UPDATE_ELEM."""
-        with self.handle as fd:
-            command.map_update_elem(
-                self.handle.backend,
-                fd,
-                buffer_of(key),
-                _buffer(value),
-                flags,
-                subject=str(self.shape),
-                map_type=self.shape.map_type,
-            )
+        self.handle.call(command.map_update_elem, buffer_of(key), _buffer(value), flags)
 
     def insert(self, key: bytes, value: bytes) -> bool:
         """Store one element and return True; False where the key is there already. Raises: as UPDATE_ELEM."""
@@ -292,15 +268,7 @@ class Elements:
             # Its address is what counts: an array of each length would be a type of its own.
             rest = ctypes.c_char.from_buffer(buffer, start * self.key_size)
             try:
-                with self.handle as fd:
-                    command.map_delete_batch(
-                        self.handle.backend,
-                        fd,
-                        rest,
-                        count - start,
-                        subject=str(self.shape),
-                        map_type=self.shape.map_type,
-                    )
+                self.handle.call(command.map_delete_batch, rest, count - start)
                 return deleted + count - start
             except BpfError as error:
                 applied = error.applied or 0
@@ -319,11 +287,7 @@ class Elements:
     def _delete_each(self, keys: bytes, start: int, count: int, deleted: int) -> int:
         for i in range(start, count):
             try:
-                with self.handle as fd:
-                    key = buffer_of(_nth(keys, i, self.key_size))
-                    command.map_delete_elem(
-                        self.handle.backend, fd, key, subject=str(self.shape), map_type=self.shape.map_type
-                    )
+                self.handle.call(command.map_delete_elem, buffer_of(_nth(keys, i, self.key_size)))
                 deleted += 1
             except KeyNotFound:
                 continue

@@ -60,19 +60,11 @@ class BloomFilterMap(Map[None, "V"]):
         Raises: Closed; PermissionDenied (EPERM: opened for writing only); TypeError, ValueError, OverflowError.
         Source: kernel/bpf/bloom_filter.c:bloom_map_peek_elem
         """
-        probe, shape = buffer_of(self._value.pack(value)), self._shape
         try:
-            with self._handle as fd:
-                command.map_lookup_elem(
-                    self._handle.backend, fd, None, probe, subject=str(shape), map_type=shape.map_type
-                )
+            self._handle.call(command.map_lookup_elem, None, buffer_of(self._value.pack(value)))
         except KeyNotFound:
             return False
         return True
 
     def _add(self, packed: bytes) -> None:
-        content, shape = buffer_of(packed), self._shape
-        with self._handle as fd:
-            command.map_update_elem(
-                self._handle.backend, fd, None, content, subject=str(shape), map_type=shape.map_type
-            )
+        self._handle.call(command.map_update_elem, None, buffer_of(packed))

@@ -45,11 +45,9 @@ class BulkMap(Map["K", "V"]):
         return Elements(self._handle, self._shape, self._value.size)
 
     def _lookup(self, key: K, flags: int) -> V:
-        shape, backend = self._shape, self._handle.backend
         packed, value = buffer_of(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
         try:
-            with self._handle as fd:
-                map_lookup_elem(backend, fd, packed, value, flags, subject=str(shape), map_type=shape.map_type)
+            self._handle.call(map_lookup_elem, packed, value, flags)
         except KeyNotFound as error:
             error.key = key
             raise

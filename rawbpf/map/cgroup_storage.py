@@ -233,19 +233,12 @@ class _Linked(Elements):
     def _next(self, key: bytes | None) -> bytes | None:
         at = None if key is None else ctypes.create_string_buffer(key, self.key_size)
         following = ctypes.create_string_buffer(self.key_size)
-        shape = self.shape
-        with self.handle as fd:
-            more = command.map_get_next_key(
-                self.handle.backend, fd, at, following, subject=str(shape), map_type=shape.map_type
-            )
-        return following.raw if more else None
+        return following.raw if self.handle.call(command.map_get_next_key, at, following) else None
 
     def _value(self, key: bytes) -> bytes | None:
         at, value = ctypes.create_string_buffer(key, self.key_size), ctypes.create_string_buffer(self.value_size)
-        shape = self.shape
         try:
-            with self.handle as fd:
-                command.map_lookup_elem(self.handle.backend, fd, at, value, subject=str(shape), map_type=shape.map_type)
+            self.handle.call(command.map_lookup_elem, at, value)
         except KeyNotFound:
             return None
         return value.raw

@@ -16,19 +16,25 @@ from rawbpf.syscall.lifetime import opened_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from mmap import mmap
-    from typing import Any
+    from typing import Any, TypeVar
     from weakref import ReferenceType
 
     from rawbpf.map.base import Map
     from rawbpf.map.mapped import Mapped
     from rawbpf.syscall.protocol import Backend
 
+    R = TypeVar("R")
+
 _EBADF = 9
 
 
 class Handle:
-    """One descriptor, shared by a map and the views of it. `with handle as fd:` lends the number."""
+    """One descriptor, shared by a map and the views of it. `with handle as fd:` lends the number.
+
+    `describe` is what messages call the map, `map_type` what the table of errors knows it by.
+    """
 
     __slots__ = (
         "_lent",
@@ -37,6 +43,7 @@ class Handle:
         "backend",
         "describe",
         "fd_words",
+        "map_type",
         "mapped",
         "opened_at",
         "poisoned",
@@ -46,6 +53,7 @@ class Handle:
     def __init__(self, backend: Backend, fd: int) -> None:
         self.backend = backend
         self.describe = f"fd {fd}"
+        self.map_type: int | None = None
         # The descriptor word of every attribute buffer, and every class with operations over them.
         self.fd_words: list[memoryview] = []
         self.poisoned: list[type[Map[Any, Any]]] = []
@@ -81,6 +89,14 @@ class Handle:
         self._lent.pop()
         if self._live < 0 and not self._lent:
             self._close_once()
+
+    def call(self, command: Callable[..., R], *arguments: object) -> R:
+        """Run a function of `syscall.map` on the map, with `arguments` behind the descriptor, and return its result.
+
+        Raises: Closed; what the command raises.
+        """
+        with self as fd:
+            return command(self.backend, fd, *arguments, subject=self.describe, map_type=self.map_type)
 
     def close(self) -> None:
         """Make every operation raise Closed, and close the descriptor when the last call has returned."""

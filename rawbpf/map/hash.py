@@ -129,19 +129,14 @@ class HashMap(BulkMap["K", "V"]):
         Source: kernel/bpf/syscall.c:map_lookup_and_delete_elem
         """
         packed, value = buffer_of(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
-        backend, shape = self._handle.backend, self._shape
         try:
             try:
-                with self._handle as fd:
-                    command.map_lookup_and_delete_elem(
-                        backend, fd, packed, value, subject=str(shape), map_type=shape.map_type
-                    )
+                self._handle.call(command.map_lookup_and_delete_elem, packed, value)
             except BpfError as error:
                 if error.errno not in (_EINVAL, _ENOTSUPP):
                     raise
-                with self._handle as fd:
-                    command.map_lookup_elem(backend, fd, packed, value, subject=str(shape), map_type=shape.map_type)
-                    command.map_delete_elem(backend, fd, packed, subject=str(shape), map_type=shape.map_type)
+                self._handle.call(command.map_lookup_elem, packed, value)
+                self._handle.call(command.map_delete_elem, packed)
         except KeyNotFound as error:
             if default is _MISSING:
                 error.key = key

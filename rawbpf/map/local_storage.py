@@ -112,16 +112,7 @@ class LocalStorageMap(Map["Owner", "V"]):
         if self._open_flags is not None and isinstance(owner, (str, os.PathLike)) and self._owner is None:
             key = fd = os.open(owner, self._open_flags | os.O_CLOEXEC)
         try:
-            packed = buffer_of(self._key.pack(key))
-            with self._handle as map_fd:
-                run(
-                    self._handle.backend,
-                    map_fd,
-                    packed,
-                    *arguments,
-                    subject=str(self._shape),
-                    map_type=self._shape.map_type,
-                )
+            self._handle.call(run, buffer_of(self._key.pack(key)), *arguments)
         except (KeyNotFound, KeyExists) as error:
             error.key = owner
             raise

@@ -46,12 +46,8 @@ class _Values(Map[None, "V"]):
         Since: Linux 4.20.
         Source: kernel/bpf/queue_stack_maps.c:queue_stack_map_push_elem
         """
-        content, shape = buffer_of(self._value.pack(value)), self._shape
         flags = BPF_EXIST if overwrite else BPF_ANY
-        with self._handle as fd:
-            command.map_update_elem(
-                self._handle.backend, fd, None, content, flags, subject=str(shape), map_type=shape.map_type
-            )
+        self._handle.call(command.map_update_elem, None, buffer_of(self._value.pack(value)), flags)
 
     if TYPE_CHECKING:
 
@@ -98,10 +94,9 @@ class _Values(Map[None, "V"]):
             yield value
 
     def _next(self, call: Callable[..., None], default: D | _Missing) -> V | D | _Missing:
-        room, shape = ctypes.create_string_buffer(self._value.size), self._shape
+        room = ctypes.create_string_buffer(self._value.size)
         try:
-            with self._handle as fd:
-                call(self._handle.backend, fd, None, room, subject=str(shape), map_type=shape.map_type)
+            self._handle.call(call, None, room)
         except Empty:
             if default is _MISSING:
                 raise

@@ -120,9 +120,7 @@ class SlotMap(Map["K", "V"]):
         return Elements(self._handle, self._shape, self._value.size)
 
     def _call(self, call: Callable[..., None], packed: bytes, *rest: object) -> None:
-        shape = self._shape
-        with self._handle as fd:
-            call(self._handle.backend, fd, buffer_of(packed), *rest, subject=str(shape), map_type=shape.map_type)
+        self._handle.call(call, buffer_of(packed), *rest)
 
     def _refusal(self, error: BpfError, key: object, packed: bytes, value: HasFileno | None = None) -> BpfError:
         # What is raised for `error`. To the kernel a slot beyond the end is missing, as an empty one is.

@@ -181,16 +181,14 @@ class StackTraceMap(Map[int, "V"]):
         Source: kernel/bpf/syscall.c:map_lookup_and_delete_elem
         """
         packed, room = buffer_of(self._key.pack(stack_id)), ctypes.create_string_buffer(self._value.size)
-        backend, subject, map_type = self._handle.backend, str(self._shape), self._shape.map_type
         try:
-            with self._handle as fd:
-                try:
-                    command.map_lookup_and_delete_elem(backend, fd, packed, room, subject=subject, map_type=map_type)
-                except BpfError as error:
-                    if error.errno not in (_EINVAL, _ENOTSUPP):
-                        raise
-                    command.map_lookup_elem(backend, fd, packed, room, subject=subject, map_type=map_type)
-                    command.map_delete_elem(backend, fd, packed, subject=subject, map_type=map_type)
+            try:
+                self._handle.call(command.map_lookup_and_delete_elem, packed, room)
+            except BpfError as error:
+                if error.errno not in (_EINVAL, _ENOTSUPP):
+                    raise
+                self._handle.call(command.map_lookup_elem, packed, room)
+                self._handle.call(command.map_delete_elem, packed)
         except KeyNotFound as error:
             if default is _MISSING:
                 error.key = stack_id

@@ -119,8 +119,7 @@ class StructOpsMap(Map[int, "Record"]):
         if any(packed):  # the kernel deletes at any index
             hint = f"no index {index!r}: a struct_ops map has one element, 0"
             raise IndexOutOfRange(_E2BIG, call="use", cmd=cmd, subject=str(shape), hint=hint, backend=backend.name)
-        with self._handle as fd:
-            call(backend, fd, buffer_of(packed), *rest, subject=str(shape), map_type=shape.map_type)
+        self._handle.call(call, buffer_of(packed), *rest)
 
     @property
     def state(self) -> IntEnum:
