@@ -252,6 +252,21 @@ class Elements:
             return False
         return True
 
+    def take(self, key: bytes) -> bytes:
+        """Remove one element and return its value; in two steps where the type cannot do both in one.
+
+        Raises: as LOOKUP_AND_DELETE_ELEM.
+        """
+        packed, value = buffer_of(key), ctypes.create_string_buffer(self.value_size)
+        try:
+            self.handle.call(command.map_lookup_and_delete_elem, packed, value)
+        except BpfError as error:
+            if error.errno not in (_EINVAL, _ENOTSUPP):
+                raise
+            self.handle.call(command.map_lookup_elem, packed, value)
+            self.handle.call(command.map_delete_elem, packed)
+        return value.raw
+
     def has(self, key: bytes, value: bytes) -> bool:
         """Return whether the map has this value under this key. Raises: as LOOKUP_ELEM."""
         found = ctypes.create_string_buffer(self.value_size)

@@ -5,14 +5,11 @@ Kernel side: kernel/bpf/hashtab.c (v6.12).
 
 from __future__ import annotations
 
-import ctypes
-
-from rawbpf.errors import BpfError, KeyNotFound
+from rawbpf.errors import KeyNotFound
 from rawbpf.map.bulk import BulkMap, beforehand, in_portions, in_turn
 from rawbpf.map.drain import DEFAULT_DRAIN, Drained
 from rawbpf.map.handle import closed
-from rawbpf.map.memory import buffer_of
-from rawbpf.syscall import map as command
+from rawbpf.map.missing import MISSING, Missing
 from rawbpf.syscall.rule import HASHES
 from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
@@ -26,15 +23,6 @@ if TYPE_CHECKING:
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
-
-_EINVAL, _ENOTSUPP = 22, 524
-
-
-class _Missing:
-    pass
-
-
-_MISSING = _Missing()
 
 
 class HashMap(BulkMap["K", "V"]):
@@ -121,28 +109,21 @@ class HashMap(BulkMap["K", "V"]):
         @overload
         def pop(self, key: K, default: D) -> V | D: ...
 
-    def pop(self, key: K, default: D | _Missing = _MISSING) -> V | D | _Missing:
+    def pop(self, key: K, default: D | Missing = MISSING) -> V | D | Missing:
         """Remove `key` and return its value, or `default` where it is missing and a default is given.
 
         The kernel does both in one step; before Linux 5.14 a write between the two can be lost.
         Raises: KeyNotFound (ENOENT) without a default; Closed; PermissionDenied (EPERM).
         Source: kernel/bpf/syscall.c:map_lookup_and_delete_elem
         """
-        packed, value = buffer_of(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
         try:
-            try:
-                self._handle.call(command.map_lookup_and_delete_elem, packed, value)
-            except BpfError as error:
-                if error.errno not in (_EINVAL, _ENOTSUPP):
-                    raise
-                self._handle.call(command.map_lookup_elem, packed, value)
-                self._handle.call(command.map_delete_elem, packed)
+            taken = self._elements().take(self._key.pack(key))
         except KeyNotFound as error:
-            if default is _MISSING:
+            if default is MISSING:
                 error.key = key
                 raise
             return default
-        return self._value.unpack(value.raw)
+        return self._value.unpack(taken)
 
     def delete_many(self, keys: Iterable[K]) -> int:
         """Delete those of `keys` that are there and return how many were; equal keys count once.
@@ -183,8 +164,8 @@ class HashMap(BulkMap["K", "V"]):
     def _drain_one_by_one(self, n: int) -> Iterator[tuple[K, V]]:
         for keys, _ in self.batches(n):
             for key in keys:
-                value = self.pop(key, _MISSING)
-                if not isinstance(value, _Missing):
+                value = self.pop(key, MISSING)
+                if not isinstance(value, Missing):
                     yield key, value
 
     def clear(self) -> None:

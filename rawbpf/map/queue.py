@@ -12,6 +12,7 @@ import ctypes
 from rawbpf.errors import Empty
 from rawbpf.map.base import Map
 from rawbpf.map.memory import buffer_of
+from rawbpf.map.missing import MISSING, Missing
 from rawbpf.syscall import map as command
 from rawbpf.uapi.constants import BPF_ANY, BPF_EXIST
 
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
-
-
-class _Missing:
-    pass
-
-
-_MISSING = _Missing()
 
 
 class _Values(Map[None, "V"]):
@@ -56,7 +50,7 @@ class _Values(Map[None, "V"]):
         @overload
         def pop(self, default: D) -> V | D: ...
 
-    def pop(self, default: D | _Missing = _MISSING) -> V | D | _Missing:
+    def pop(self, default: D | Missing = MISSING) -> V | D | Missing:
         """Take the next value out and return it, or `default` where there is none and a default is given.
 
         Raises: Empty (ENOENT) without a default; Closed; PermissionDenied (EPERM).
@@ -72,7 +66,7 @@ class _Values(Map[None, "V"]):
         @overload
         def peek(self, default: D) -> V | D: ...
 
-    def peek(self, default: D | _Missing = _MISSING) -> V | D | _Missing:
+    def peek(self, default: D | Missing = MISSING) -> V | D | Missing:
         """Return the next value and leave it where it is, or `default` where there is none.
 
         Raises: Empty (ENOENT) without a default; Closed; PermissionDenied (EPERM: opened for writing only).
@@ -93,12 +87,12 @@ class _Values(Map[None, "V"]):
                 return
             yield value
 
-    def _next(self, call: Callable[..., None], default: D | _Missing) -> V | D | _Missing:
+    def _next(self, call: Callable[..., None], default: D | Missing) -> V | D | Missing:
         room = ctypes.create_string_buffer(self._value.size)
         try:
             self._handle.call(call, None, room)
         except Empty:
-            if default is _MISSING:
+            if default is MISSING:
                 raise
             return default
         return self._value.unpack(room.raw)

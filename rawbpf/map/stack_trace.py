@@ -7,19 +7,17 @@ store any. Names of addresses come from `symbols`. Kernel side: kernel/bpf/stack
 
 from __future__ import annotations
 
-import ctypes
 import operator
 from struct import unpack as unpack_words
 
 from rawbpf.codec import codec_for
 from rawbpf.codec.base import NATIVE, Codec, exactly, refuse
-from rawbpf.errors import BpfError, KeyNotFound, errno_name
+from rawbpf.errors import KeyNotFound, errno_name
 from rawbpf.map.base import Map
 from rawbpf.map.batch import DEFAULT_CHUNK, Elements
 from rawbpf.map.handle import closed
-from rawbpf.map.memory import buffer_of
+from rawbpf.map.missing import MISSING, Missing
 from rawbpf.map.view import ItemsView, KeysView, ValuesView
-from rawbpf.syscall import map as command
 from rawbpf.syscall.current import current
 from rawbpf.uapi.constants import BPF_F_STACK_BUILD_ID
 
@@ -40,7 +38,7 @@ if TYPE_CHECKING:
     V = TypeVar("V", default="StackTrace")
     D = TypeVar("D")
 
-_EEXIST, _EFAULT, _EINVAL, _ENOMEM, _ENOTSUPP = 17, 14, 22, 12, 524
+_EEXIST, _EFAULT, _EINVAL, _ENOMEM = 17, 14, 22, 12
 _MOST_ERRNO = 4095
 _REASONS = {
     _EEXIST: "another stack has its slot: a map with more max_entries, or BPF_F_REUSE_STACKID, which replaces it",
@@ -52,13 +50,6 @@ _REASONS = {
 _BUILD_ID = {"status": "s32", "build_id": "u8[20]", "offset": "u64"}
 _DEEPEST = 127
 """PERF_MAX_STACK_DEPTH, what the sysctl kernel.perf_event_max_stack is where nobody changed it."""
-
-
-class _Missing:
-    pass
-
-
-_MISSING = _Missing()
 
 
 class StackTrace(tuple[int, ...]):  # noqa: SLOT001  (tuples can only have a __dict__)
@@ -173,28 +164,21 @@ class StackTraceMap(Map[int, "V"]):
         @overload
         def pop(self, stack_id: int, default: D) -> V | D: ...
 
-    def pop(self, stack_id: int, default: D | _Missing = _MISSING) -> V | D | _Missing:
+    def pop(self, stack_id: int, default: D | Missing = MISSING) -> V | D | Missing:
         """Remove the stack `stack_id` and return it, or `default` where it is missing and a default is given.
 
         The kernel does both in one step; before Linux 6.18 a stack stored between the two can be lost.
         Raises: KeyNotFound (ENOENT) without a default; else as `m[id]`.
         Source: kernel/bpf/syscall.c:map_lookup_and_delete_elem
         """
-        packed, room = buffer_of(self._key.pack(stack_id)), ctypes.create_string_buffer(self._value.size)
         try:
-            try:
-                self._handle.call(command.map_lookup_and_delete_elem, packed, room)
-            except BpfError as error:
-                if error.errno not in (_EINVAL, _ENOTSUPP):
-                    raise
-                self._handle.call(command.map_lookup_elem, packed, room)
-                self._handle.call(command.map_delete_elem, packed)
+            taken = self._elements().take(self._key.pack(stack_id))
         except KeyNotFound as error:
-            if default is _MISSING:
+            if default is MISSING:
                 error.key = stack_id
                 raise
             return default
-        return self._value.unpack(room.raw)
+        return self._value.unpack(taken)
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the ids."""
