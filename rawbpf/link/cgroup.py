@@ -187,7 +187,7 @@ def _only_place(backend: Backend, program: HasFileno) -> int:
     info = PROG_INFO.unpack(obj.obj_get_info_by_fd(backend, program.fileno(), PROG_INFO.size))
     places = _PLACES.get(info["type"])
     if places is None:
-        from rawbpf.link.info import wrong_type
+        from rawbpf.syscall.program_words import wrong_type
 
         hint = wrong_type(backend, program.fileno(), _PLACES)
         raise BpfError(_EINVAL, call="attach", subject="cgroup", hint=hint, backend=backend.name)
@@ -222,7 +222,7 @@ def _explained(backend: Backend, prog_fd: int, cgroup_fd: int, attach_type: int,
 
 
 def _invalid(backend: Backend, prog_fd: int, attach_type: int) -> str:
-    from rawbpf.link.info import wrong_type
+    from rawbpf.syscall.program_words import wrong_type
 
     types = [kind for kind, places in _PLACES.items() if attach_type in places]
     if hint := wrong_type(backend, prog_fd, types or _PLACES):
@@ -250,7 +250,7 @@ def _version_2() -> str:
 
 def _alone(backend: Backend, cgroup_fd: int, attach_type: int) -> str:
     # For who has the capability: another program was attached without BPF_F_ALLOW_MULTI.
-    from rawbpf.link.info import named_program
+    from rawbpf.syscall.program_words import named_program
 
     try:
         here = prog.prog_query(backend, target_fd=cgroup_fd, attach_type=attach_type)

@@ -9,8 +9,6 @@ import ctypes
 
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
-from rawbpf.syscall.program_words import named_program as named_program  # noqa: PLC0414  (as the next)
-from rawbpf.syscall.program_words import wrong_type as wrong_type  # noqa: PLC0414  (what attaches asks for it here)
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.info import LINK_INFO, LINK_INFOS
 from rawbpf.uapi.names import attach_type_name, link_type_name, link_type_number

@@ -48,7 +48,7 @@ def attach_raw_tracepoint(program: HasFileno, name: str, cookie: int = 0, *, bac
 
 
 def _hint(backend: Backend, program: HasFileno, name: str, errno: int) -> str:
-    from rawbpf.link.info import wrong_type
+    from rawbpf.syscall.program_words import wrong_type
 
     if errno == _EINVAL:
         types = (BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from rawbpf.errors import ENOTSUPP, BpfError, NotSupported, PermissionDenied
 from rawbpf.link.base import Attachment
 from rawbpf.link.deferral import owned
-from rawbpf.link.info import wrong_type
 from rawbpf.syscall.current import current
+from rawbpf.syscall.program_words import wrong_type
 from rawbpf.uapi.constants import BPF_PROG_TYPE_SK_REUSEPORT, BPF_PROG_TYPE_SOCKET_FILTER
 
 TYPE_CHECKING = False

@@ -12,12 +12,12 @@ from rawbpf.codec.descriptor import descriptor_of
 from rawbpf.errors import BpfError
 from rawbpf.link.base import Attachment, Link
 from rawbpf.link.deferral import owned
-from rawbpf.link.info import wrong_type
 from rawbpf.syscall import link
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import require_kind
 from rawbpf.syscall.obj import obj_get_info_by_fd
 from rawbpf.syscall.prog import prog_attach, prog_detach
+from rawbpf.syscall.program_words import wrong_type
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.info import MAP_INFO
 from rawbpf.uapi.names import map_type_name

@@ -113,7 +113,7 @@ def _request(number: int) -> int:
 
 
 def _explained(backend: Backend, prog_fd: int, errno: int, target: str, error: BpfError) -> BpfError:
-    from rawbpf.link.info import wrong_type
+    from rawbpf.syscall.program_words import wrong_type
 
     if errno == _EINVAL:
         hint = wrong_type(backend, prog_fd, (BPF_PROG_TYPE_TRACEPOINT,)) or error.hint

@@ -55,7 +55,7 @@ def attach_tracing(
     try:
         return owned(attach)
     except BpfError as error:
-        from rawbpf.link.info import wrong_type
+        from rawbpf.syscall.program_words import wrong_type
 
         types = (BPF_PROG_TYPE_TRACING, BPF_PROG_TYPE_LSM, BPF_PROG_TYPE_EXT)
         if error.errno == _EINVAL:

@@ -104,7 +104,7 @@ def _explained(
 def _invalid(
     backend: Backend, prog_fd: int, index: int, mode: str | None, attach_type: int
 ) -> tuple[type[BpfError], str]:
-    from rawbpf.link.info import wrong_type
+    from rawbpf.syscall.program_words import wrong_type
 
     if hint := wrong_type(backend, prog_fd, (BPF_PROG_TYPE_XDP,)) or absence(index):
         return BpfError, hint
@@ -117,8 +117,8 @@ def _invalid(
 
 
 def _occupied(backend: Backend, index: int) -> str:
-    from rawbpf.link.info import named_program
     from rawbpf.link.rtnetlink import xdp_programs
+    from rawbpf.syscall.program_words import named_program
 
     try:
         there = xdp_programs(index)
