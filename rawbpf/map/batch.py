@@ -14,6 +14,7 @@ import ctypes
 from rawbpf.errors import BpfError, IterationAborted, KeyExists, KeyNotFound
 from rawbpf.map.chunk import Chunk
 from rawbpf.map.memory import buffer_of
+from rawbpf.syscall import group
 from rawbpf.syscall import map as command
 from rawbpf.syscall.error import bpf_error
 from rawbpf.uapi import constants as c
@@ -36,15 +37,7 @@ _MAX_WALK = 4
 _UNBOUNDED = 1 << 20
 # The cursor of these is a bucket or an index, which nothing takes away: nothing is read twice. That of
 # others is a key, and where it was deleted they go on at the first one.
-_STEADY = (
-    c.BPF_MAP_TYPE_HASH,
-    c.BPF_MAP_TYPE_PERCPU_HASH,
-    c.BPF_MAP_TYPE_LRU_HASH,
-    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    c.BPF_MAP_TYPE_ARRAY,
-    c.BPF_MAP_TYPE_PERCPU_ARRAY,
-    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-)
+_STEADY = (*group.HASHES, *group.PLAIN_ARRAYS, c.BPF_MAP_TYPE_ARRAY_OF_MAPS)
 
 
 class Elements:

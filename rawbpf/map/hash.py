@@ -10,7 +10,7 @@ from rawbpf.map.bulk import BulkMap, beforehand, in_portions, in_turn
 from rawbpf.map.drain import DEFAULT_DRAIN, Drained
 from rawbpf.map.handle import closed
 from rawbpf.map.missing import MISSING, Missing
-from rawbpf.syscall.rule import HASHES
+from rawbpf.syscall.group import HASHES
 from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
 TYPE_CHECKING = False

@@ -12,13 +12,12 @@ from rawbpf.errors import ENOTSUPP
 from rawbpf.map.base import Map
 from rawbpf.map.info import read_shape
 from rawbpf.map.slot import InsertableSlotMap, ReadableSlotMap
+from rawbpf.syscall.group import NESTED
 from rawbpf.syscall.rule import article
 from rawbpf.uapi.constants import (
     BPF_F_INNER_MAP,
     BPF_F_MMAPABLE,
     BPF_MAP_TYPE_ARRAY,
-    BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    BPF_MAP_TYPE_HASH_OF_MAPS,
     BPF_MAP_TYPE_XSKMAP,
 )
 from rawbpf.uapi.names import map_type_name
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
     K = TypeVar("K", default=Any)
 
 _EINVAL = 22
-_NESTED = (BPF_MAP_TYPE_ARRAY_OF_MAPS, BPF_MAP_TYPE_HASH_OF_MAPS)
 # Programs check their indices against the template's max_entries.
 _OF_ONE_SIZE = (BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_XSKMAP)
 
@@ -128,6 +126,6 @@ def not_a_template(error: BpfError, template: Shape) -> str:
     word = map_type_name(template.map_type)
     if error.errno == ENOTSUPP:
         return f"the kernel takes no {word} map into a map of maps"
-    if error.errno == _EINVAL and template.map_type in _NESTED:
+    if error.errno == _EINVAL and template.map_type in NESTED:
         return f"inner= is {article(word)} map itself, and maps of maps hold no maps of maps"
     return ""

@@ -10,6 +10,7 @@ Measured on Linux 6.18; source: kernel/bpf/syscall.c and the map types' own file
 from __future__ import annotations
 
 from rawbpf import errors as e
+from rawbpf.syscall import group
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import cmd_name
 
@@ -33,41 +34,7 @@ _UPDATES = (_UPDATE, c.BPF_MAP_UPDATE_BATCH)
 _DELETES = (_DELETE, c.BPF_MAP_DELETE_BATCH)
 _BY_KEY = (_LOOKUP, *_UPDATES, *_DELETES, _TAKE, _NEXT)
 
-_PLAIN_ARRAYS = (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
-_ARRAYS = (
-    *_PLAIN_ARRAYS,
-    c.BPF_MAP_TYPE_PROG_ARRAY,
-    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-    c.BPF_MAP_TYPE_CGROUP_ARRAY,
-    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    c.BPF_MAP_TYPE_DEVMAP,
-    c.BPF_MAP_TYPE_SOCKMAP,
-    c.BPF_MAP_TYPE_CPUMAP,
-    c.BPF_MAP_TYPE_XSKMAP,
-    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-)
-_HOLD_DESCRIPTORS = (
-    c.BPF_MAP_TYPE_PROG_ARRAY,
-    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-    c.BPF_MAP_TYPE_CGROUP_ARRAY,
-    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    c.BPF_MAP_TYPE_HASH_OF_MAPS,
-    c.BPF_MAP_TYPE_DEVMAP,
-    c.BPF_MAP_TYPE_DEVMAP_HASH,
-    c.BPF_MAP_TYPE_CPUMAP,
-    c.BPF_MAP_TYPE_SOCKMAP,
-    c.BPF_MAP_TYPE_SOCKHASH,
-    c.BPF_MAP_TYPE_XSKMAP,
-    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-)
-_QUEUES = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK)
-_CGROUP_STORAGES = (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
-_LOCAL_STORAGES = (
-    c.BPF_MAP_TYPE_SK_STORAGE,
-    c.BPF_MAP_TYPE_INODE_STORAGE,
-    c.BPF_MAP_TYPE_TASK_STORAGE,
-    c.BPF_MAP_TYPE_CGRP_STORAGE,
-)
+_ARRAYS = (*group.PLAIN_ARRAYS, *group.SLOT_ARRAYS)
 
 _ALWAYS: dict[int, type[e.BpfError]] = {
     _EBADF: e.Closed,
@@ -91,11 +58,11 @@ _BY_CMD: dict[tuple[int, int], type[e.BpfError]] = {
 
 _BY_TYPE: dict[tuple[int, int, int], type[e.BpfError]] = {
     **{(cmd, kind, _E2BIG): e.IndexOutOfRange for kind in _ARRAYS for cmd in (*_UPDATES, *_DELETES)},
-    **{(cmd, kind, _ENOENT): e.IndexOutOfRange for kind in _PLAIN_ARRAYS for cmd in (_LOOKUP, *_UPDATES)},
-    **{(cmd, kind, _EINVAL): e.NotSupported for kind in _PLAIN_ARRAYS for cmd in _DELETES},
-    **{(cmd, kind, _ENOENT): e.Empty for kind in _QUEUES for cmd in (_LOOKUP, _TAKE)},
-    **{(cmd, kind, _EINVAL): e.NotSupported for kind in _QUEUES for cmd in (*_DELETES, _NEXT)},
-    **{(cmd, kind, _EINVAL): e.NotSupported for kind in _CGROUP_STORAGES for cmd in _DELETES},
+    **{(cmd, kind, _ENOENT): e.IndexOutOfRange for kind in group.PLAIN_ARRAYS for cmd in (_LOOKUP, *_UPDATES)},
+    **{(cmd, kind, _EINVAL): e.NotSupported for kind in group.PLAIN_ARRAYS for cmd in _DELETES},
+    **{(cmd, kind, _ENOENT): e.Empty for kind in group.QUEUES for cmd in (_LOOKUP, _TAKE)},
+    **{(cmd, kind, _EINVAL): e.NotSupported for kind in group.QUEUES for cmd in (*_DELETES, _NEXT)},
+    **{(cmd, kind, _EINVAL): e.NotSupported for kind in group.CGROUP_STORAGES for cmd in _DELETES},
     **{(cmd, c.BPF_MAP_TYPE_LPM_TRIE, _ENOSPC): e.MapFull for cmd in _UPDATES},
     (_UPDATE, c.BPF_MAP_TYPE_STACK_TRACE, _EINVAL): e.NotSupported,
     (_DELETE, c.BPF_MAP_TYPE_STACK_TRACE, _E2BIG): e.IndexOutOfRange,
@@ -113,23 +80,11 @@ _BY_TYPE: dict[tuple[int, int, int], type[e.BpfError]] = {
     # The update is supported, this kind of socket is not.
     (_UPDATE, c.BPF_MAP_TYPE_XSKMAP, _EOPNOTSUPP): e.BpfError,
     # EBADF is about the descriptor in the key or value as well, of the wrong kind perhaps: "closed" may be untrue.
-    **{(cmd, kind, _EBADF): e.BpfError for kind in _LOCAL_STORAGES for cmd in _BY_KEY},
-    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in (*_HOLD_DESCRIPTORS, c.BPF_MAP_TYPE_STRUCT_OPS)},
+    **{(cmd, kind, _EBADF): e.BpfError for kind in group.LOCAL_STORAGES for cmd in _BY_KEY},
+    **{(_UPDATE, kind, _EBADF): e.BpfError for kind in group.OF_DESCRIPTORS},
     # It is not the key that exists, but another table of the same name.
     (_UPDATE, c.BPF_MAP_TYPE_STRUCT_OPS, _EEXIST): e.BpfError,
 }
-
-# Map types whose values are descriptors: EBADF of an update may be about the value.
-_FD_VALUED = (
-    *(kind for kind in _ARRAYS if kind not in _PLAIN_ARRAYS),
-    c.BPF_MAP_TYPE_HASH_OF_MAPS,
-    c.BPF_MAP_TYPE_DEVMAP_HASH,
-    c.BPF_MAP_TYPE_SOCKHASH,
-    c.BPF_MAP_TYPE_STRUCT_OPS,
-)
-
-# Where a miss needs more words than that.
-_OWNED = (*_LOCAL_STORAGES, *_CGROUP_STORAGES)
 
 # Short, constant, and made often: a miss must not pay for an import.
 _PLAIN = (_ENOENT, _EEXIST, _E2BIG, _EBADF)
@@ -164,7 +119,8 @@ def bpf_error(
     `values` are the fields that the attr was packed from: what the hint is found out from.
     """
     kind = error_class(errno, cmd=cmd, map_type=map_type)
-    own_words = (errno == _EBADF and map_type in _FD_VALUED) or (errno == _ENOENT and map_type in _OWNED)
+    # Where a descriptor may be the value's, and where a miss has to do with an owner, more is to be said.
+    own_words = map_type in (group.OF_DESCRIPTORS if errno == _EBADF else group.STORAGES if errno == _ENOENT else ())
     if not hint and cmd in _BY_KEY and errno in _PLAIN and not own_words:
         hint = _WORDS.get(kind, "")
     if not hint:

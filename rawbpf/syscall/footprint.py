@@ -7,7 +7,7 @@ Measured on Linux 6.18; source: the map types' mem_usage functions in kernel/bpf
 
 from __future__ import annotations
 
-from rawbpf.syscall.rule import HASHES, PERCPU, RINGS
+from rawbpf.syscall import group
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
@@ -21,18 +21,7 @@ _HTAB_HEAD = 896
 _HTAB_ELEM, _POINTER = 48, 8
 _DEV_ELEM, _SOCK_ELEM, _TRIE_NODE, _STACK_ELEM = 64, 48, 24, 16
 _RING_PAGES = 3
-_BY_HASH = (*HASHES, c.BPF_MAP_TYPE_HASH_OF_MAPS)
-_POINTERS = (
-    c.BPF_MAP_TYPE_PROG_ARRAY,
-    c.BPF_MAP_TYPE_PERF_EVENT_ARRAY,
-    c.BPF_MAP_TYPE_CGROUP_ARRAY,
-    c.BPF_MAP_TYPE_ARRAY_OF_MAPS,
-    c.BPF_MAP_TYPE_DEVMAP,
-    c.BPF_MAP_TYPE_SOCKMAP,
-    c.BPF_MAP_TYPE_CPUMAP,
-    c.BPF_MAP_TYPE_XSKMAP,
-    c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
-)
+_BY_HASH = (*group.HASHES, c.BPF_MAP_TYPE_HASH_OF_MAPS)
 
 
 def memory(host: Host, values: Mapping[str, int | bytes]) -> int:
@@ -58,9 +47,9 @@ def _parts(host: Host, values: Mapping[str, int | bytes]) -> tuple[int, int]:
         return _hash(host, kind, fields, key, value, buckets)
     if kind == c.BPF_MAP_TYPE_PERCPU_ARRAY:
         return _HEAD + entries * (_POINTER + value * host.possible_cpus), 0
-    if kind in _POINTERS:
+    if kind in group.SLOT_ARRAYS:
         return _HEAD + entries * _POINTER, 0
-    if kind in RINGS:
+    if kind in group.RINGS:
         pages = entries // host.page_size
         # The data is mapped twice in a row, so that a record may go over the end.
         return _HEAD + entries + _RING_PAGES * host.page_size + (_RING_PAGES + 2 * pages) * _POINTER, 0
@@ -68,7 +57,7 @@ def _parts(host: Host, values: Mapping[str, int | bytes]) -> tuple[int, int]:
         return _HEAD, entries * host.page_size
     if kind == c.BPF_MAP_TYPE_STACK_TRACE:
         return _HEAD + buckets * _POINTER + entries * (_STACK_ELEM + value), 0
-    if kind in (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
+    if kind in group.QUEUES:
         return _HEAD + (entries + 1) * fields.get("value_size", 0), 0
     if kind == c.BPF_MAP_TYPE_BLOOM_FILTER:
         hashes = fields.get("map_extra", 0) & 0xF or 5
@@ -88,11 +77,11 @@ def _parts(host: Host, values: Mapping[str, int | bytes]) -> tuple[int, int]:
 
 def _hash(host: Host, kind: int, fields: Mapping[str, int], key: int, value: int, buckets: int) -> tuple[int, int]:
     entries, flags = fields.get("max_entries", 0), fields.get("map_flags", 0)
-    element = _HTAB_ELEM + key + (_POINTER + value * host.possible_cpus if kind in PERCPU else value)
+    element = _HTAB_ELEM + key + (_POINTER + value * host.possible_cpus if kind in group.PERCPU else value)
     table = _HTAB_HEAD + buckets * 2 * _POINTER
     if flags & c.BPF_F_NO_PREALLOC:
         # Each allocation, one for the element and one per CPU, has a struct llist_node in front.
-        allocations = 1 + (host.possible_cpus if kind in PERCPU else 0)
+        allocations = 1 + (host.possible_cpus if kind in group.PERCPU else 0)
         return table, entries * (element + allocations * _POINTER)
     # One to spare for each CPU, so that an element can be replaced in a full map.
     spare = host.possible_cpus if kind in (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_HASH_OF_MAPS) else 0

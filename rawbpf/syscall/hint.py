@@ -7,7 +7,7 @@ which exception the errno becomes.
 from __future__ import annotations
 
 from rawbpf.errors import ENOTSUPP
-from rawbpf.syscall import footprint, permission, rule
+from rawbpf.syscall import footprint, group, permission, rule
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import cmd_name, map_type_name, prog_type_name
 
@@ -148,7 +148,7 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
     if errno == _EINVAL:
         if broken := rule.broken_rules(host, values):
             return "; ".join(broken)
-        if values.get("btf_value_type_id") and kind in _CGROUP_STORAGES:
+        if values.get("btf_value_type_id") and kind in group.CGROUP_STORAGES:
             return "the key is a u64, or a struct of a u64 and a u32, also to BTF: leave key= out"
         if values.get("btf_value_type_id"):
             struct = "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
@@ -204,7 +204,7 @@ def _map_element(_host: Host, errno: int, cmd: int, map_type: int | None, values
         return "what the owner had is just being freed: try again"
     if map_type == c.BPF_MAP_TYPE_SK_STORAGE and errno == _ENOMEM:
         return "the socket has no room left for it (net.core.optmem_max), or the kernel has no memory"
-    if map_type in _CGROUP_STORAGES and errno == _ENOENT:
+    if map_type in group.CGROUP_STORAGES and errno == _ENOENT:
         return "a cgroup has storage once a program that uses this map was attached to it: attach it first"
     if map_type == c.BPF_MAP_TYPE_STRUCT_OPS and (text := _STRUCT_OPS.get((cmd, errno), "")):
         return text
@@ -236,7 +236,7 @@ def _owner(map_type: int, errno: int) -> str:
 
 
 def _full(map_type: int | None) -> str:
-    if map_type in (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
+    if map_type in group.QUEUES:
         return "it holds max_entries values; pop first, or push with overwrite=True (BPF_EXIST), which drops the oldest"
     if map_type is None:
         return "the map holds max_entries elements, or the index of an array is out of range"
@@ -247,13 +247,13 @@ def _full(map_type: int | None) -> str:
 
 def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
     deletes = cmd in (c.BPF_MAP_DELETE_ELEM, c.BPF_MAP_DELETE_BATCH)
-    if map_type in (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY) and deletes:
+    if map_type in group.PLAIN_ARRAYS and deletes:
         return "elements of an array cannot be deleted: store zeros instead"
-    if map_type in (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
+    if map_type in group.QUEUES:
         return "a queue or stack takes push, pop and peek only, without a key"
     if map_type == c.BPF_MAP_TYPE_STACK_TRACE and cmd == c.BPF_MAP_UPDATE_ELEM:
         return "only programs store stack traces (bpf_get_stackid)"
-    if map_type in _CGROUP_STORAGES and deletes:
+    if map_type in group.CGROUP_STORAGES and deletes:
         return "cgroup storage is made by attaching, goes with the cgroup, and cannot be deleted"
     if map_type == c.BPF_MAP_TYPE_LPM_TRIE and cmd in _ONE_ELEMENT and values.get("flags", 0) in (0, 1, 2):
         return "the prefix length, a u32 before the address, is larger than the bits of the address"
@@ -287,7 +287,6 @@ _OWNERS = {
     c.BPF_MAP_TYPE_TASK_STORAGE: "a task: os.pidfd_open(pid) gives one, and a plain process id is not taken",
     c.BPF_MAP_TYPE_CGRP_STORAGE: "a cgroup, which is its directory",
 }
-_CGROUP_STORAGES = (c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
 # What a struct_ops map says: its element is registered with the kernel, which has reasons of its own.
 _STRUCT_OPS = {
     (c.BPF_MAP_UPDATE_ELEM, _EBUSY): "this map was filled before; create another one for another table",

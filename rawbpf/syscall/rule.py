@@ -8,6 +8,7 @@ Measured on Linux 6.18; source: the map types' alloc_check functions in kernel/b
 
 from __future__ import annotations
 
+from rawbpf.syscall import group
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import map_type_name
 
@@ -70,29 +71,7 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_ARENA: (_ARENA_FLAGS, c.BPF_F_MMAPABLE, _NONE, _NONE),
 }
 
-RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
-_LOCAL = (
-    c.BPF_MAP_TYPE_SK_STORAGE,
-    c.BPF_MAP_TYPE_INODE_STORAGE,
-    c.BPF_MAP_TYPE_TASK_STORAGE,
-    c.BPF_MAP_TYPE_CGRP_STORAGE,
-)
-_NO_ENTRIES = (*_LOCAL, c.BPF_MAP_TYPE_CGROUP_STORAGE, c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE)
-_NESTED = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
-_REFUSE_BTF = (c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK, *RINGS, c.BPF_MAP_TYPE_ARENA)
-PERCPU = (
-    c.BPF_MAP_TYPE_PERCPU_HASH,
-    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    c.BPF_MAP_TYPE_PERCPU_ARRAY,
-    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
-)
-HASHES = (
-    c.BPF_MAP_TYPE_HASH,
-    c.BPF_MAP_TYPE_PERCPU_HASH,
-    c.BPF_MAP_TYPE_LRU_HASH,
-    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-)
-_LRU = (c.BPF_MAP_TYPE_LRU_HASH, c.BPF_MAP_TYPE_LRU_PERCPU_HASH)
+_REFUSE_BTF = (*group.QUEUES, *group.RINGS, c.BPF_MAP_TYPE_ARENA)
 
 _FLAG_NAMES = {
     c.BPF_F_NO_PREALLOC: "BPF_F_NO_PREALLOC",
@@ -162,12 +141,12 @@ def _impossible(fields: Mapping[str, int]) -> Iterator[str]:
     if value_size in (None, _NONE):  # of descriptors later releases take wider ones
         yield from _size("value_size", value_size, fields.get("value_size", 0), word)
     entries = fields.get("max_entries", 0)
-    if kind in _NO_ENTRIES and entries:
+    if kind in group.STORAGES and entries:
         yield f"max_entries of {word} map must be 0, not {entries}"
-    if kind not in _NO_ENTRIES and not entries:
-        yield f"max_entries{', the size in bytes,' if kind in RINGS else ''} must not be 0"
+    if kind not in group.STORAGES and not entries:
+        yield f"max_entries{', the size in bytes,' if kind in group.RINGS else ''} must not be 0"
     yield from _exclusive(flags)
-    if kind in _NESTED and not fields.get("inner_map_fd"):
+    if kind in group.NESTED and not fields.get("inner_map_fd"):
         yield f"{word} map needs inner=, a map like those to be held"
 
 
@@ -215,12 +194,12 @@ def _size(what: str, allowed: _Size, size: int, word: str) -> Iterator[str]:
 
 
 def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
-    if kind in RINGS:
+    if kind in group.RINGS:
         page = host.page_size
         if entries < page or entries & (entries - 1):
             best = min(max(page, 1 << max(entries - 1, 0).bit_length()), 1 << 31)
             yield f"max_entries must be a power of two and a multiple of the page size ({page}); try {best}"
-    elif kind in _NO_ENTRIES:
+    elif kind in group.STORAGES:
         if entries:
             yield f"max_entries of {word} map must be 0, not {entries}"
     elif not entries:
@@ -239,12 +218,12 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
             yield f"map_extra, where the arena is mapped, must be a multiple of the page size ({host.page_size})"
     elif extra:
         yield f"map_extra must be 0 for {word} map"
-    if kind in _NESTED and not fields.get("inner_map_fd"):
+    if kind in group.NESTED and not fields.get("inner_map_fd"):
         yield f"{word} map needs a template: inner= (inner_map_fd), an open map like those to be held"
     if flags & _NU and fields.get("numa_node", 0) > 0:
         yield f"NUMA node {fields['numa_node']} may not be online; /sys/devices/system/node/online lists those that are"
     key_id, value_id = fields.get("btf_key_type_id", 0), fields.get("btf_value_type_id", 0)
-    if kind in _LOCAL and not (key_id and value_id):
+    if kind in group.LOCAL_STORAGES and not (key_id and value_id):
         yield f"{word} map needs BTF: btf_fd, btf_key_type_id of an int and btf_value_type_id"
     if key_id and not value_id:
         yield "btf_key_type_id needs btf_value_type_id beside it"
@@ -259,7 +238,7 @@ def too_big(values: Mapping[str, int | bytes]) -> str:
     fields = {field: value for field, value in values.items() if isinstance(value, int)}
     kind = fields.get("map_type", 0)
     key, value, entries = fields.get("key_size", 0), fields.get("value_size", 0), fields.get("max_entries", 0)
-    if kind in PERCPU and (value + 7) // 8 * 8 > 32768:
+    if kind in group.PERCPU and (value + 7) // 8 * 8 > 32768:
         return f"a per-CPU value has at most 32768 bytes, not {value}"
     if kind == c.BPF_MAP_TYPE_CPUMAP:
         return f"max_entries of a cpumap is at most the number of CPUs that the kernel was built for, not {entries}"
@@ -267,9 +246,9 @@ def too_big(values: Mapping[str, int | bytes]) -> str:
         return f"key_size of a sockhash map is at most 512, not {key}"
     if kind == c.BPF_MAP_TYPE_ARENA:
         return f"an arena has at most 4 GiB; max_entries is {entries} pages"
-    if kind in HASHES and key + value > 4 << 20:
+    if kind in group.HASHES and key + value > 4 << 20:
         return f"key_size and value_size together are {key + value} bytes; at most about 4 MiB (4194255) are allowed"
-    if kind in (*_NO_ENTRIES, c.BPF_MAP_TYPE_QUEUE, c.BPF_MAP_TYPE_STACK):
+    if kind in (*group.STORAGES, *group.QUEUES):
         return f"value_size {value} is more than the kernel can allocate at once for {article(map_type_name(kind))} map"
     if entries >= 1 << 31:
         return f"max_entries must be below 2147483648, not {entries}"
@@ -281,9 +260,9 @@ def not_supported(values: Mapping[str, int | bytes]) -> str:
     """Return what is not supported, for fields that MAP_CREATE answered with ENOTSUPP; "" if that is not known."""
     kind, flags = values.get("map_type", 0), values.get("map_flags", 0)
     word = article(map_type_name(kind)) if isinstance(kind, int) else ""
-    if kind in _LRU and isinstance(flags, int) and flags & _NP:
+    if kind in group.LRU_HASHES and isinstance(flags, int) and flags & _NP:
         return "an LRU map is always preallocated: leave BPF_F_NO_PREALLOC out"
-    if kind in _NESTED:
+    if kind in group.NESTED:
         return "a map of this type cannot be the template (inner_map_fd) of a map of maps"
     if values.get("btf_value_type_id"):
         return f"{word} map takes no BTF, or no such special field (lock, timer, kptr) in its value: leave it out"
