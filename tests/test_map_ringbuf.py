@@ -245,8 +245,8 @@ def test_a_map_of_the_completed_size_fits_the_specification(backend: Backend, na
         pytest.param({}, TypeError, "needs max_entries=, how many bytes", id="no size"),
         pytest.param({"max_entries": 0}, ValueError, "max_entries, the size in bytes, must not be 0", id="size 0"),
         pytest.param({"max_entries": (1 << 31) + 1}, rawbpf.BpfError, r"; try 2147483648$", id="too large"),
-        pytest.param({"max_entries": PAGE, "key": "u32"}, ValueError, "key='u32': .*leave it out", id="keys"),
-        pytest.param({"max_entries": PAGE, "value": 8}, ValueError, "value=8: .*leave it out", id="values"),
+        pytest.param({"max_entries": PAGE, "key": "u32"}, ValueError, "must be 0, not 4: leave key= out", id="keys"),
+        pytest.param({"max_entries": PAGE, "value": 8}, ValueError, "must be 0, not 8: leave value= out", id="values"),
         pytest.param(
             {"max_entries": PAGE, "flags": c.BPF_F_NO_PREALLOC},
             rawbpf.BpfError,

@@ -19,11 +19,7 @@ from rawbpf.uapi.constants import BPF_F_MMAPABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from rawbpf.codec import Codec, Description
     from rawbpf.map.info import MapInfo
-    from rawbpf.syscall.map import CreateFields
     from rawbpf.syscall.protocol import Backend
 
     Pages = ctypes.Array[ctypes.c_char]
@@ -52,21 +48,10 @@ class ArenaMap(Map[bytes, bytes]):
 
     map_type = "arena"
     _required_flags = BPF_F_MMAPABLE
+    _default_key = _default_value = 0
+    _entries_mean = "how many pages it can hold"
 
     _pages: Pages | None
-
-    @classmethod
-    def _codecs(cls, key: Description | None, value: Description | None, word: str) -> tuple[Codec[Any], Codec[Any]]:
-        for what, described in (("key", key), ("value", value)):
-            if described not in (None, 0):
-                raise ValueError(f"{what}={described!r}: {word} maps have no keys and values; leave it out")
-        return super()._codecs(0, 0, word)
-
-    @classmethod
-    def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
-        if "max_entries" not in fields:
-            raise TypeError(f"an {word} map needs max_entries=, how many pages it can hold")
-        return super()._completed(backend, fields, word)
 
     @property
     def address(self) -> int:

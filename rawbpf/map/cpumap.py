@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rawbpf.codec.descriptor import HasFileno
     from rawbpf.codec.record import Record
     from rawbpf.errors import BpfError
-    from rawbpf.syscall.map import CreateFields
-    from rawbpf.syscall.protocol import Backend
 
     # How many packets may wait, alone or with a program that they pass on the CPU; what was read, without one.
     Queue = int | tuple[int, HasFileno | None] | Record
@@ -57,14 +55,9 @@ class CpuMap(TargetMap[int]):
     map_type = "cpumap"
     _index_keys = True
     _default_key = _default_value = "u32"
+    _entries_by_cpu = True
     _codec = QueueCodec
     _word = "cpumap"
-
-    @classmethod
-    def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
-        if not fields.get("max_entries"):
-            fields["max_entries"] = backend.host.possible_cpus
-        return super()._completed(backend, fields, word)
 
     def __setitem__(self, key: int, value: Queue) -> None:  # type: ignore[override]  # a queue has no descriptor
         """Let packets be handed to CPU `key`: how many may wait there, or a pair of that and a program.

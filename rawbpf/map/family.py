@@ -8,6 +8,7 @@ accept is the kernel's to say, with the words of `syscall.rule`.
 from __future__ import annotations
 
 from rawbpf.codec import codec_for
+from rawbpf.syscall.rule import article
 from rawbpf.uapi.constants import BPF_F_NUMA_NODE
 
 TYPE_CHECKING = False
@@ -30,6 +31,9 @@ class Family:
     """What keys are where nobody says; None: it has to be said."""
     _default_value: ClassVar[Description | None] = None
     _default_entries: ClassVar[int | None] = None
+    _entries_by_cpu: ClassVar[bool] = False
+    """Whether max_entries is the number of possible CPUs where it is left out, or 0."""
+    _entries_mean: ClassVar[str] = "how many elements it can hold"
     _index_keys: ClassVar[bool] = False
     """Whether keys are u32 indices, whatever the maker calls them."""
     _required_flags: ClassVar[int] = 0
@@ -78,10 +82,11 @@ class Family:
     def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
         # Fields of MAP_CREATE as the type wants them: what the maker left out is filled in, and sizes that
         # have one sensible reading are corrected, as libbpf does. A missing max_entries is no field at all.
-        del backend
+        if cls._entries_by_cpu and not fields.get("max_entries"):
+            fields["max_entries"] = backend.host.possible_cpus
         if "max_entries" not in fields:
             if cls._default_entries is None:
-                raise TypeError(f"a {word} map needs max_entries=, how many elements it can hold")
+                raise TypeError(f"{article(word)} map needs max_entries=, {cls._entries_mean}")
             fields["max_entries"] = cls._default_entries
         node = BPF_F_NUMA_NODE if fields.get("numa_node") is not None else 0
         fields["map_flags"] = fields.get("map_flags", 0) | cls._required_flags | node

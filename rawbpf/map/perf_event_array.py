@@ -11,8 +11,6 @@ from rawbpf.map.slot import SlotMap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.codec.descriptor import HasFileno  # noqa: F401  (in the string of the base)
-    from rawbpf.syscall.map import CreateFields
-    from rawbpf.syscall.protocol import Backend
 
 
 class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
@@ -28,10 +26,5 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
     map_type = "perf_event_array"
     _index_keys = True
     _default_key = "u32"
+    _entries_by_cpu = True
     _noun = "a perf event"
-
-    @classmethod
-    def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
-        if not fields.get("max_entries"):
-            fields["max_entries"] = backend.host.possible_cpus
-        return super()._completed(backend, fields, word)

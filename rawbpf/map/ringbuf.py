@@ -17,9 +17,8 @@ from rawbpf.map.memory import cast_view
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, ClassVar, Self
+    from typing import ClassVar, Self
 
-    from rawbpf.codec import Codec, Description
     from rawbpf.map.handle import Handle
     from rawbpf.syscall.map import CreateFields
     from rawbpf.syscall.protocol import Backend
@@ -100,22 +99,16 @@ class RingMemory:
 class _RingMap(Map[bytes, bytes]):
     __slots__ = ()
 
+    _default_key = _default_value = 0
+    _entries_mean = "how many bytes of records it can hold"
     _consumes: ClassVar[bool]
     """Whether user space moves the consumer's position, or else the producer's, and writes the data."""
 
     @classmethod
-    def _codecs(cls, key: Description | None, value: Description | None, word: str) -> tuple[Codec[Any], Codec[Any]]:
-        for what, described in (("key", key), ("value", value)):
-            if described not in (None, 0):
-                raise ValueError(f"{what}={described!r}: a {word} map has no keys and values; leave it out")
-        return super()._codecs(0, 0, word)
-
-    @classmethod
     def _completed(cls, backend: Backend, fields: CreateFields, word: str) -> CreateFields:
-        if "max_entries" not in fields:
-            raise TypeError(f"a {word} map needs max_entries=, how many bytes of records it can hold")
+        fields = super()._completed(backend, fields, word)
         fields["max_entries"] = _rounded(fields["max_entries"], backend.host.page_size)
-        return super()._completed(backend, fields, word)
+        return fields
 
     def memory(self) -> RingMemory:
         """Map the ring's pages and return them; each call maps them anew.

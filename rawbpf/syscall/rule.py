@@ -190,7 +190,8 @@ def _size(what: str, allowed: _Size, size: int, word: str) -> Iterator[str]:
         yield f"{what} of {word} map must be {allowed[0]} to {allowed[-1]}{step}, not {size}"
     else:
         why = " (an index)" if what == "key_size" and allowed == _INDEX and "storage" not in word else ""
-        yield f"{what} of {word} map must be {' or '.join(map(str, allowed))}{why}, not {size}"
+        leave = f": leave {what.removesuffix('_size')}= out" if allowed == _NONE else ""
+        yield f"{what} of {word} map must be {' or '.join(map(str, allowed))}{why}, not {size}{leave}"
 
 
 def _entries(host: Host, kind: int, entries: int, word: str) -> Iterator[str]:
