@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from rawbpf.codec.descriptor import HasFileno
-    from rawbpf.errors import BpfError
 
     Cgroup = HasFileno | str | os.PathLike[str]
 
 _EBADF = 9
+_REFUSALS = {
+    _EBADF: "it is no directory of cgroup version 2, which is mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified"
+}
 
 
 class CgroupArrayMap(SlotMap[int, int]):
@@ -34,6 +36,7 @@ class CgroupArrayMap(SlotMap[int, int]):
     _index_keys = True
     _default_key = "u32"
     _noun = "a cgroup's path, or its directory"
+    _refusals = _REFUSALS
 
     def __setitem__(self, key: int, value: Cgroup) -> None:
         """Store the cgroup `value` in slot `key`, in place of what is there.
@@ -56,11 +59,6 @@ class CgroupArrayMap(SlotMap[int, int]):
         pairs = list(items.items() if hasattr(items, "items") else items)
         with _Opened([value for _, value in pairs]) as opened:
             super().update(zip([key for key, _ in pairs], opened, strict=True))
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        if error.errno != _EBADF:
-            return super()._why(error, value)
-        return "it is no directory of cgroup version 2, which is mounted at /sys/fs/cgroup or /sys/fs/cgroup/unified"
 
 
 class _Opened:

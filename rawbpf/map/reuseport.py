@@ -8,11 +8,6 @@ from __future__ import annotations
 from rawbpf.errors import ENOTSUPP
 from rawbpf.map.slot import InsertableSlotMap
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from rawbpf.codec.descriptor import HasFileno
-    from rawbpf.errors import BpfError
-
 _EBUSY, _EINVAL, _ENOTSOCK = 16, 22, 88
 
 # Source: kernel/bpf/reuseport_array.c:reuseport_array_update_check (v6.12)
@@ -38,7 +33,4 @@ class ReuseportSockArray(InsertableSlotMap[int, int]):
     _default_key = "u32"
     _default_value = "u64"
     _noun = "a socket with SO_REUSEPORT"
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        del value
-        return _REFUSALS.get(error.errno or 0, "")
+    _refusals = _REFUSALS

@@ -53,6 +53,8 @@ class SlotMap(Map["K", "V"]):
     """The kind of bpf object that this is, as `require_kind` says it; empty for sockets and the like."""
     _identity: ClassVar[type[int]] = int
     """What reads back."""
+    _refusals: ClassVar[dict[int, str]] = {}
+    """What an errno says of a value, where it says so always."""
     _default_value = "u32"
 
     @classmethod
@@ -143,7 +145,7 @@ class SlotMap(Map["K", "V"]):
     def _why(self, error: BpfError, value: HasFileno) -> str:
         # Why `value` is not taken, where that can be found out; a family knows more.
         if not self._bpf_kind or error.errno not in (_EBADF, _EINVAL):
-            return ""
+            return self._refusals.get(error.errno or 0, "")
         try:
             require_kind(self._handle.backend, value.fileno(), self._bpf_kind)
         except Closed:  # or there is no /proc to tell

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
-    from rawbpf.codec.descriptor import HasFileno
-    from rawbpf.errors import BpfError
-
     K = TypeVar("K", default=Any)
 
 _EBUSY, _ENOTSOCK, _EOPNOTSUPP = 16, 88, 95
@@ -28,10 +25,6 @@ _REFUSALS = {
     "a UDP socket that is bound, a Unix or vsock socket that is connected",
     _EBUSY: "the socket has a program of the same kind from another map that it is in: remove it from that first",
 }
-
-
-def _refused(error: BpfError) -> str:
-    return _REFUSALS.get(error.errno or 0, "")
 
 
 class SockMap(InsertableSlotMap[int, int]):
@@ -47,10 +40,7 @@ class SockMap(InsertableSlotMap[int, int]):
     _default_key = "u32"
     _default_value = "u64"
     _noun = "a socket"
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        del value
-        return _refused(error)
+    _refusals = _REFUSALS
 
 
 class SockHash(InsertableSlotMap["K", int]):
@@ -64,7 +54,4 @@ class SockHash(InsertableSlotMap["K", int]):
     map_type = "sockhash"
     _default_value = "u64"
     _noun = "a socket"
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        del value
-        return _refused(error)
+    _refusals = _REFUSALS

@@ -12,7 +12,6 @@ from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.codec.descriptor import HasFileno
-    from rawbpf.errors import BpfError
 
 _EBADF, _ENOTSOCK, _EOPNOTSUPP = 9, 88, 95
 
@@ -30,6 +29,9 @@ class XskMap(SlotMap[int, int]):
     _index_keys = True
     _default_key = "u32"
     _noun = "an AF_XDP socket"
+    _refusals = dict.fromkeys(
+        (_EBADF, _ENOTSOCK, _EOPNOTSUPP), "the value is no AF_XDP socket: socket.socket(44, socket.SOCK_RAW)"
+    )
 
     def insert(self, key: int, value: HasFileno) -> None:
         """Store in an empty slot, or where the same socket is.
@@ -46,9 +48,3 @@ class XskMap(SlotMap[int, int]):
         """Empty every slot. Raises: Closed; PermissionDenied (EPERM)."""
         for index in range(self._shape.max_entries):
             del self[index]
-
-    def _why(self, error: BpfError, value: object) -> str:
-        del value
-        if error.errno in (_EBADF, _ENOTSOCK, _EOPNOTSUPP):
-            return "the value is no AF_XDP socket: socket.socket(44, socket.SOCK_RAW)"
-        return ""
