@@ -40,7 +40,25 @@ _EINVAL = 22
 _OF_ONE_SIZE = (BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_XSKMAP)
 
 
-class ArrayOfMaps(ReadableSlotMap[int, MapId]):
+class _OfMaps(ReadableSlotMap["K", MapId]):
+    __slots__ = ()
+
+    _noun = "a map"
+    _bpf_kind = "map"
+    _identity = MapId
+
+    def open(self, key: K) -> AnyMap:
+        """Return the map under `key`, open and typed by its own BTF.
+
+        Raises: KeyNotFound for an empty slot; IndexOutOfRange; PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
+        """
+        return self._opened(key, lambda held: Map.from_id(int(held), backend=self._handle.backend))
+
+    def _why(self, error: BpfError, value: HasFileno) -> str:
+        return super()._why(error, value) or _differences(self, error, value)
+
+
+class ArrayOfMaps(_OfMaps[int]):
     """An array of maps that are alike, a dict of its slots: `m[i] = inner`, `m[i]` is a MapId.
 
     Running programs see a slot's old map or its new one; those that start after the assignment the new.
@@ -51,22 +69,9 @@ class ArrayOfMaps(ReadableSlotMap[int, MapId]):
     map_type = "array_of_maps"
     _index_keys = True
     _default_key = "u32"
-    _noun = "a map"
-    _bpf_kind = "map"
-    _identity = MapId
-
-    def open(self, key: int) -> AnyMap:
-        """Return the map in slot `key`, open and typed by its own BTF.
-
-        Raises: KeyNotFound for an empty slot; IndexOutOfRange; PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
-        """
-        return _opened(self, key)
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        return super()._why(error, value) or _differences(self, error, value)
 
 
-class HashOfMaps(InsertableSlotMap["K", MapId]):
+class HashOfMaps(_OfMaps["K"], InsertableSlotMap["K", MapId]):
     """A hash of maps that are alike: `m[k] = inner`, `m[k]` is a MapId.
 
     Running programs see a key's old map or its new one; those that start after the assignment the new.
@@ -75,23 +80,6 @@ class HashOfMaps(InsertableSlotMap["K", MapId]):
     __slots__ = ()
 
     map_type = "hash_of_maps"
-    _noun = "a map"
-    _bpf_kind = "map"
-    _identity = MapId
-
-    def open(self, key: K) -> AnyMap:
-        """Return the map under `key`, open and typed by its own BTF.
-
-        Raises: KeyNotFound; PermissionDenied (EPERM: needs CAP_SYS_ADMIN).
-        """
-        return _opened(self, key)
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        return super()._why(error, value) or _differences(self, error, value)
-
-
-def _opened(outer: ReadableSlotMap[Any, MapId], key: object) -> AnyMap:
-    return outer._opened(key, lambda held: Map.from_id(int(held), backend=outer._handle.backend))
 
 
 def _differences(outer: ReadableSlotMap[Any, MapId], error: BpfError, inner: HasFileno) -> str:
