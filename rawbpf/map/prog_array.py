@@ -47,7 +47,7 @@ class ProgArrayMap(ReadableSlotMap[int, ProgId]):
 
     def _why(self, error: BpfError, value: HasFileno) -> str:
         why = super()._why(error, value)
-        owner = None if why or error.errno != _EINVAL else self._owner_type()
+        owner = None if why or error.errno != _EINVAL else self.info.owner_prog_type
         if owner is None:
             return why
         backend = self._handle.backend
@@ -58,9 +58,3 @@ class ProgArrayMap(ReadableSlotMap[int, ProgId]):
             return f"{error.hint}; {alike}"
         settled = f"its first program, stored here or referring to it, made this an array of {prog_type_name(owner)}"
         return f"{settled} programs, and {name!r} is of type {prog_type_name(info['type'])}"
-
-    def _owner_type(self) -> int | None:
-        # Source: kernel/bpf/syscall.c:bpf_map_show_fdinfo (v6.12)
-        with self._handle as fd:
-            lines = self._handle.backend.fdinfo(fd).splitlines()
-        return next((int(line.split()[1]) for line in lines if line.startswith("owner_prog_type:")), None)
