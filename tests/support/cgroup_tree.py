@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from support import child
+
 
 def mount_point() -> Path:
     """Return where cgroup2 is mounted. Raises: LookupError where it is not."""
@@ -59,24 +61,13 @@ def inside(cgroup: Path) -> Iterator[None]:
 
 def run_inside(cgroup: Path, function: Callable[[], str]) -> str:
     """Return what `function` returns in a child process in `cgroup`; an exception of it fails the test."""
-    reader, writer = os.pipe()
-    if pid := os.fork():
-        os.close(writer)
-        with open(reader, encoding="utf-8") as file:
-            answer = file.read()
-        _, status = os.waitpid(pid, 0)
-        assert status == 0, f"the child ended with status {status}: {answer}"
-        return answer
-    status = 1
-    try:
+
+    def moved() -> str:
         # Sockets belong to the cgroup in which they are made.
         (cgroup / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
-        os.write(writer, function().encode())
-        status = 0
-    except BaseException as error:  # noqa: BLE001 (nothing may leave the child but its answer)
-        os.write(writer, repr(error).encode())
-    finally:
-        os._exit(status)
+        return function()
+
+    return child.run(moved)
 
 
 @contextmanager

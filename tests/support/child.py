@@ -1,4 +1,4 @@
-"""Runs a function in a child process with fewer privileges than the tests have."""
+"""Runs a function in a child process, with fewer privileges than the tests have where a test wants that."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PR_SET_KEEPCAPS = 8
 _CAPSET_VERSION = 0x20080522
 
 
-def run_as_nobody(function: Callable[[], str], *capabilities: str) -> str:
-    """Return what `function` returns in a child of user 65534 that has these capabilities and no others."""
+def run(function: Callable[[], str]) -> str:
+    """Return what `function` returns in a child process; an exception of it fails the test."""
     reader, writer = os.pipe()
     if pid := os.fork():
         os.close(writer)
@@ -27,13 +27,22 @@ def run_as_nobody(function: Callable[[], str], *capabilities: str) -> str:
         return answer
     status = 1
     try:
-        _become_nobody(sum(1 << _BITS[name] for name in capabilities))
         os.write(writer, function().encode())
         status = 0
     except BaseException as error:  # noqa: BLE001 (nothing may leave the child but its answer)
         os.write(writer, repr(error).encode())
     finally:
         os._exit(status)
+
+
+def run_as_nobody(function: Callable[[], str], *capabilities: str) -> str:
+    """Return what `function` returns in a child of user 65534 that has these capabilities and no others."""
+
+    def unprivileged() -> str:
+        _become_nobody(sum(1 << _BITS[name] for name in capabilities))
+        return function()
+
+    return run(unprivileged)
 
 
 def _become_nobody(mask: int) -> None:
