@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.cgroup_tree import attached, inside, new_cgroup
+from support.cgroup_tree import inside, new_cgroup
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -76,8 +76,8 @@ def test_a_program_counts_for_each_cgroup_that_it_is_attached_to(
     with (
         rawbpf.Map.create(kind, value={"n": "u64"}, name="sockets") as sockets,
         rawbpf.Program.load("cgroup/sock_create", _add_one(sockets.fileno())) as program,
-        attached(program.fileno(), one, c.BPF_CGROUP_INET_SOCK_CREATE),
-        attached(program.fileno(), two, c.BPF_CGROUP_INET_SOCK_CREATE),
+        program.attach_cgroup(one, attach_type=c.BPF_CGROUP_INET_SOCK_CREATE),
+        program.attach_cgroup(two, attach_type=c.BPF_CGROUP_INET_SOCK_CREATE),
     ):
         _open_sockets(one, 3)
         _open_sockets(two, 5)
@@ -106,7 +106,7 @@ def test_with_the_cgroup_alone_as_key_attach_types_share_the_value(
                 ("cgroup/sock_release", c.BPF_CGROUP_INET_SOCK_RELEASE),
             ):
                 program = stack.enter_context(rawbpf.Program.load(section, _add_one(m.fileno())))
-                stack.enter_context(attached(program.fileno(), one, attach_type))
+                stack.enter_context(program.attach_cgroup(one, attach_type=attach_type))
             _open_sockets(one, 2)
             if key:
                 assert list(m) == [one.stat().st_ino]
@@ -127,11 +127,11 @@ def test_a_value_outlives_the_attachment_and_goes_with_the_cgroup(
             m[one]
         assert caught.value.key == one
         for times in (1, 2):
-            with attached(program.fileno(), one, c.BPF_CGROUP_INET_SOCK_CREATE):
+            with program.attach_cgroup(one, attach_type=c.BPF_CGROUP_INET_SOCK_CREATE):
                 _open_sockets(one, 1)
             _open_sockets(one, 1)  # not counted
             assert _total(m[one]) == times
-        with attached(program.fileno(), two, c.BPF_CGROUP_INET_SOCK_CREATE):
+        with program.attach_cgroup(two, attach_type=c.BPF_CGROUP_INET_SOCK_CREATE):
             assert len(m) == 2
         key = one.stat().st_ino
         one.rmdir()
@@ -146,7 +146,7 @@ def test_what_is_there_can_be_changed_but_not_inserted_or_deleted(
     with (
         rawbpf.Map.create(kind, key="u64", value={"n": "u64"}) as m,
         rawbpf.Program.load("cgroup/sock_create", _add_one(m.fileno())) as program,
-        attached(program.fileno(), one, c.BPF_CGROUP_INET_SOCK_CREATE),
+        program.attach_cgroup(one, attach_type=c.BPF_CGROUP_INET_SOCK_CREATE),
     ):
         value: Any = (10,) if kind == "cgroup_storage" else rawbpf.PerCpu.filled((10,))
         read = m[one]
@@ -199,7 +199,7 @@ def test_a_walk_that_loses_its_place_starts_anew_and_repeats_nothing(backend: Ba
         same = stack.enter_context(rawbpf.Map.from_id(m.id))
         program = stack.enter_context(rawbpf.Program.load("cgroup/sock_create", _add_one(m.fileno())))
         for path in paths:
-            with attached(program.fileno(), path, c.BPF_CGROUP_INET_SOCK_CREATE):
+            with program.attach_cgroup(path, attach_type=c.BPF_CGROUP_INET_SOCK_CREATE):
                 pass
         inodes = {path.stat().st_ino: path for path in paths}
         order = list(m)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import tracers
-from support.cgroup_tree import attached, current, inside, new_cgroup
+from support.cgroup_tree import current, inside, new_cgroup
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -103,7 +103,7 @@ def test_packets_are_counted_per_socket_and_the_count_goes_with_it(backend: Back
         rawbpf.SkStorageMap.create(value=COUNT, name="packets") as packets,
         rawbpf.Program.load("cgroup_skb/egress", _per_socket(packets.fileno())) as program,
         new_cgroup() as cgroup,
-        attached(program.fileno(), cgroup, c.BPF_CGROUP_INET_EGRESS),
+        program.attach_cgroup(cgroup, attach_type=c.BPF_CGROUP_INET_EGRESS),
         _udp() as receiver,
     ):
         with inside(cgroup):

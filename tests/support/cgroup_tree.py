@@ -68,21 +68,3 @@ def run_inside(cgroup: Path, function: Callable[[], str]) -> str:
         return function()
 
     return child.run(moved)
-
-
-@contextmanager
-def attached(program_fd: int, cgroup: Path, attach_type: int) -> Iterator[None]:
-    """Attach a program to `cgroup` by a link, for a while."""
-    from rawbpf.syscall.current import current as current_backend
-    from rawbpf.syscall.link import link_create
-
-    backend = current_backend()
-    directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        link = link_create(backend, prog_fd=program_fd, target_fd=directory, attach_type=attach_type)
-    finally:
-        os.close(directory)
-    try:
-        yield
-    finally:
-        backend.close(link)
