@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import socket
+import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -214,6 +217,40 @@ def test_a_walk_that_loses_its_place_starts_anew_and_repeats_nothing(backend: Ba
         assert wrapper.steps == 7  # two, the lost one, and four for the three that are left
         wrapper.action = None
         assert list(m) == [order[0], *order[2:]]
+
+
+class _Endless(Wrapper):
+    """Lets a key follow the last one, as the kernels do that take the head of their list for an element."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.behind = b""
+
+    def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
+        result = call(cmd, attr, size)
+        if cmd == c.BPF_MAP_GET_NEXT_KEY and result < 0:
+            key, following = struct.unpack_from("QQ", ctypes.string_at(attr, 24), 8)
+            if key and ctypes.string_at(key, 8) != self.behind:
+                ctypes.memmove(following, self.behind, 8)
+                return 0
+        return result
+
+
+@pytest.mark.parametrize("behind", ["no key", "the first key", "the last key but one"])
+def test_a_walk_ends_where_a_kernel_lets_its_own_bytes_follow_the_last_key(backend: Backend, behind: str) -> None:
+    wrapper = _Endless(backend)
+    with ExitStack() as stack:
+        paths = [stack.enter_context(new_cgroup()) for _ in range(3)]
+        m = stack.enter_context(rawbpf.Map.create("cgroup_storage", key="u64", value="u64", backend=wrapper))
+        same = stack.enter_context(rawbpf.Map.from_id(m.id))
+        program = stack.enter_context(rawbpf.Program.load("cgroup/sock_create", _add_one(m.fileno())))
+        for path in paths:
+            with attached(program.fileno(), path, c.BPF_CGROUP_INET_SOCK_CREATE):
+                pass
+        order = list(same)
+        number = {"no key": 1 << 40, "the first key": order[0], "the last key but one": order[1]}[behind]
+        wrapper.behind = number.to_bytes(8, sys.byteorder)
+        assert list(m) == order
 
 
 def _wait_until_gone(m: Any, key: object) -> None:

@@ -201,7 +201,10 @@ class PerCpuCgroupStorageMap(CgroupStorageMap["K", "PerCpu[V]"]):
 
 class _Linked(Elements):
     # The map has no size that bounds a walk, and no batches. A key that is gone has no next: the walk then
-    # starts anew, and passes what it has seen.
+    # starts anew, and passes what it has seen. What follows the last key is the end only to newer kernels:
+    # others (seen on 5.10) take the head of their list for an element, and answer with bytes of the map itself
+    # for a key. Those are in no map, and the same the next time; or they happen to be a key, and it goes round.
+    # Source: kernel/bpf/local_storage.c:cgroup_storage_get_next_key (v6.12).
 
     __slots__ = ()
 
@@ -211,20 +214,26 @@ class _Linked(Elements):
         del n, flags
         assert not remove
         found: dict[bytes, bytes] = {}
+        passed: set[bytes] = set()
         at: bytes | None = None
+        lost: bytes | None = None
         restarts = 0
         while True:
             following = self._next(at)
+            if following in passed:
+                break
             if following is None:
-                if at is None or self._value(at) is not None:
+                if at in (None, lost) or self._value(at) is not None:
                     break
-                at = None
+                lost, at = at, None
+                passed.clear()
                 restarts += 1
                 if restarts > _RESTARTS:
                     hint = f"gave up after {restarts} restarts: programs are detached faster than it is read; try again"
                     raise IterationAborted(_ENOENT, call="iterate", subject=str(self.shape), hint=hint)
                 continue
             at = following
+            passed.add(at)
             if at not in found and (value := self._value(at)) is not None:
                 found[at] = value
         if found:
