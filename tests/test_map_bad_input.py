@@ -14,6 +14,7 @@ from support.bpffs import detached_bpffs
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.trace import Call, TraceBackend
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
@@ -217,6 +218,31 @@ def test_what_one_kernel_may_accept_is_the_kernels_to_refuse_with_a_hint(backend
         assert caught.value.cmd == c.BPF_MAP_CREATE
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "errno", "words"),
+    [
+        pytest.param("percpu_array", {"value": 40000}, 12, "at most 32768 bytes", id="no memory for wide values"),
+        pytest.param("percpu_array", {"value": 8}, 12, "kernel memory; lower max_entries", id="no memory"),
+        pytest.param(
+            "bloom_filter", {"value": "u32"}, 22, r"may lack the map type.*since Linux 5\.16", id="no such map type"
+        ),
+    ],
+)
+def test_what_an_older_kernel_says_to_a_new_map_is_explained(
+    backend: Backend, kind: str, options: dict[str, Any], errno: int, words: str
+) -> None:
+    old = FaultBackend(backend, {c.BPF_MAP_CREATE: [(1, errno)]})
+    with pytest.raises(rawbpf.BpfError, match=words):
+        rawbpf.Map.create(kind, max_entries=1, backend=old, **options)
+
+
+@pytest.mark.parametrize("kind", ["task_storage", "cgrp_storage"])
+def test_a_storage_that_the_kernel_lacks_is_not_put_down_to_its_types(backend: Backend, kind: str) -> None:
+    old = FaultBackend(backend, {c.BPF_MAP_CREATE: [(1, 22)]})
+    with pytest.raises(rawbpf.BpfError, match=f"this kernel may lack the map type.*map type {kind}: since Linux"):
+        rawbpf.Map.create(kind, value="u64", backend=old)
+
+
 # Maps that others change --------------------------------------------------------
 
 
@@ -316,6 +342,17 @@ def test_every_reader_reads_a_frozen_map(backend: Backend, name: str) -> None:
         m.update({1: 1, 2: 2})
         m.freeze()
         verbs.READS[name](m)
+        with pytest.raises(rawbpf.PermissionDenied, match="frozen already"):
+            m.freeze()
+
+
+@pytest.mark.parametrize("errno", [1, 16], ids=["newer kernel", "kernel before 6.5"])
+@pytest.mark.parametrize("kind", ["hash", "array"])
+def test_freezing_twice_is_refused_in_the_same_way_by_every_kernel(backend: Backend, kind: str, errno: int) -> None:
+    old = FaultBackend(backend, {c.BPF_MAP_FREEZE: [(2, errno)]})
+    options: dict[str, Any] = {"key": "u32"} if kind == "hash" else {}
+    with rawbpf.Map.create(kind, value="u64", max_entries=4, backend=old, **options) as m:
+        m.freeze()
         with pytest.raises(rawbpf.PermissionDenied, match="frozen already"):
             m.freeze()
 

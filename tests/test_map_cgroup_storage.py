@@ -245,7 +245,7 @@ def test_a_walk_ends_where_a_kernel_lets_its_own_bytes_follow_the_last_key(backe
         same = stack.enter_context(rawbpf.Map.from_id(m.id))
         program = stack.enter_context(rawbpf.Program.load("cgroup/sock_create", _add_one(m.fileno())))
         for path in paths:
-            with attached(program.fileno(), path, c.BPF_CGROUP_INET_SOCK_CREATE):
+            with program.attach_cgroup(path):
                 pass
         order = list(same)
         number = {"no key": 1 << 40, "the first key": order[0], "the last key but one": order[1]}[behind]

@@ -113,7 +113,10 @@ def _invalid(
         return BpfError, f"the program was loaded for a {word} (xdp/{word}): it is stored in one, not attached"
     if mode == "offload":
         return NotSupported, "the card runs no programs, or this one was not loaded for it (ifindex=)"
-    return NotSupported, "this kernel has no links for XDP (since Linux 5.9), or the program is for another interface"
+    why = "this kernel has no links for XDP (since Linux 5.9), or the program is for another interface"
+    if mode != "driver":
+        why += '; or it uses a devmap or cpumap with programs, which mode="skb" runs since Linux 5.15 only'
+    return NotSupported, why
 
 
 def _occupied(backend: Backend, index: int) -> str:

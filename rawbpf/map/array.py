@@ -152,8 +152,8 @@ class ArrayMap(BulkMap[int, "V"]):
     def freeze(self) -> None:
         """Refuse every later write from user space; programs still write. Reading in memory goes on.
 
-        Raises: Closed; BpfError (EBUSY: views from `memory()` are alive, or others map the array for writing;
-        EPERM: frozen already).
+        Raises: Closed; BpfError (EBUSY: views from `memory()` are alive, or others map the array for writing);
+        PermissionDenied (EPERM, before Linux 6.5 EBUSY: frozen already).
         Since: Linux 5.2.
         Source: kernel/bpf/syscall.c:map_freeze
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.errors import IndexOutOfRange, KeyExists, KeyNotFound
+from rawbpf.errors import BpfError, IndexOutOfRange, KeyExists, KeyNotFound, PermissionDenied
 from rawbpf.map.constructors import Constructors
 from rawbpf.map.family import Family
 from rawbpf.map.handle import Handle
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
+
+
+_EBUSY = 16
 
 
 class Shape:
@@ -219,11 +222,24 @@ class Map(Family, Constructors["K", "V"]):
     def freeze(self) -> None:
         """Refuse every later write from user space; programs still write.
 
-        Raises: Closed; BpfError (EBUSY: a writable mapping of the map is alive, EPERM: frozen already).
+        Raises: Closed; BpfError (EBUSY: a writable mapping of the map is alive); PermissionDenied (EPERM, before
+        Linux 6.5 EBUSY: frozen already).
         Since: Linux 5.2.
         Source: kernel/bpf/syscall.c:map_freeze
         """
-        self._handle.call(command.map_freeze)
+        try:
+            self._handle.call(command.map_freeze)
+        except BpfError as error:
+            if error.errno != _EBUSY or not self.info.frozen:
+                raise
+            raise PermissionDenied(
+                _EBUSY,
+                call="map_freeze",
+                cmd=error.cmd,
+                subject=error.subject,
+                hint="the map is frozen already",
+                backend=error.backend,
+            ) from None
 
     def pin(self, path: str | os.PathLike[str], *, dir_fd: HasFileno | int | None = None) -> None:
         """Give the map a name on a bpffs, which keeps it alive without this process.

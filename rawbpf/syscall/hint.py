@@ -150,17 +150,19 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
             return "; ".join(broken)
         if values.get("btf_value_type_id") and kind in group.CGROUP_STORAGES:
             return "the key is a u64, or a struct of a u64 and a u32, also to BTF: leave key= out"
-        if values.get("btf_value_type_id"):
-            struct = "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
-            return "the BTF types do not have the sizes key_size and value_size, or the ids are wrong" + struct
         why = "this kernel may lack the map type or one of its flags, or refuses the combination"
-        deep = "; or a stack may have more addresses than kernel.perf_event_max_stack" if word == "stack_trace" else ""
-        return why + _since("map type", word) + deep
+        more = "; or a stack may have more addresses than kernel.perf_event_max_stack" if word == "stack_trace" else ""
+        if values.get("btf_value_type_id"):
+            more = "; or the BTF types do not have the sizes key_size and value_size, or the ids are wrong"
+            more += "; a lpm_trie map takes BTF only for a key that is a struct" if word == "lpm_trie" else ""
+        return why + _since("map type", word) + more
     if errno == _E2BIG:
         return rule.too_big(values)
     if errno in (ENOTSUPP, _EOPNOTSUPP):
         return rule.not_supported(values) or f"this kernel does not support such {rule.article(word)} map"
     if errno == _ENOMEM:
+        if wide := rule.too_wide(values):  # before 6.0 nobody looks before the memory is asked for
+            return wide
         size = footprint.amount(footprint.memory_at_once(host, values))
         lazily = ", or allocate as it fills (BPF_F_NO_PREALLOC)" if word in ("hash", "percpu_hash") else ""
         return (

@@ -234,13 +234,21 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
         yield "a struct_ops map needs btf_vmlinux_value_type_id, the kernel's type of its value"
 
 
+def too_wide(values: Mapping[str, int | bytes]) -> str:
+    """Return that a per-CPU value has more bytes than there is room for; "" if it has not."""
+    value = values.get("value_size", 0)
+    if values.get("map_type") in group.PERCPU and isinstance(value, int) and (value + 7) // 8 * 8 > 32768:
+        return f"a per-CPU value has at most 32768 bytes, not {value}"
+    return ""
+
+
 def too_big(values: Mapping[str, int | bytes]) -> str:
     """Return which limit is exceeded, for fields that MAP_CREATE answered with E2BIG; "" if that is not known."""
     fields = {field: value for field, value in values.items() if isinstance(value, int)}
     kind = fields.get("map_type", 0)
     key, value, entries = fields.get("key_size", 0), fields.get("value_size", 0), fields.get("max_entries", 0)
-    if kind in group.PERCPU and (value + 7) // 8 * 8 > 32768:
-        return f"a per-CPU value has at most 32768 bytes, not {value}"
+    if wide := too_wide(values):
+        return wide
     if kind == c.BPF_MAP_TYPE_CPUMAP:
         return f"max_entries of a cpumap is at most the number of CPUs that the kernel was built for, not {entries}"
     if kind == c.BPF_MAP_TYPE_SOCKHASH and key > 512:
