@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from rawbpf.btf import Btf, Builder
+from rawbpf.btf.types import Struct, strip
 from rawbpf.codec import codec_for
+from rawbpf.codec.struct_ops import StructOpsCodec, is_value
 from rawbpf.codec.structure import StructCodec
 
 VALUE: Any = {"lock": "bpf_spin_lock", "count": "u64", "timer": "bpf_timer", "last": "u32", "work": "bpf_wq"}
@@ -159,3 +162,22 @@ def test_an_int_enum_that_fits_nowhere_is_refused() -> None:
         codec_for(Huge)
     with pytest.raises(TypeError, match="Words is no type of keys or values"):
         codec_for(Words)
+
+
+@pytest.mark.parametrize("members", [["common", "data"], ["refcnt", "state", "data"]], ids=["newer", "before 6.9"])
+def test_a_table_of_programs_is_told_by_what_the_kernel_puts_around_it(members: list[str]) -> None:
+    b = Builder()
+    u32 = b.int("unsigned int", 4)
+    table = b.struct("some_ops", 8, [("first", u32, 0), ("second", u32, 32)])
+    pair = b.struct("bpf_struct_ops_common_value", 8, [("refcnt", u32, 0), ("state", u32, 32)])
+    places = {"common": (pair, 0), "refcnt": (u32, 0), "state": (u32, 32), "data": (table, 64)}
+    b.struct("bpf_struct_ops_some_ops", 16, [(name, *places[name]) for name in members])
+    value = Btf.from_bytes(b.to_bytes()).find("bpf_struct_ops_some_ops", Struct)
+    assert value is not None
+    assert is_value(value)
+    assert not is_value(strip(value.members[-1][1]))
+    codec = StructOpsCodec(value)
+    assert codec.pack({"second": 7}) == bytes(12) + (7).to_bytes(4, sys.byteorder)
+    record: Any = codec.unpack(b"".join(i.to_bytes(4, sys.byteorder) for i in (1, 2, 3, 4)))
+    common = getattr(record, "common", record)
+    assert (common.refcnt, common.state, record.data) == (1, 2, (3, 4))

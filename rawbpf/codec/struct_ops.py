@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from rawbpf.codec.record import Record
     from rawbpf.codec.structure import Place
 
-_MEMBERS = ["common", "data"]
+# What says how the table does; before Linux 6.9 without a struct of its own.
+_COMMON = (["common"], ["refcnt", "state"])
 
 
 def is_value(type: Type) -> bool:
     """Whether `type` is what the kernel wraps a table of functions in: `struct bpf_struct_ops_NAME`."""
-    if not isinstance(type, Struct) or [member[0] for member in type.members] != _MEMBERS:
+    if not isinstance(type, Struct) or not type.members:
         return False
-    return isinstance(strip(type.members[1][1]), Struct)
+    *common, (name, table, _, _) = type.members
+    return [member[0] for member in common] in _COMMON and name == "data" and isinstance(strip(table), Struct)
 
 
 class StructOpsCodec(Codec["Record"]):
@@ -36,7 +38,7 @@ class StructOpsCodec(Codec["Record"]):
 
     def __init__(self, type: Struct) -> None:
         order = type.btf.byteorder
-        common, data = type.members
+        *common, data = type.members
         table = strip(data[1])
         assert isinstance(table, Struct)
         places: list[Place] = [
@@ -45,8 +47,10 @@ class StructOpsCodec(Codec["Record"]):
         self.table = StructCodec(table.name, table.size, places, align_of(table), order)
         self.table_type = table
         self.at = data[2] // 8
-        outer: list[Place] = [("common", codec_of_btf(common[1]), common[2], 0), ("data", self.table, data[2], 0)]
-        self.whole = StructCodec(type.name, type.size, outer, align_of(type), order)
+        outer = [(name, codec_of_btf(member, order), offset, 0) for name, member, offset, _ in common]
+        self.whole = StructCodec(
+            type.name, type.size, [*outer, ("data", self.table, data[2], 0)], align_of(type), order
+        )
         self.name, self.size, self.alignment = self.whole.name, type.size, self.whole.alignment
         self.hashable, self.source = self.whole.hashable, type
 
@@ -63,7 +67,10 @@ class StructOpsCodec(Codec["Record"]):
         return (bytes(self.at) + table).ljust(self.size, b"\0")
 
     def decode(self, raw: bytes) -> Record:
-        """Return the record of `raw`: `common`, with state and refcnt, and `data`, the table."""
+        """Return the record of `raw`: `common`, with state and refcnt, and `data`, the table.
+
+        Before Linux 6.9 `state` and `refcnt` are in the record itself.
+        """
         return self.whole.decode(raw)
 
     def pack(self, value: object, /) -> bytes:

@@ -86,6 +86,7 @@ class StructOpsMap(Map[int, "Record"]):
     def __getitem__(self, index: int) -> Record:
         """Return what the kernel has: `common` with its state and reference count, `data` with the table.
 
+        Before Linux 6.9 the record has `state` and `refcnt` instead of `common`: use the properties.
         The table is empty before it is registered; functions are ids of programs, or None.
         Raises: IndexOutOfRange for another index than 0; Closed.
         Source: kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_sys_lookup_elem
@@ -124,13 +125,17 @@ class StructOpsMap(Map[int, "Record"]):
     @property
     def state(self) -> IntEnum:
         """Whether the table is empty, registered or ready, in the kernel's words: `..._STATE_INUSE`. Raises: Closed."""
-        found: IntEnum = self[0].common.state
+        found: IntEnum = self._common().state
         return found
 
     @property
     def refcount(self) -> int:
         """How many users of the table the kernel counts. Raises: Closed."""
-        return int(self[0].common.refcnt.refs.counter)
+        return int(self._common().refcnt.refs.counter)
+
+    def _common(self) -> Any:  # noqa: ANN401  (a record as the kernel has it)
+        value = self[0]
+        return getattr(value, "common", value)
 
     def target(self, member: str) -> Target:
         """Return the options with which a program for `member` is loaded.
@@ -162,4 +167,4 @@ def _there_are(backend: Backend, name: str) -> str:
     tables = [n for n in names if (found := indexed(types).find(_PREFIX + n, Struct)) and is_value(found)]
     close = difflib.get_close_matches(name, tables)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    return f"this kernel has no such table, but {', '.join(tables) or 'none'}{meant}"
+    return f"this kernel has no such table, {'but ' + ', '.join(tables) if tables else 'and no other'}{meant}"

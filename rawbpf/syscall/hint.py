@@ -161,7 +161,7 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
     if errno in (ENOTSUPP, _EOPNOTSUPP):
         return rule.not_supported(values) or f"this kernel does not support such {rule.article(word)} map"
     if errno == _ENOMEM:
-        if wide := rule.too_wide(values):  # before 6.0 nobody looks before the memory is asked for
+        if wide := rule.too_wide(values):  # an older kernel (seen on 5.10) just asks for the memory
             return wide
         size = footprint.amount(footprint.memory_at_once(host, values))
         lazily = ", or allocate as it fills (BPF_F_NO_PREALLOC)" if word in ("hash", "percpu_hash") else ""
