@@ -220,6 +220,18 @@ def test_the_kernels_own_btf_is_listed_by_name(backend: Backend) -> None:
     assert kernel.size == len(backend.host.btf())
 
 
+def test_where_btf_objects_have_no_names_they_are_listed_all_the_same(backend: Backend) -> None:
+    # Before Linux 5.11: what asks for the name is refused, what does not is answered.
+    old = FaultBackend(backend, {c.BPF_OBJ_GET_INFO_BY_FD: [(n, 7) for n in range(1, 4001, 2)]})
+    with _map() as m:
+        btf_id = m.info.btf_id
+        with rawbpf.using(old):
+            listed = {info.id: info for info in rawbpf.btfs()}
+    assert listed[btf_id].size > 24
+    assert {info.name for info in listed.values()} == {""}
+    assert old.calls[c.BPF_OBJ_GET_INFO_BY_FD] == 2 * len(listed)
+
+
 def test_a_token_that_is_closed_is_for_the_kernel_to_refuse(backend: Backend) -> None:
     with pytest.raises(rawbpf.BpfError) as caught:
         rawbpf.HashMap.create(key="u32", value="u32", max_entries=1, token=-1)

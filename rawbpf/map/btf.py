@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rawbpf.btf.btf import Btf
     from rawbpf.syscall.protocol import Backend
 
+_E2BIG = 7
 _NAME_SIZE = 64  # MODULE_NAME_LEN is the longest
 
 
@@ -24,7 +25,7 @@ class BtfInfo:
     """A BTF object as it was when asked; holds no descriptor.
 
     `name` is `vmlinux` or a module's for the kernel's own (`kernel`), and empty for those that were
-    loaded; `size` is bytes.
+    loaded; `size` is bytes. Before Linux 5.11 all are without a name, and none says that it is the kernel's.
     """
 
     __slots__ = ("id", "kernel", "name", "size")
@@ -52,7 +53,13 @@ def btfs(name: str | None = None) -> list[BtfInfo]:
 def _read_info(backend: Backend, fd: int) -> BtfInfo:
     name = ctypes.create_string_buffer(_NAME_SIZE)
     request = BTF_INFO.pack(name=ctypes.addressof(name), name_len=_NAME_SIZE)
-    obj.obj_fill_info_by_fd(backend, fd, request)
+    try:
+        obj.obj_fill_info_by_fd(backend, fd, request)
+    except BpfError as error:
+        if error.errno != _E2BIG:
+            raise
+        request = BTF_INFO.pack()  # before Linux 5.11 they have no names
+        obj.obj_fill_info_by_fd(backend, fd, request)
     field = BTF_INFO.unpack(request.raw)
     return BtfInfo(
         field["id"], name.value.decode("ascii", "backslashreplace"), field["btf_size"], bool(field["kernel_btf"])
