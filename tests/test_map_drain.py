@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pytest
 import rawbpf
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.trace import Call, TraceBackend
+from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
@@ -331,3 +333,60 @@ def test_a_drain_while_others_count_loses_no_key(backend: Backend) -> None:
         assert len(drained) == len(set(drained))
         assert set(drained) | left == stored
         assert not set(drained) & left
+
+
+def test_drains_that_several_threads_drop_yield_each_element_once(backend: Backend) -> None:
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4096) as m:
+        m.update({i: i for i in range(2000)})
+        taken: list[int] = []
+        failures: list[object] = []
+
+        def take_some() -> None:
+            for turn in range(40):
+                for some, (key, _) in enumerate(m.drain(64)):
+                    taken.append(key)
+                    if some == turn % 17:
+                        break
+
+        interval, hook = sys.getswitchinterval(), sys.unraisablehook
+        threads = [threading.Thread(target=take_some) for _ in range(4)]
+        try:
+            sys.setswitchinterval(1e-6)
+            sys.unraisablehook = failures.append  # of generators that are dropped
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+            sys.unraisablehook = hook
+        taken += [key for key, _ in m.drain()]
+        assert not failures
+        assert sorted(taken) == list(range(2000))
+
+
+class _Between(Wrapper):
+    """Runs `then` once, after the next element was stored: as another thread or a signal handler would run there."""
+
+    then: Callable[[], object] | None = None
+
+    def intercept(self, call: Callable[[int, Any, int], int], cmd: int, attr: Any, size: int) -> int:
+        result = call(cmd, attr, size)
+        if cmd == c.BPF_MAP_UPDATE_ELEM and self.then:
+            then, self.then = self.then, None
+            then()
+        return result
+
+
+def test_a_drain_that_begins_while_another_puts_back_takes_what_is_back(backend: Backend) -> None:
+    between = _Between(backend)
+    with rawbpf.HashMap.create(key="u32", value="u64", max_entries=64, backend=between) as m:
+        m.update(CONTENT)
+        drain = m.drain()
+        taken = [next(drain) for _ in range(3)]
+        between.then = lambda: taken.extend(m.drain())
+        del drain  # puts 37 back; after the first of them another drain begins
+        assert len(taken) == 4
+        taken += m.drain()
+        assert len(taken) == len(CONTENT)
+        assert dict(taken) == CONTENT

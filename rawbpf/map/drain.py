@@ -6,6 +6,7 @@ is no more room, is kept with the map object for the next to drain it.
 
 An interrupt may come between any two steps of the interpreter that call or loop, and nowhere else: what
 must happen together stands side by side without a call, and putting back can be taken up where it ended.
+Threads are switched at the same places, so that this also keeps them apart.
 Kernel side: kernel/bpf/hashtab.c:__htab_map_lookup_and_delete_batch (v6.12).
 """
 
@@ -31,18 +32,31 @@ DEFAULT_DRAIN = 4096
 class Kept:
     """Elements that were taken out earlier, in the shape of a chunk."""
 
-    __slots__ = ("count", "keys", "values")
+    __slots__ = ("pairs",)
 
-    def __init__(self, pairs: list[tuple[bytes, bytes]]) -> None:
-        self.count = len(pairs)
-        self.keys = memoryview(b"".join([key for key, _ in pairs]))
-        self.values = memoryview(b"".join([value for _, value in pairs]))
+    def __init__(self) -> None:
+        self.pairs: list[tuple[bytes, bytes]] = []
+
+    @property
+    def count(self) -> int:
+        """How many they are."""
+        return len(self.pairs)
+
+    @property
+    def keys(self) -> memoryview:
+        """Their keys, side by side."""
+        return memoryview(b"".join([key for key, _ in self.pairs]))
+
+    @property
+    def values(self) -> memoryview:
+        """Their values, side by side."""
+        return memoryview(b"".join([value for _, value in self.pairs]))
 
 
 class _Taking:
     # The batch that one drain is at: what the kernel put into it, and which of it was yielded.
 
-    __slots__ = ("chunk", "elements", "end", "pairs", "putting")
+    __slots__ = ("busy", "chunk", "elements", "end", "pairs", "putting")
 
     def __init__(self, elements: Elements) -> None:
         self.elements = elements
@@ -50,6 +64,8 @@ class _Taking:
         self.pairs: Iterator[tuple[Any, Any]] | None = None
         # While it is put back, from the last one on: how many are left, and which one is at it.
         self.end = self.putting = -1
+        # Whether somebody is putting it back at this moment.
+        self.busy = False
 
     def hold(self, chunk: Chunk) -> None:
         self.chunk, self.pairs = chunk, None
@@ -60,6 +76,8 @@ class _Taking:
 
     def pair(self, i: int) -> tuple[bytes, bytes]:
         assert self.chunk is not None
+        if isinstance(self.chunk, Kept):
+            return self.chunk.pairs[i]
         size, width = self.elements.key_size, self.elements.value_size
         keys, values = self.chunk.keys, self.chunk.values
         return bytes(keys[i * size : (i + 1) * size]), bytes(values[i * width : (i + 1) * width])
@@ -102,7 +120,9 @@ class Drained:
 
     def forget(self) -> None:
         """Owe nothing any more of what earlier drains left."""
-        self._running = [each for each in self._running if not _has_ended(each[0])]
+        for each in self._running[:]:
+            if _has_ended(each[0]):
+                _drop(self._running, each)
         self.kept = []
 
     def _take_up(self) -> None:
@@ -110,7 +130,8 @@ class Drained:
         for each in self._running[:]:
             if _has_ended(each[0]):
                 self._put_back(each[1])
-                self._running = [other for other in self._running if other is not each]
+                if each[1].chunk is None:
+                    _drop(self._running, each)
 
     def _drain(
         self,
@@ -120,9 +141,9 @@ class Drained:
         n: int,
         one_by_one: Callable[[int], Iterator[tuple[Any, Any]]],
     ) -> Generator[tuple[Any, Any], None, None]:
-        earlier = Kept(self.kept)
-        taking.chunk, self.kept = earlier, []
+        taking.chunk = earlier = Kept()
         try:
+            earlier.pairs, self.kept = self.kept, []
             try:
                 for chunk in _all(earlier, taking.elements.chunks(n, remove=True, hold=taking.hold)):
                     keys, values = (
@@ -140,9 +161,16 @@ class Drained:
             self._put_back(taking)
 
     def _put_back(self, taking: _Taking) -> None:
-        if taking.chunk is None:
+        # A drain that another thread dropped has ended for `_take_up` while that thread is still at this.
+        if taking.busy or taking.chunk is None:
             return
-        count = taking.chunk.count
+        taking.busy = True
+        try:
+            self._put_back_rest(taking, taking.chunk.count)
+        finally:
+            taking.busy = False
+
+    def _put_back_rest(self, taking: _Taking, count: int) -> None:
         start = taking.yielded(count)
         if taking.end < 0:
             taking.end = count
@@ -157,9 +185,8 @@ class Drained:
                 fits = fits or (again and taking.elements.has(*pair))
             except BpfError:
                 stopped, fits = True, False  # full, frozen or closed: the others fare no better
-            length = len(self.kept)
             if not fits:
-                self.kept[length:] = (pair,)
+                self.kept += (pair,)
             taking.end = at
         taking.chunk = None
 
@@ -173,3 +200,10 @@ def _all(earlier: Kept, chunks: Iterator[Chunk]) -> Iterator[Chunk | Kept]:
 def _has_ended(reference: ref[GeneratorType[Any, None, None]]) -> bool:
     drain = reference()
     return drain is None or drain.gi_frame is None
+
+
+def _drop(running: list[Any], each: object) -> None:
+    try:
+        running.remove(each)
+    except ValueError:  # another thread was quicker
+        pass

@@ -157,8 +157,9 @@ class HashMap(BulkMap["K", "V"]):
         if self._shape.map_type not in HASHES:
             return self._drain_one_by_one(n)
         owner = self if self._owner is None else self._owner
-        if owner._drained is None:
-            owner._drained = Drained()
+        drained = Drained()
+        if owner._drained is None:  # nor has another thread made one meanwhile
+            owner._drained = drained
         return owner._drained.drain(elements, self._key, self._value, n, self._drain_one_by_one)
 
     def _drain_one_by_one(self, n: int) -> Iterator[tuple[K, V]]:
