@@ -18,6 +18,7 @@ import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
 from rawbpf.map.handle import Handle
 from rawbpf.syscall.wrapper import Wrapper
+from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -508,3 +509,28 @@ def test_every_kind_of_map_says_closed(backend: Backend, kind: str) -> None:
     for operation in operations:
         with pytest.raises(rawbpf.Closed, match="shared"):
             operation()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "array in memory"])
+def test_calls_that_are_interrupted_leave_no_buffers_behind(backend: Backend, kind: str) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    interrupted = _Interrupted(backend)
+    with _made(kind, backend=interrupted) as m:
+        key, value = _key(m, 1), _value(m, 2)
+        operations: list[Callable[[], object]] = [
+            lambda: m[key],
+            lambda: m.put(key, value),
+            lambda: m.put(key, value, c.BPF_EXIST),
+        ]
+        for moment in ("before", "after"):
+            for operation in operations:
+                setattr(interrupted, moment, interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    operation()
+        gc.collect()
+        assert not m._handle.fd_words
+        m[key] = value
+        assert m[key] == value
+        assert len(m._handle.fd_words) == 1

@@ -54,8 +54,9 @@ class Handle:
         self.backend = backend
         self.describe = f"fd {fd}"
         self.map_type: int | None = None
-        # The descriptor word of every attribute buffer, and every class with operations over them.
-        self.fd_words: list[memoryview] = []
+        # The descriptor word of every attribute buffer, with what notices that its last user is gone, and every class
+        # with operations over them.
+        self.fd_words: dict[object, tuple[memoryview, ReferenceType[memoryview]]] = {}
         self.poisoned: list[type[Map[Any, Any]]] = []
         # What maps the memory of arrays, and the memory that users were given views of, as weak references.
         self.mapped: list[Mapped] = []
@@ -104,7 +105,7 @@ class Handle:
         for owner in self.poisoned:
             for name in owner._operations:
                 setattr(owner, name, self._refuse)
-        for word in self.fd_words:
+        for word, _ in list(self.fd_words.values()):
             word[0] = -1
         for mapped in self.mapped:
             mapped.drop()

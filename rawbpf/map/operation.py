@@ -15,6 +15,7 @@ Kernel side: kernel/bpf/syscall.c:map_lookup_elem, map_update_elem, map_delete_e
 from __future__ import annotations
 
 import ctypes
+from _weakref import ref
 from ctypes import set_errno
 from operator import call
 from types import MethodType
@@ -265,19 +266,22 @@ def _slot_maker(
         pointers[_KEY // 8] = ctypes.addressof(key_buffer) if key_size else 0
         pointers[_VALUE // 8] = ctypes.addressof(value_buffer)
         word = octets[0:4].cast("i")
-        words.append(word)
+        reference = ctypes.byref(attr)
+        flags_of[reference] = octets[_FLAGS:_SIZE].cast("Q")
+        key_view, value_view = memoryview(key_buffer).cast("B"), memoryview(value_buffer).cast("B")
+        if key.format:
+            key_view = cast_view(key_view, key.format)
+
+        def gone(_: object) -> None:
+            del words[reference], flags_of[reference]
+
+        # A slot that an interrupt kept from being given back vanishes with the call, and with it what is known of it.
+        words[reference] = word, ref(key_view, gone)
         # In this order: close() marks the handle and then the words it finds, so that one of the two
         # sees the other whenever threads switch.
         word[0] = handle.fd
         if handle.fd < 0:
             word[0] = -1
-        reference = ctypes.byref(attr)
-        flags_of[reference] = octets[_FLAGS:_SIZE].cast("Q")
-        key_view, value_view = memoryview(key_buffer).cast("B"), memoryview(value_buffer).cast("B")
-        return (
-            cast_view(key_view, key.format) if key.format else key_view,
-            cast_view(value_view, value.format) if value.format else value_view,
-            reference,
-        )
+        return key_view, cast_view(value_view, value.format) if value.format else value_view, reference
 
     return new
