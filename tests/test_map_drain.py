@@ -175,9 +175,50 @@ def test_closing_the_map_puts_back_what_its_drains_have_not_yielded(backend: Bac
         taken[key] = value
         assert len(other) == 37
         assert taken | other.snapshot() == CONTENT
-        assert list(drain) == []
-        with pytest.raises(rawbpf.Closed):
-            list(m.drain())
+        for ended in (drain, raw, m.drain()):
+            with pytest.raises(rawbpf.Closed):
+                next(ended)
+        assert taken | other.snapshot() == CONTENT
+
+
+def _take(m: rawbpf.HashMap[int, int], taken: list[int], begun: threading.Event, ends: list[rawbpf.BpfError]) -> None:
+    try:
+        for key, _ in m.drain(64):
+            taken.append(key)
+            begun.set()
+    except rawbpf.BpfError as error:
+        ends.append(error)
+
+
+def test_a_drain_whose_map_another_thread_closes_ends_with_closed(backend: Backend) -> None:
+    for _ in range(20):
+        m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=4096)
+        with m.dup() as other:
+            m.update({i: i for i in range(2000)})
+            taken: list[int] = []
+            begun = threading.Event()
+            ends: list[rawbpf.BpfError] = []
+            thread = threading.Thread(target=_take, args=(m, taken, begun, ends))
+            interval = sys.getswitchinterval()
+            try:
+                sys.setswitchinterval(1e-6)
+                thread.start()
+                begun.wait()
+                m.close()
+                thread.join()
+            finally:
+                sys.setswitchinterval(interval)
+            if ends or len(taken) < 2000:
+                assert [type(error) for error in ends] == [rawbpf.Closed]
+            left = [*other, *[key for key, _ in _kept(m)]]
+            assert sorted(taken + left) == list(range(2000))
+
+
+def _kept(m: rawbpf.HashMap[int, int]) -> list[tuple[int, int]]:
+    kept: list[tuple[int, int]] = []
+    with pytest.raises(rawbpf.Closed):
+        kept += m.drain()
+    return kept
 
 
 def test_what_could_not_be_put_back_is_yielded_even_by_a_closed_map(backend: Backend) -> None:

@@ -17,6 +17,7 @@ from _weakref import ref
 from rawbpf.errors import BpfError
 from rawbpf.map.batch import NO_BATCH, Elements
 from rawbpf.map.chunk import Chunk
+from rawbpf.map.handle import closed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Kept:
 class _Taking:
     # The batch that one drain is at: what the kernel put into it, and which of it was yielded.
 
-    __slots__ = ("busy", "chunk", "elements", "end", "pairs", "putting")
+    __slots__ = ("busy", "chunk", "elements", "end", "pairs", "putting", "stopped", "unasked")
 
     def __init__(self, elements: Elements) -> None:
         self.elements = elements
@@ -66,13 +67,27 @@ class _Taking:
         self.end = self.putting = -1
         # Whether somebody is putting it back at this moment.
         self.busy = False
+        # Whether the map is being closed, and what that kept from being yielded.
+        self.stopped = False
+        self.unasked: list[tuple[Any, Any]] = []
 
     def hold(self, chunk: Chunk) -> None:
+        if self.stopped:
+            raise closed(str(self.elements.shape))
         self.chunk, self.pairs = chunk, None
+
+    def stop(self) -> bool:
+        # Nothing is yielded any more of a batch that is being yielded; False where there is none. The other thread
+        # may be about to ask for its next pair: the list's iterator is emptied in one step.
+        self.stopped = True
+        if self.pairs is None:
+            return False
+        self.unasked += self.pairs
+        return True
 
     def yielded(self, count: int) -> int:
         # A list's iterator tells how many it still has without giving them.
-        return 0 if self.pairs is None else count - self.pairs.__length_hint__()  # type: ignore[attr-defined]
+        return 0 if self.pairs is None else count - self.pairs.__length_hint__() - len(self.unasked)  # type: ignore[attr-defined]
 
     def pair(self, i: int) -> tuple[bytes, bytes]:
         assert self.chunk is not None
@@ -108,14 +123,10 @@ class Drained:
         return drain
 
     def stop(self) -> None:
-        """End the drains that are under way, which puts back what they have not yielded."""
-        for reference, _ in self._running[:]:
-            drain = reference()
-            try:
-                if drain is not None:
-                    drain.close()
-            except ValueError:  # another thread is in it, and it will find out by itself
-                continue
+        """Put back what drains under way have not yielded; their consumers are told Closed when they ask for more."""
+        for _, taking in self._running[:]:
+            if taking.stop():
+                self._put_back(taking)
         self._take_up()
 
     def forget(self) -> None:
