@@ -12,13 +12,15 @@ from types import ModuleType
 
 import pytest
 
+import rawbpf
 import rawbpf.errors
 from rawbpf.cli.parser import make_parser
 from rawbpf.codec import codec_for
 from rawbpf.codec.name import _NAMES
+from rawbpf.map.types import CLASSES
 from rawbpf.program.attach import obstacle
 from rawbpf.spec.section import Section, sections
-from rawbpf.uapi.names import attach_type_name, prog_type_name
+from rawbpf.uapi.names import attach_type_name, map_type_name, prog_type_name
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -201,3 +203,41 @@ def test_every_package_has_a_page_and_the_index_has_every_page() -> None:
     }
     assert packages <= pages, "write docs/reference/<package>.md; another one there shows how"
     assert set(re.findall(r"\(([\w-]+)\.md\)", page("reference/index.md"))) == pages
+
+
+VERBS = runpy.run_path(str(DOCS / "config/verbs.py"))
+
+
+def marked(name: str) -> dict[str, dict[str, str]]:
+    """Return a table of verbs: the cells of each type of map, by their headings."""
+    found = re.search(rf"<!-- verbs {name} -->\n(.*?)<!-- /verbs -->", page("reference/map-verbs.md"), re.DOTALL)
+    assert found
+    headings, _, *lines = rows(found[1])
+    return {cells[0].strip("`"): dict(zip(headings[1:], cells[1:], strict=True)) for cells in lines}
+
+
+def test_the_verbs_of_each_type_are_those_of_its_class() -> None:
+    text = page("reference/map-verbs.md")
+    assert text == VERBS["refreshed"](text), f"run: {VERBS['COMMAND']}"
+
+
+@pytest.mark.needs("kernel")
+def test_the_tables_of_verbs_say_what_objects_have() -> None:
+    # Told by hand, as users meet them, so that the tables are not only what wrote them thinks.
+    one, many = marked("one"), marked("many")
+    assert set(one) == {map_type_name(number) for number in CLASSES}
+    with rawbpf.Map.create("array", value="u64", max_entries=2, flags=0) as array:
+        with pytest.raises(AttributeError):
+            del array[0]  # type: ignore[attr-defined]  # that there is no such thing is the point
+        assert not hasattr(array, "drain")
+        assert one["array"]["`del m[k]`"] == many["array"]["`drain`"] == ""
+        assert len(array) == 2
+        assert many["array"]["`for` `len`"] == one["array"]["`m[k]`"] == "●"
+    assert one["queue"]["its own"] == "`peek` `push`"
+    assert "xskmap" in many
+    assert "ringbuf" not in many
+
+
+def test_verbs_that_a_class_has_only_some_of_need_columns_of_their_own() -> None:
+    with pytest.raises(ValueError, match=r"ArrayMap has only \['put'\]"):
+        VERBS["mark"](rawbpf.ArrayMap, "put, drain", ("put", "drain"))
