@@ -44,7 +44,9 @@ def row_of(section: Section) -> list[str]:
     shown = f"`{name}/...`" if section.pattern.endswith("+") else f"`{name}`"
     flags = (", sleepable" if section.sleepable else "") + (", frags" if section.frags else "")
     attach_type = attach_type_name(section.expected_attach_type) if section.expected_attach_type else ""
-    attaches = "no" if obstacle(section, "category/name") else "yes"
+    reason = obstacle(section, "category/name")
+    method = re.search(r": (attach_\w+)\(", reason)
+    attaches = f"by `{method[1]}()`" if method else "no" if reason else "yes"
     return [shown, prog_type_name(section.prog_type) + flags, attach_type, attaches]
 
 
