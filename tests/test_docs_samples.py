@@ -215,10 +215,14 @@ def test_the_idioms_of_a_table_run_one_after_the_other(
         rawbpf.ArrayMap.create(value="u64", max_entries=4) as array,
         rawbpf.PerCpuArrayMap.create(value="u64", max_entries=4) as percpu,
         rawbpf.HashMap.create(key="u32", value="u64", max_entries=4, name="exec_total") as counts,
+        rawbpf.ProgArrayMap.create(max_entries=1) as jumps,
+        rawbpf.QueueMap.create(value="u64", max_entries=1) as queue,
+        rawbpf.StackTraceMap.create(max_entries=1) as stacks,
         rawbpf.Program.load("raw_tp/sched_switch", [mov_imm(0, 0), exit_()]) as program,
         program.attach() as link,
     ):
         names: dict[str, Any] = {"rawbpf": rawbpf, "array": array, "percpu": percpu, "counts": counts, "link": link}
+        names |= {"jumps": jumps, "queue": queue, "stacks": stacks}
         names |= {"program": program, "map_id": counts.id, "pass_all": [mov_imm(0, 2), exit_()]}
         ran = 0
         try:
