@@ -207,6 +207,14 @@ def test_every_package_has_a_page_and_the_index_has_every_page() -> None:
     assert set(re.findall(r"\(([\w-]+)\.md\)", page("reference/index.md"))) == pages
 
 
+def test_the_files_of_maps_that_the_architecture_names_exist() -> None:
+    table = page("explanation/architecture.md").partition("\n### Maps\n")[2].partition("\n### ")[0]
+    named = {word for row in rows(table)[2:] for cell in row for word in re.findall(r"`(\w+)`", cell)}
+    files = {path.stem for path in (ROOT / "rawbpf/map").glob("*.py")}
+    assert named <= files
+    assert {"base", "family", "slot"} <= named
+
+
 VERBS = runpy.run_path(str(DOCS / "config/verbs.py"))
 
 
