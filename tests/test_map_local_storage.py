@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import tracers
 from support.cgroup_tree import current, inside, new_cgroup
+from support.needs import require
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -342,6 +343,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("kind", "message"), WRONG)
 def test_a_descriptor_of_another_kind_is_explained(backend: Backend, kind: str, message: str) -> None:
+    require(f"map_type:{kind}")
     with rawbpf.Map.create(kind, value="u64") as m, open("/dev/null", "rb") as file:
         for use in (lambda: m[file], lambda: file in m, lambda: m.put(file, 1), lambda: m.__delitem__(file)):
             with pytest.raises(rawbpf.BpfError, match=message):
@@ -385,12 +387,14 @@ def test_a_closed_object_is_no_owner(stored: tuple[Any, int]) -> None:
 
 @pytest.mark.parametrize("kind", ["sk_storage", "task_storage"])
 def test_owners_without_paths_take_none(backend: Backend, kind: str) -> None:
+    require(f"map_type:{kind}")
     with rawbpf.Map.create(kind, value="u64") as m, pytest.raises(TypeError, match="fileno"):
         m["/"]
 
 
 @pytest.mark.parametrize("kind", ["inode_storage", "cgrp_storage"])
 def test_a_path_that_leads_nowhere_is_an_error_of_the_path(backend: Backend, kind: str, tmp_path: Path) -> None:
+    require(f"map_type:{kind}")
     with rawbpf.Map.create(kind, value="u64") as m:
         with pytest.raises(FileNotFoundError, match="absent"):
             m[tmp_path / "absent"]
@@ -400,6 +404,7 @@ def test_a_path_that_leads_nowhere_is_an_error_of_the_path(backend: Backend, kin
 
 @pytest.mark.parametrize("kind", ["inode_storage", "cgrp_storage"])
 def test_a_paths_descriptor_is_closed_whatever_happens(backend: Backend, kind: str) -> None:
+    require(f"map_type:{kind}")
     before = os.listdir("/proc/self/fd")
     faulty = FaultBackend(backend, {c.BPF_MAP_UPDATE_ELEM: [(1, errno.ENOMEM)]})
     with rawbpf.Map.create(kind, value="u64", backend=faulty) as m:
@@ -431,6 +436,6 @@ def test_a_value_without_bytes_or_btf_is_refused_in_words(backend: Backend) -> N
         rawbpf.Map.create("sk_storage", value=0)
     with pytest.raises(ValueError, match="max_entries of a sk_storage map must be 0, not 5"):
         rawbpf.Map.create("sk_storage", value="u64", max_entries=5)
-    refusing = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, errno.ENOMEM)]})
+    refusing = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, errno.EINVAL)]})
     with pytest.raises(rawbpf.BpfError, match="btf_load"):
         rawbpf.Map.create("sk_storage", value="u64", backend=refusing)

@@ -247,3 +247,11 @@ def test_a_map_under_its_pin_whose_types_read_other_values_is_not_reused(backend
         with spec.load(pin_dir=root) as obj:  # bytes fit everything of their size
             assert obj.maps["exec_count"].id == bare.id
         bare.unpin()
+
+
+def test_a_kernel_that_takes_no_directory_for_a_pin_is_told_as_such(backend: Backend, directory: int) -> None:
+    old = FaultBackend(backend, {c.BPF_OBJ_PIN: [(1, 22)], c.BPF_OBJ_GET: [(1, 22)]})
+    with _map(backend=old) as m, pytest.raises(rawbpf.BpfError, match=r"dir_fd: since Linux 6\.5"):
+        m.pin("here", dir_fd=directory)
+    with pytest.raises(rawbpf.BpfError, match=r"dir_fd: since Linux 6\.5"):
+        rawbpf.Map.from_pin("here", dir_fd=directory, backend=old)

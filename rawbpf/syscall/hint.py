@@ -122,6 +122,8 @@ def hint_for(backend: Backend, errno: int, *, cmd: int, map_type: int | None, va
     host = backend.host
     if errno == _EPERM and (wanted := permission.needed(cmd, values)):
         return permission.explain(host, wanted)
+    if errno == _EINVAL and _has_flag(values.get("file_flags", 0), c.BPF_F_PATH_FD):
+        return _NO_DIR_FD
     if cmd in _DIALOGUES and (text := _DIALOGUES[cmd](host, errno, cmd, map_type, values)):
         return text
     if text := _SAYINGS.get((cmd, errno), ""):
@@ -129,6 +131,16 @@ def hint_for(backend: Backend, errno: int, *, cmd: int, map_type: int | None, va
     if errno == _EINVAL and cmd in _SINCE_LATER:
         return _MISSING_COMMAND + _since("command", cmd_name(cmd))
     return _GENERAL.get(errno, "")
+
+
+_NO_DIR_FD = (
+    "this kernel may not take a directory's descriptor (dir_fd: since Linux 6.5): give the whole path; "
+    "or the descriptor is no bpf object that can be pinned"
+)
+
+
+def _has_flag(flags: int | bytes, flag: int) -> bool:
+    return isinstance(flags, int) and bool(flags & flag)
 
 
 _ONE_ELEMENT = (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_DELETE_ELEM)
