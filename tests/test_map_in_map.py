@@ -14,6 +14,8 @@ import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.build import Builder
+from rawbpf.errors import ENOTSUPP
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.helper import helper_number
 
@@ -192,6 +194,17 @@ def test_special_fields_of_values_must_be_those_of_the_template(backend: Backend
         outer[0] = template
         with pytest.raises(rawbpf.BpfError, match=r"special fields of the values \(locks, timers, kptrs\) must be"):
             outer[0] = lockless
+
+
+@each
+def test_a_kernel_that_takes_no_locks_into_maps_of_maps_is_told_as_such(backend: Backend, word: str) -> None:
+    old = FaultBackend(backend, {c.BPF_MAP_CREATE: [(1, ENOTSUPP)]})
+    with (
+        rawbpf.HashMap.create(key="u32", value={"lock": "bpf_spin_lock"}, max_entries=1) as template,
+        rawbpf.using(old),
+        pytest.raises(rawbpf.NotSupported, match=r"values have a lock or timer \(since Linux 6\.2\)"),
+    ):
+        _outer(word, template)
 
 
 @each

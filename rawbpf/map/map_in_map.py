@@ -18,6 +18,7 @@ from rawbpf.uapi.constants import (
     BPF_F_INNER_MAP,
     BPF_F_MMAPABLE,
     BPF_MAP_TYPE_ARRAY,
+    BPF_MAP_TYPE_HASH,
     BPF_MAP_TYPE_XSKMAP,
 )
 from rawbpf.uapi.names import map_type_name
@@ -112,6 +113,8 @@ def _differences(outer: ReadableSlotMap[Any, MapId], error: BpfError, inner: Has
 def not_a_template(error: BpfError, template: Shape) -> str:
     """Return why a map like `template` was refused as inner=; empty where that is not the reason."""
     word = map_type_name(template.map_type)
+    if error.errno == ENOTSUPP and template.map_type in (BPF_MAP_TYPE_ARRAY, BPF_MAP_TYPE_HASH):
+        return "this kernel takes no map into a map of maps whose values have a lock or timer (since Linux 6.2)"
     if error.errno == ENOTSUPP:
         return f"the kernel takes no {word} map into a map of maps"
     if error.errno == _EINVAL and template.map_type in NESTED:
