@@ -436,6 +436,19 @@ def test_a_value_without_bytes_or_btf_is_refused_in_words(backend: Backend) -> N
         rawbpf.Map.create("sk_storage", value=0)
     with pytest.raises(ValueError, match="max_entries of a sk_storage map must be 0, not 5"):
         rawbpf.Map.create("sk_storage", value="u64", max_entries=5)
-    refusing = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, errno.EINVAL)]})
+    refusing = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, errno.EINVAL), (2, errno.EINVAL)]})
     with pytest.raises(rawbpf.BpfError, match="btf_load"):
         rawbpf.Map.create("sk_storage", value="u64", backend=refusing)
+
+
+def test_a_value_of_a_kind_that_the_kernels_btf_lacks_is_stored_all_the_same(backend: Backend) -> None:
+    # As f64 before Linux 5.13: the kernel is told of bytes, and so is who opens the map by id.
+    old = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, errno.EINVAL)]})
+    with (
+        rawbpf.Map.create("sk_storage", value={"rate": "f64", "n": "u32"}, backend=old) as m,
+        socket.socket() as one,
+        rawbpf.Map.from_id(m.id) as again,
+    ):
+        m[one] = {"rate": 0.5, "n": 7}
+        assert m[one] == (0.5, 7)
+        assert again[one] == m.value_type.pack({"rate": 0.5, "n": 7})

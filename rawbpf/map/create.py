@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rawbpf.btf.build import Builder
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
     from rawbpf.map.constructors import Token
@@ -363,6 +364,7 @@ def _checked_name(name: str) -> bytes:
 def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any]) -> int:
     # Returns the descriptor of what it put into `fields`, or 0 where there are no types to tell.
     from rawbpf.btf.build import Builder
+    from rawbpf.codec import codec_for
 
     builder = Builder(backend.host.byteorder)
     if "btf_vmlinux_value_type_id" in fields:
@@ -370,6 +372,24 @@ def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], v
         builder.int("unsigned int", 4)
         fields["btf_fd"] = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
         return fields["btf_fd"]
+    found = _try_btf(backend, fields, key, value, builder)
+    if found is None and map_class(fields["map_type"])._needs_btf:
+        # The size is what the kernel needs to know: bytes have one without a kind that is newer than itself.
+        found = _try_btf(backend, fields, key, codec_for(value.size), Builder(backend.host.byteorder), must=True)
+    # Elsewhere types for others to see are a courtesy; a map without them works as well.
+    return found or 0
+
+
+def _try_btf(
+    backend: Backend,
+    fields: command.CreateFields,
+    key: Codec[Any],
+    value: Codec[Any],
+    builder: Builder,
+    *,
+    must: bool = False,
+) -> int | None:
+    # As `_load_btf`; None where the kernel refuses the BTF.
     # A type without keys has a value's type alone.
     key_id, value_id = key.add_to(builder) if key.size else 0, value.add_to(builder)
     if not value_id or (key.size and not key_id):
@@ -377,9 +397,8 @@ def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], v
     try:
         fd = btf_command.btf_load(backend, builder.to_bytes(), token_fd=fields["token_fd"])
     except BpfError:
-        if map_class(fields["map_type"])._needs_btf:
+        if must:
             raise
-        # Types for others to see are a courtesy; a map without them works as well (before Linux 4.18 all do).
-        return 0
+        return None
     fields["btf_fd"], fields["btf_key_type_id"], fields["btf_value_type_id"] = fd, key_id, value_id
     return fd
