@@ -7,7 +7,7 @@ import random
 import struct
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -21,7 +21,6 @@ from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from ctypes import _CArgObject as ByRef
-    from typing import Any
 
     from rawbpf.syscall.protocol import Backend
 
@@ -46,12 +45,16 @@ def test_every_chunk_size_yields_each_element_once(backend: Backend, size: int) 
         assert sorted(found) == sorted(content.items())
 
 
-def test_a_chunk_has_at_least_one_element(backend: Backend) -> None:
-    with (
-        rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m,
-        pytest.raises(ValueError, match="at least one"),
-    ):
-        list(m.batches(0))
+@pytest.mark.parametrize(
+    ("n", "error", "words"),
+    [(0, ValueError, "at least one"), ("5", TypeError, "not '5'"), (1.5, TypeError, "not 1.5")],
+)
+def test_a_chunk_has_at_least_one_element(backend: Backend, n: Any, error: type[Exception], words: str) -> None:
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
+        with pytest.raises(error, match=words):
+            list(m.batches(n))
+        with pytest.raises(error, match=words):
+            m.drain(n)
 
 
 @pytest.mark.parametrize("errno", [22, 524], ids=["kernel without batches", "type without batches"])
@@ -217,6 +220,22 @@ def test_what_cannot_be_encoded_in_a_later_portion_of_an_iterator_tells_what_was
         with pytest.raises(OverflowError) as caught:
             m.update(iter(pairs))
         assert caught.value.__notes__ == [f"{DEFAULT_CHUNK} elements before it were applied"]
+        assert vars(caught.value)["applied"] == m.count() == DEFAULT_CHUNK
+
+
+def test_an_iterator_that_raises_tells_what_was_stored_before(backend: Backend) -> None:
+    def pairs(count: int) -> Iterator[tuple[int, int]]:
+        for i in range(count):
+            yield i, i
+        raise ConnectionError("no more")
+
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=2 * DEFAULT_CHUNK) as m:
+        with pytest.raises(ConnectionError) as caught:
+            m.update(pairs(DEFAULT_CHUNK - 1))
+        assert "applied" not in vars(caught.value)
+        assert m.count() == 0
+        with pytest.raises(ConnectionError) as caught:
+            m.update(pairs(DEFAULT_CHUNK + 1))
         assert vars(caught.value)["applied"] == m.count() == DEFAULT_CHUNK
 
 

@@ -53,6 +53,8 @@ class Elements:
 
     def portion(self, n: int = DEFAULT_CHUNK) -> int:
         """Return how many elements to hand over at once: `n`, and no more than 16 MiB of them."""
+        if not isinstance(n, int):
+            raise TypeError(f"a batch has a number of elements, not {n!r}")
         if n < 1:
             raise ValueError(f"a batch has at least one element, not {n}")
         # Rings have elements of neither keys nor values: what the kernel says to them is the answer.

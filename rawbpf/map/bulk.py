@@ -131,8 +131,8 @@ class BulkMap(Map["K", "V"]):
         BPF_EXIST go one by one, since the kernel refuses them for batches. A dict or a list is encoded
         before the first element is stored; the elements of an iterator are encoded and stored portion by
         portion. Raises: Closed; PermissionDenied (EPERM); MapFull, IndexOutOfRange, KeyExists, KeyNotFound;
-        TypeError, ValueError, OverflowError for what cannot be encoded. `.applied` of the error counts the
-        elements that were stored before.
+        TypeError, ValueError, OverflowError for what cannot be encoded; what the iterator raises. `.applied`
+        of the error counts the elements that were stored before.
         Since: Linux 5.6 in batches; one by one before.
         Source: kernel/bpf/syscall.c:generic_map_update_batch
         """
@@ -227,10 +227,10 @@ def in_turn(portions: Iterable[Any], apply: Callable[[Any], int]) -> int:
         elif done:
             error.applied = done  # a batch of which the kernel tells nothing was refused as a whole
         raise
-    except (TypeError, ValueError, OverflowError) as error:
+    except Exception as error:  # of what cannot be encoded, or of the iterator itself
         if done:
             error.add_note(f"{done} elements before it were applied")
-            error.applied = done  # type: ignore[union-attr]  # as a BpfError has it
+            error.applied = done  # type: ignore[attr-defined]  # as a BpfError has it
         raise
     return done
 
