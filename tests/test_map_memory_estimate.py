@@ -12,6 +12,7 @@ from support.map_shapes import PAGE, SMALLEST
 
 import rawbpf
 from rawbpf.syscall import footprint
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.host import KernelHost
 from rawbpf.syscall.map import map_create
 from rawbpf.syscall.trace import Call, TraceBackend
@@ -106,6 +107,11 @@ def test_classes_estimate_for_their_own_type(backend: Backend) -> None:
         rawbpf.HashMap.estimate_memory(key="u32", value="u64")
 
 
+@pytest.mark.parametrize("entries", [1 << 30, 1 << 31, (1 << 32) - 1])
+def test_a_bloom_filter_takes_half_a_gib_at_most(backend: Backend, entries: int) -> None:
+    assert rawbpf.Map.estimate_memory("bloom_filter", value="u64", max_entries=entries) >> 20 == 512
+
+
 def test_estimating_makes_no_call(backend: Backend) -> None:
     calls: list[Call] = []
     rawbpf.HashMap.estimate_memory(key="u32", value=8, max_entries=1 << 30, backend=TraceBackend(backend, calls.append))
@@ -125,7 +131,7 @@ def test_memory_grows_with_the_possible_cpus(backend: Backend) -> None:
     ("kind", "options", "advice"),
     [
         pytest.param("array", {"value": 8}, "lower max_entries", id="array"),
-        pytest.param("hash", {"key": "u32", "value": 8}, "BPF_F_NO_PREALLOC", id="hash"),
+        pytest.param("hash", {"key": "u32", "value": 8}, "lower max_entries", id="hash"),
         pytest.param("lru_hash", {"key": "u32", "value": 8}, "lower max_entries", id="lru_hash"),
         pytest.param("percpu_array", {"value": 8}, "lower max_entries", id="percpu_array"),
         pytest.param("prog_array", {}, "lower max_entries", id="prog_array"),
@@ -147,6 +153,20 @@ def test_a_map_for_which_there_is_no_memory_is_refused_before_the_call(
     assert "3.0 GiB available" in text
     assert advice in text
     assert f"({kind}" in text
+
+
+def test_what_would_not_help_is_not_advised(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KernelHost, "memory_available", property(lambda _: 3 << 30))
+    shape: dict[str, Any] = {"key": "u32", "value": "u64", "max_entries": 1 << 30}
+    with pytest.raises(rawbpf.BpfError, match=r"or allocate as it fills \(BPF_F_NO_PREALLOC\)$"):
+        rawbpf.HashMap.create(key="u32", value=4096, max_entries=1 << 20)
+    for flags in (0, c.BPF_F_NO_PREALLOC):  # the table alone is too large
+        with pytest.raises(rawbpf.BpfError, match=r"lower max_entries$"):
+            rawbpf.HashMap.create(flags=flags, **shape)
+    # Where the kernel is who says it, too.
+    lazy = FaultBackend(backend, {c.BPF_MAP_CREATE: [(1, 12), (2, 12)]})
+    with pytest.raises(rawbpf.BpfError, match="lower max_entries; a memory cgroup"):
+        rawbpf.HashMap.create(key="u32", value="u64", max_entries=4, flags=c.BPF_F_NO_PREALLOC, backend=lazy)
 
 
 @pytest.mark.needs("kernel")

@@ -179,8 +179,8 @@ def _check(backend: Backend, fields: command.CreateFields) -> None:
         return
     available = backend.host.memory_available
     if available is not None and size > available:
-        lazy = fields["map_type"] in (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_PERCPU_HASH)
-        lazy = lazy and not fields["map_flags"] & c.BPF_F_NO_PREALLOC
+        lazily = values | {"map_flags": fields["map_flags"] | c.BPF_F_NO_PREALLOC}
+        lazy = footprint.can_be_lazy(values) and footprint.memory_at_once(backend.host, lazily) <= available
         hint = (
             f"the map would take about {footprint.amount(size)} of kernel memory at once, and the machine has "
             f"{footprint.amount(available)} available; lower max_entries"

@@ -21,6 +21,7 @@ _HTAB_HEAD = 896
 _HTAB_ELEM, _POINTER = 48, 8
 _DEV_ELEM, _SOCK_ELEM, _TRIE_NODE, _STACK_ELEM = 64, 48, 24, 16
 _RING_PAGES = 3
+_BLOOM_BITS = 1 << 32
 _BY_HASH = (*group.HASHES, c.BPF_MAP_TYPE_HASH_OF_MAPS)
 
 
@@ -36,6 +37,13 @@ def memory(host: Host, values: Mapping[str, int | bytes]) -> int:
 def memory_at_once(host: Host, values: Mapping[str, int | bytes]) -> int:
     """Return how many of them MAP_CREATE allocates: all, but for types that allocate as they fill."""
     return _parts(host, values)[0]
+
+
+def can_be_lazy(values: Mapping[str, int | bytes]) -> bool:
+    """Whether the map could allocate its elements as it fills, and was not told to."""
+    flags = values.get("map_flags", 0)
+    lazy = isinstance(flags, int) and flags & c.BPF_F_NO_PREALLOC
+    return values.get("map_type") in (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_PERCPU_HASH) and not lazy
 
 
 def _parts(host: Host, values: Mapping[str, int | bytes]) -> tuple[int, int]:
@@ -62,7 +70,8 @@ def _parts(host: Host, values: Mapping[str, int | bytes]) -> tuple[int, int]:
     if kind == c.BPF_MAP_TYPE_BLOOM_FILTER:
         hashes = fields.get("map_extra", 0) & 0xF or 5
         bits = 1 << max(entries * hashes * 7 // 5 - 1, 0).bit_length()
-        return _HEAD + bits // 8, 0
+        # However many there are: kernel/bpf/bloom_filter.c:bloom_map_alloc (v6.12).
+        return _HEAD + min(bits, _BLOOM_BITS) // 8, 0
     if kind == c.BPF_MAP_TYPE_LPM_TRIE:
         return _HEAD, entries * (_TRIE_NODE + fields.get("key_size", 0) - 4 + fields.get("value_size", 0))
     if kind == c.BPF_MAP_TYPE_DEVMAP_HASH:

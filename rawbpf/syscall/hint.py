@@ -176,7 +176,7 @@ def _map_create(host: Host, errno: int, _cmd: int, map_type: int | None, values:
         if wide := rule.too_wide(values):  # an older kernel (seen on 5.10) just asks for the memory
             return wide
         size = footprint.amount(footprint.memory_at_once(host, values))
-        lazily = ", or allocate as it fills (BPF_F_NO_PREALLOC)" if word in ("hash", "percpu_hash") else ""
+        lazily = ", or allocate as it fills (BPF_F_NO_PREALLOC)" if footprint.can_be_lazy(values) else ""
         return (
             f"the map takes about {size} of kernel memory; lower max_entries{lazily}; a memory cgroup may limit it too"
         )
