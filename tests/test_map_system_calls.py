@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -183,3 +186,45 @@ def test_values_that_are_more_than_a_number_are_read_by_calls(calls: _Counter, v
     with rawbpf.ArrayMap.create(value=value, max_entries=N, backend=calls.backend) as m:
         assert calls(lambda: m[3]) == 1
         assert calls(lambda: m.raw[3]) == 1
+
+
+def _allocated(operation: Callable[[], object]) -> int:
+    """Return how many bytes a call takes at its peak, once all is compiled and leased."""
+    for _ in range(30):
+        operation()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        operation()
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        operation()
+        return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ["hash", "lru_hash", "array"])
+def test_a_call_on_a_number_allocates_nothing(backend: Backend, kind: str) -> None:
+    with rawbpf.Map.create(kind, key="u32", value="u64", max_entries=N, flags=0) as m:
+        m[1] = 2  # of numbers as small as these there is one object only
+        assert _allocated(lambda: m[1]) == 0
+        assert _allocated(lambda: m.put(1, 2)) == 0
+        if kind != "array":
+            assert _allocated(lambda: m.get(1)) == 0
+            assert _allocated(lambda: m.get(3)) == 0
+            assert _allocated(lambda: 1 in m) == 0
+
+
+def test_a_call_on_a_struct_allocates_the_packed_bytes_and_the_result(backend: Backend) -> None:
+    with rawbpf.HashMap.create(key=FLOW, value=WIDE, max_entries=N) as m:
+        key, value = m.key_type.unpack(bytes(16)), m.value_type.unpack(bytes(64))
+        m[key] = value
+        packed, stored = m.key_type.pack(key), m.value_type.pack(value)
+        size = sys.getsizeof(packed)
+        result = _allocated(lambda: m.value_type.unpack(stored))
+        assert _allocated(lambda: m.put(key, value)) <= size + sys.getsizeof(stored)
+        assert _allocated(lambda: m[key]) <= size + result
+        assert _allocated(lambda: m.get(key)) <= size + result
+        assert _allocated(lambda: key in m) <= _allocated(lambda: m.key_type.pack(key))
