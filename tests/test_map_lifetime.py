@@ -534,3 +534,27 @@ def test_calls_that_are_interrupted_leave_no_buffers_behind(backend: Backend, ki
         m[key] = value
         assert m[key] == value
         assert len(m._handle.fd_words) == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "array in memory"])
+def test_buffers_made_while_the_map_is_closed_do_not_reach_it(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    m = _made(kind)
+    key = _key(m, 1)
+    others: list[Any] = []
+
+    def read_and_close(handle: Handle) -> int:
+        fd = handle._live
+        if handle is m._handle and not others:
+            others.append(None)
+            m.close()
+            others[0] = _made(kind)  # has the number now
+            assert others[0]._handle._live == fd
+        return fd
+
+    monkeypatch.setattr(Handle, "fd", property(read_and_close))
+    with pytest.raises(rawbpf.Closed):
+        m[key]
+    monkeypatch.undo()
+    others[0].close()
