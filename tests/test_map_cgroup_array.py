@@ -61,7 +61,7 @@ def test_a_program_tells_whether_the_task_is_in_the_cgroup(array: rawbpf.CgroupA
             assert cgroup_tree.run_inside(below, ask) == INSIDE
             array[1] = str(below)
             assert (cgroup_tree.run_inside(below, ask), cgroup_tree.run_inside(group, ask)) == (INSIDE, OUTSIDE)
-        array.update({0: group, 1: group})
+        array.put_many({0: group, 1: group})
         assert cgroup_tree.run_inside(group, ask) == INSIDE
         del array[1]
         assert (ask(), cgroup_tree.run_inside(group, ask)) == (EMPTY, EMPTY)

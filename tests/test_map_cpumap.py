@@ -88,7 +88,7 @@ def test_it_is_a_dict_of_the_cpus_in_it(backend: Backend) -> None:
         assert 0 not in m
         with pytest.raises(KeyNotFound):
             _ = m[0]
-        m.update({0: 1})
+        m.put_many({0: 1})
         m.clear()
         assert len(m) == 0
 

@@ -145,7 +145,7 @@ class TestElements:
 
     def test_a_device_that_goes_leaves_its_slots(self, net: Net, kind: str) -> None:
         with devices(kind) as m:
-            m.update({1: net.bravo.name, 2: net.charlie.name})
+            m.put_many({1: net.bravo.name, 2: net.charlie.name})
             network.ip("link", "delete", net.bravo.name)
             assert list(m) == [2]
 

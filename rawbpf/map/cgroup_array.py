@@ -60,6 +60,12 @@ class CgroupArrayMap(SlotMap[int, int]):
         with _Opened([value for _, value in pairs]) as opened:
             super().update(zip([key for key, _ in pairs], opened, strict=True))
 
+    if TYPE_CHECKING:
+
+        def put_many(  # noqa: D102
+            self, items: Mapping[int, Cgroup] | Iterable[tuple[int, Cgroup]]
+        ) -> None: ...
+
 
 class _Opened:
     # Has those of `cgroups` open for a `with` block that are paths.

@@ -78,6 +78,9 @@ class CpuMap(TargetMap[int]):
         def update(  # type: ignore[override]  # noqa: D102  (as above)
             self, items: Mapping[int, Queue] | Iterable[tuple[int, Queue]]
         ) -> None: ...
+        def put_many(  # type: ignore[override]  # noqa: D102
+            self, items: Mapping[int, Queue] | Iterable[tuple[int, Queue]]
+        ) -> None: ...
 
     def _why(self, error: BpfError, value: object) -> str:
         if error.errno == _ENODEV:

@@ -67,6 +67,9 @@ class _Devices(TargetMap["K"]):
         def update(  # type: ignore[override]
             self, items: Mapping[K, Device] | Iterable[tuple[K, Device]]
         ) -> None: ...
+        def put_many(  # type: ignore[override]
+            self, items: Mapping[K, Device] | Iterable[tuple[K, Device]]
+        ) -> None: ...
 
     def _why(self, error: BpfError, value: object) -> str:
         if error.errno != _EINVAL:
