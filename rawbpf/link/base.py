@@ -17,16 +17,11 @@ from rawbpf.uapi.constants import BPF_F_REPLACE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar, Protocol, Self
+    from typing import ClassVar, Self
 
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.link.info import LinkInfo
     from rawbpf.syscall.protocol import Backend
-
-    class HasFileno(Protocol):
-        """A program, or whatever else holds the descriptor of one."""
-
-        def fileno(self) -> int:
-            """Return the descriptor."""
 
 
 _EOPNOTSUPP = 95

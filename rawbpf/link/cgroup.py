@@ -20,7 +20,7 @@ from rawbpf.uapi.names import attach_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import HasFileno
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
     Cgroup = str | os.PathLike[str] | HasFileno

@@ -15,7 +15,7 @@ from rawbpf.uapi.constants import BPF_PROG_TYPE_RAW_TRACEPOINT, BPF_PROG_TYPE_RA
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import HasFileno
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
 _ENOENT, _EINVAL = 2, 22

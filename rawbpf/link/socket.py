@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
-    from rawbpf.link.base import HasFileno
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
     class Socket(Protocol):

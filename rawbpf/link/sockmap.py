@@ -24,7 +24,7 @@ from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import HasFileno
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
 _ENOENT, _EBUSY, _EINVAL = 2, 16, 22

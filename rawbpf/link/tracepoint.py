@@ -21,7 +21,7 @@ from rawbpf.uapi.constants import BPF_LINK_CREATE, BPF_PERF_EVENT, BPF_PROG_TYPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import HasFileno
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
 _EPERM, _E2BIG, _EACCES, _EEXIST, _ENODEV, _EINVAL, _EOPNOTSUPP = 1, 7, 13, 17, 19, 22, 95

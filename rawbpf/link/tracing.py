@@ -15,7 +15,7 @@ from rawbpf.uapi.constants import BPF_PROG_TYPE_EXT, BPF_PROG_TYPE_LSM, BPF_PROG
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import HasFileno
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
 _EINVAL = 22

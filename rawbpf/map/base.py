@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
-    from rawbpf.map.constructors import AnyMap, HasFileno
+    from rawbpf.codec.descriptor import HasFileno
+    from rawbpf.map.constructors import AnyMap
     from rawbpf.map.drain import Drained
     from rawbpf.map.info import MapInfo
 

@@ -11,11 +11,12 @@ from types import GenericAlias
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, overload
+    from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
 
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Description
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.map.arena import ArenaMap
     from rawbpf.map.array import ArrayMap
     from rawbpf.map.base import Map
@@ -48,12 +49,6 @@ if TYPE_CHECKING:
 
     class _Base(Generic[K, V]):
         pass
-
-    class HasFileno(Protocol):
-        """An open object with a descriptor."""
-
-        def fileno(self) -> int:
-            """Return the descriptor."""
 
     Token: TypeAlias = int | HasFileno
 

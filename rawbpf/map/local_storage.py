@@ -22,20 +22,16 @@ from rawbpf.uapi.constants import BPF_EXIST, BPF_F_NO_PREALLOC, BPF_NOEXIST
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, ClassVar, Protocol, overload
+    from typing import Any, ClassVar, overload
 
     from typing_extensions import TypeVar
 
     from rawbpf.btf.build import Builder
     from rawbpf.codec import Description
+    from rawbpf.codec.descriptor import HasFileno
 
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
-
-    class HasFileno(Protocol):
-        """An open socket, file, directory or pidfd."""
-
-        def fileno(self) -> int: ...  # noqa: D102
 
     Owner = int | HasFileno | str | os.PathLike[str]
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec, Description
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.map.base import Map
-    from rawbpf.map.constructors import HasFileno, Token
+    from rawbpf.map.constructors import Token
     from rawbpf.syscall.protocol import Backend
 
 _ENOENT, _EINVAL = 2, 22

@@ -11,7 +11,8 @@ from rawbpf.uapi.names import attach_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.link.base import HasFileno, Link
+    from rawbpf.codec.descriptor import HasFileno
+    from rawbpf.link.base import Link
     from rawbpf.link.cgroup import Cgroup
     from rawbpf.link.socket import Socket
     from rawbpf.link.xdp import Mode
