@@ -153,7 +153,7 @@ class HashMap(BulkMap["K", "V"]):
         """
         elements = self._elements()
         elements.portion(n)  # complains of it now, not at the first element
-        # What a map of descriptors yields are ids, which cannot be put back.
+        # What a type that is not known here yields may be ids, which cannot be put back.
         if self._shape.map_type not in HASHES:
             return self._drain_one_by_one(n)
         owner = self if self._owner is None else self._owner
