@@ -34,7 +34,7 @@ _FD_OR_LONG: _Size = (4, 8)
 _ADDRESSES: _Size = range(8, 127 * 8 + 1, 8)
 _BUILD_IDS: _Size = range(32, 127 * 32 + 1, 32)
 
-# type: (flags it accepts, flags it requires, key_size, value_size)
+# By type: (flags it accepts, flags it requires, key_size, value_size)
 _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_HASH: (_NP | _NU | _RW | _ZS | _PROG, 0, None, None),
     c.BPF_MAP_TYPE_PERCPU_HASH: (_NP | _RW | _ZS | _PROG, 0, None, None),

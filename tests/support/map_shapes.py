@@ -7,7 +7,7 @@ import os
 from rawbpf.uapi import constants as c
 
 PAGE = os.sysconf("SC_PAGESIZE")
-# type: (key_size, value_size, max_entries, map_flags)
+# By type: (key_size, value_size, max_entries, map_flags)
 SMALLEST = {
     "hash": (4, 4, 1, 0),
     "array": (4, 4, 1, 0),
