@@ -237,6 +237,9 @@ def test_an_array_of_devices_has_slots(net: Net) -> None:
         for use in (lambda: m[2], lambda: m.__setitem__(2, "bravo0"), lambda: m.__delitem__(2)):
             with pytest.raises(IndexOutOfRange, match="no index 2: max_entries is 2"):
                 use()
+        with pytest.raises(IndexOutOfRange, match="no index 2: max_entries is 2") as caught:
+            m.delete_many([1, 2])
+        assert caught.value.applied == 1
         with pytest.raises(KeyNotFound):
             _ = m[1]
         # Programs may not write to it: the kernel adds the flag.

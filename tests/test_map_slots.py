@@ -149,6 +149,9 @@ def test_a_slot_beyond_the_last_is_out_of_range(held: Held) -> None:
     with pytest.raises(rawbpf.IndexOutOfRange, match="no index 4") as caught:
         m.update({0: one, 4: one})
     assert caught.value.applied == 1
+    with pytest.raises(rawbpf.IndexOutOfRange, match="no index 4: max_entries is 4") as caught:
+        m.delete_many([3, 0, 4, 5])
+    assert caught.value.applied == 1
     assert (4 in m, m.get(4, 0)) == (False, 0)
     with pytest.raises(OverflowError, match=r"expected an int in 0\.\."):
         m[-1]

@@ -89,6 +89,8 @@ def test_a_slot_beyond_the_last_is_refused(sockets: rawbpf.XskMap) -> None:
             sockets[2] = one
         with pytest.raises(IndexOutOfRange, match="no index 2"):
             del sockets[2]
+        with pytest.raises(IndexOutOfRange, match="no index 2"):
+            sockets.delete_many([0, 2])
 
 
 @pytest.mark.parametrize("kind", ["TCP socket", "file"])

@@ -114,9 +114,24 @@ class SlotMap(Map["K", "V"]):
         self.update(items)
 
     def delete_many(self, keys: Iterable[K]) -> int:
-        """Empty those of `keys` that hold something and return how many did. Raises: as `del m[key]`."""
+        """Empty those of `keys` that hold something and return how many did.
+
+        Where emptying an empty slot is no error, as in a devmap, those count as well.
+        Raises: as `del m[key]`, with `.applied`, how many were emptied before.
+        """
         every = list(keys)
-        return self._elements().delete(self._key.pack_many(every), len(every))
+        packed, size = self._key.pack_many(every), self._key.size
+        # Some types answer to a slot beyond the last as to an empty one.
+        beyond = (at for at in range(len(every)) if self._is_beyond(packed[at * size : (at + 1) * size]))
+        end = next(beyond, len(every))
+        emptied = self._elements().delete(packed[: end * size], end)
+        if end < len(every):
+            try:
+                del self[every[end]]
+            except BpfError as error:
+                error.applied = emptied
+                raise
+        return emptied
 
     def _elements(self) -> Elements:
         return Elements(self._handle, self._shape, self._value.size)
@@ -126,14 +141,16 @@ class SlotMap(Map["K", "V"]):
 
     def _refusal(self, error: BpfError, key: object, packed: bytes, value: HasFileno | None = None) -> BpfError:
         # What is raised for `error`. To the kernel a slot beyond the end is missing, as an empty one is.
-        beyond = self._index_keys and int.from_bytes(packed, NATIVE) >= self._shape.max_entries
-        if beyond and isinstance(error, (KeyNotFound, IndexOutOfRange)):
+        if isinstance(error, (KeyNotFound, IndexOutOfRange)) and self._is_beyond(packed):
             return self._beyond(error, key)
         if isinstance(error, (KeyNotFound, KeyExists)):
             error.key = key
         elif value is not None and self._owner is None:  # the view `raw` takes bytes
             error.hint = self._why(error, value) or error.hint
         return error
+
+    def _is_beyond(self, packed: bytes) -> bool:
+        return self._index_keys and int.from_bytes(packed, NATIVE) >= self._shape.max_entries
 
     def _beyond(self, error: BpfError, key: object) -> IndexOutOfRange:
         number, cmd, backend = error.errno or 0, error._cmd, error.backend
