@@ -152,8 +152,11 @@ def test_values_of_4_bytes_are_written_and_not_read(backend: Backend, stack: Exi
         del m[2]
 
 
-def test_an_array_of_sockets_that_cannot_be_read_is_cleared_all_the_same(backend: Backend, stack: ExitStack) -> None:
-    m = stack.enter_context(_map("sockmap", value="u32"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_map_of_sockets_that_cannot_be_read_is_cleared_all_the_same(
+    backend: Backend, stack: ExitStack, kind: str
+) -> None:
+    m = stack.enter_context(_map(kind, value="u32"))
     one, _ = _pair(sockets.unix_pair, stack)
     m.update({2: one, 3: one})
     m.clear()
