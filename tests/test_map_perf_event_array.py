@@ -199,7 +199,7 @@ def test_a_size_that_is_given_is_kept(backend: Backend) -> None:
     ("use", "error", "message"),
     [
         pytest.param(lambda m, _: m.__setitem__(0, 3), TypeError, r"expected a perf event.* got 3", id="an int"),
-        pytest.param(lambda m, _: m.__setitem__(0, m), rawbpf.BpfError, "EBADF: .*of another kind", id="a map"),
+        pytest.param(lambda m, _: m.__setitem__(0, m), rawbpf.BpfError, "EBADF: it is no perf event", id="a map"),
         pytest.param(lambda m, e: m.__setitem__(-1, e), OverflowError, "-1", id="a negative index"),
         pytest.param(
             lambda m, e: m.__setitem__(m.max_entries, e), rawbpf.IndexOutOfRange, "max_entries is", id="no such index"
