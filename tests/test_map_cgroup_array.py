@@ -111,8 +111,9 @@ def test_what_is_no_cgroup_is_refused(array: rawbpf.CgroupArrayMap, group: Path,
         array.update({0: group, 1: tmp_path / "missing"})
     with pytest.raises(NotADirectoryError):
         array[0] = group / "cgroup.procs"
+    assert "-> descriptor of a cgroup, max_entries" in repr(array)
     with pytest.raises(
-        TypeError, match=r"expected a cgroup's path, or its directory, open, as an object with fileno\(\)"
+        TypeError, match=r"expected a cgroup, by the path of its directory, or that, open, as an object"
     ):
         array[0] = 5  # type: ignore[assignment]
     with open(group / "cgroup.procs", "rb") as gone:

@@ -47,7 +47,8 @@ class DescriptorCodec(Codec[int]):
         self.noun = noun
         self.identity = identity
         self.size = self.alignment = size
-        self.name = f"descriptor of {noun}"
+        # What else may be written in its place, such as a path, is no part of the name.
+        self.name = f"descriptor of {noun.partition(',')[0]}"
 
     @property
     def label(self) -> str:

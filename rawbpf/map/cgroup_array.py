@@ -35,7 +35,7 @@ class CgroupArrayMap(SlotMap[int, int]):
     map_type = "cgroup_array"
     _index_keys = True
     _default_key = "u32"
-    _noun = "a cgroup's path, or its directory"
+    _noun = "a cgroup, by the path of its directory, or that"
     _refusals = _REFUSALS
 
     def __setitem__(self, key: int, value: Cgroup) -> None:
