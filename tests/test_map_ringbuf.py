@@ -283,6 +283,11 @@ def test_a_ring_has_no_verbs_of_elements(backend: Backend, kind: str, use: Calla
         use(m)
 
 
+def test_a_ring_is_shown_without_types_of_elements(backend: Backend) -> None:
+    with rawbpf.RingBufMap.create(max_entries=PAGE, name="events") as m:
+        assert repr(m) == f"<RingBufMap 'events': max_entries {PAGE}, fd {m.fileno()}>"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ring_opened_by_id_has_the_same_memory(backend: Backend, kind: str) -> None:
     with rawbpf.Map.create(kind, max_entries=PAGE) as ring, rawbpf.Map.from_id(ring.id) as other:

@@ -303,8 +303,9 @@ class Map(Family, Constructors["K", "V"]):
         shape, backend = self._shape, self._handle.backend.name
         where = "closed" if self.closed else f"fd {self._handle.fd}"
         sim = "" if backend == "kernel" else f" [{backend}]"
-        types = f"{self._key.name} -> {self._value.name}" if self._key.size else self._value.name
-        return f"<{type(self).__name__} {shape.name!r}: {types}, max_entries {shape.max_entries}, {where}{sim}>"
+        types = " -> ".join(codec.name for codec in (self._key, self._value) if codec.size)
+        size = f"max_entries {shape.max_entries}"
+        return f"<{type(self).__name__} {shape.name!r}: {', '.join(filter(None, (types, size, where)))}{sim}>"
 
     def __copy__(self) -> Self:
         raise TypeError("a map cannot be copied: dup() opens it again, snapshot() copies its elements")
