@@ -293,6 +293,10 @@ def test_the_arguments_of_create_are_explained(backend: Backend) -> None:
         rawbpf.Map.create("hash", key="u32", value="u64")
     with pytest.raises(TypeError, match="key="):
         rawbpf.Map.create("hash", value="u64", max_entries=1)
+    with pytest.raises(TypeError, match=r"^an array map needs max_entries="):
+        rawbpf.Map.create("array", value="u64")
+    with pytest.raises(TypeError, match=r"^an inode_storage map needs value="):
+        rawbpf.Map.create("inode_storage")
     with pytest.raises(ValueError, match="hash"):
         rawbpf.Map.create("hahs", key="u32", value="u64", max_entries=1)
     with pytest.raises(ValueError, match="at most 15"):

@@ -226,6 +226,11 @@ def test_a_key_that_suits_no_trie_is_explained(backend: Backend, key: Any, error
         rawbpf.LpmTrieMap.create(key=key, value="u32", max_entries=1)
 
 
+def test_a_value_that_no_trie_holds_is_explained(backend: Backend) -> None:
+    with pytest.raises(rawbpf.BpfError, match=r"EINVAL: value_size of a lpm_trie map must be below about 4 MiB, not 5"):
+        rawbpf.LpmTrieMap.create(key="ipv4", value=5 << 20, max_entries=1)
+
+
 def test_a_length_may_lie_in_a_struct_of_its_own(backend: Backend) -> None:
     key: Any = {"trie": {"prefixlen": "u32"}, "address": "ipv4"}
     with rawbpf.LpmTrieMap.create(key=key, value="u32", max_entries=1) as m:

@@ -96,7 +96,8 @@ class Family:
 def _described(what: str, description: Description | None, default: Description | None, word: str) -> Codec[Any]:
     if default is None:
         if description is None:
-            raise TypeError(f'a {word} map needs {what}=, such as {what}="u32", a dict of fields, or a size in bytes')
+            needs = f'needs {what}=, such as {what}="u32", a dict of fields, or a size in bytes'
+            raise TypeError(f"{article(word)} map {needs}")
         return codec_for(description)
     usual = codec_for(default)
     # A size says no more than that it is as usual.

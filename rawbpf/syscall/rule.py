@@ -71,6 +71,8 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_ARENA: (_ARENA_FLAGS, c.BPF_F_MMAPABLE, _NONE, _NONE),
 }
 
+# KMALLOC_MAX_SIZE, of which the key and the node take a little. Source: kernel/bpf/lpm_trie.c:LPM_VAL_SIZE_MAX (v6.12)
+_MOST_OF_A_TRIE = (4 << 20) - 280
 _REFUSE_BTF = (*group.QUEUES, *group.RINGS, c.BPF_MAP_TYPE_ARENA)
 
 _FLAG_NAMES = {
@@ -189,7 +191,8 @@ def _size(what: str, allowed: _Size, size: int, word: str) -> Iterator[str]:
         step = f" and a multiple of {allowed.step}" if allowed.step > 1 else ""
         yield f"{what} of {word} map must be {allowed[0]} to {allowed[-1]}{step}, not {size}"
     else:
-        why = " (an index)" if what == "key_size" and allowed == _INDEX and "storage" not in word else ""
+        index = what == "key_size" and allowed == _INDEX and not word.endswith(("storage", "hash"))
+        why = " (an index)" if index else ""
         leave = f": leave {what.removesuffix('_size')}= out" if allowed == _NONE else ""
         yield f"{what} of {word} map must be {' or '.join(map(str, allowed))}{why}, not {size}{leave}"
 
@@ -219,6 +222,8 @@ def _extras(host: Host, kind: int, flags: int, fields: Mapping[str, int], word: 
             yield f"map_extra, where the arena is mapped, must be a multiple of the page size ({host.page_size})"
     elif extra:
         yield f"map_extra must be 0 for {word} map"
+    if kind == c.BPF_MAP_TYPE_LPM_TRIE and fields.get("value_size", 0) > _MOST_OF_A_TRIE:
+        yield f"value_size of {word} map must be below about 4 MiB, not {fields['value_size']}"
     if kind in group.NESTED and not fields.get("inner_map_fd"):
         yield f"{word} map needs a template: inner= (inner_map_fd), an open map like those to be held"
     if flags & _NU and fields.get("numa_node", 0) > 0:
