@@ -375,23 +375,28 @@ NEWER = 200
 
 
 class _NewerKernel(Wrapper):
-    """A kernel that has a map type 200, which in truth is a hash."""
+    """A kernel that has a map type more, which in truth is another."""
+
+    def __init__(self, backend: Backend, kind: int, truth: int) -> None:
+        super().__init__(backend)
+        self.kind = kind
+        self.truth = truth
 
     def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
         at = ctypes.addressof(attr._obj)  # type: ignore[attr-defined]  # what byref() refers to
         if cmd == c.BPF_MAP_CREATE:
             kind = ctypes.c_uint32.from_address(at)
-            assert kind.value == NEWER
-            kind.value = c.BPF_MAP_TYPE_HASH
+            assert kind.value == self.kind
+            kind.value = self.truth
         result = super().intercept(call, cmd, attr, size)
         if cmd == c.BPF_OBJ_GET_INFO_BY_FD and result == 0:
             info = ctypes.c_uint64.from_address(at + 8).value
-            ctypes.c_uint32.from_address(info).value = NEWER
+            ctypes.c_uint32.from_address(info).value = self.kind
         return result
 
 
 def test_a_type_that_nobody_knows_yet_is_used_raw(backend: Backend, root: Path) -> None:
-    newer = _NewerKernel(backend)
+    newer = _NewerKernel(backend, NEWER, c.BPF_MAP_TYPE_HASH)
     m: Any
     with rawbpf.Map.create(NEWER, key=4, value=8, max_entries=8, pin=root / "m", backend=newer) as m:
         assert type(m).__name__ == "GenericMap"
@@ -409,6 +414,23 @@ def test_a_type_that_nobody_knows_yet_is_used_raw(backend: Backend, root: Path) 
         with rawbpf.Map.from_pin(root / "m", key="be32", value={"a": "u32", "b": "u32"}, backend=newer) as typed:
             typed[1] = (2, 3)
             assert m[b"\0\0\0\1"][:4] == m.raw[b"\0\0\0\1"][:4] != bytes(4)
+        m.unpin()
+
+
+def test_an_array_of_instructions_has_the_verbs_that_any_map_has(backend: Backend, root: Path) -> None:
+    newer = _NewerKernel(backend, c.BPF_MAP_TYPE_INSN_ARRAY, c.BPF_MAP_TYPE_ARRAY)
+    place: dict[str, Any] = {"orig_off": "u32", "xlated_off": "u32", "jitted_off": "u32", "reserved": "u32"}
+    m: Any
+    with rawbpf.Map.create("insn_array", key="u32", value=place, max_entries=2, pin=root / "m", backend=newer) as m:
+        assert (type(m).__name__, m.info.type_number) == ("GenericMap", 34)
+        # Flags it takes none, nor BTF.
+        assert (m.info.map_flags, m.info.btf_id) == (0, 0)
+        m[1] = (7, 0, 0, 0)
+        assert [(key, value.orig_off) for key, value in m.items()] == [(0, 0), (1, 7)]
+        with rawbpf.Map.from_pin(root / "m", value=place, backend=newer) as again:
+            assert type(again).__name__ == "GenericMap"
+            assert again[(1).to_bytes(4, sys.byteorder)].orig_off == 7
+            assert "(insn_array)" in str(again.info)
         m.unpin()
 
 

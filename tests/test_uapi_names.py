@@ -94,7 +94,7 @@ def test_numbers_were_handed_out_in_the_order_of_releases(table: dict[str, str],
     ("table", "count"),
     [
         (since.COMMANDS, len(enums.Cmd)),
-        (since.MAP_TYPES, len(enums.MapType) - 1),
+        (since.MAP_TYPES, len(names._MAP_TYPES) - 1),
         (since.PROG_TYPES, len(enums.ProgType) - 1),
     ],
     ids=["commands", "map types", "program types"],

@@ -69,6 +69,8 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_CGRP_STORAGE: (_LOCAL_FLAGS, _NP, _INDEX, None),
     c.BPF_MAP_TYPE_STRUCT_OPS: (c.BPF_F_LINK, 0, _INDEX, None),
     c.BPF_MAP_TYPE_ARENA: (_ARENA_FLAGS, c.BPF_F_MMAPABLE, _NONE, _NONE),
+    # Source: kernel/bpf/bpf_insn_array.c:insn_array_alloc_check (v6.19)
+    c.BPF_MAP_TYPE_INSN_ARRAY: (0, 0, _INDEX, (16,)),
 }
 
 # KMALLOC_MAX_SIZE, of which the key and the node take a little. Source: kernel/bpf/lpm_trie.c:LPM_VAL_SIZE_MAX (v6.12)

@@ -59,6 +59,7 @@ MAP_TYPES = _table("""
 6.1 user_ringbuf
 6.2 cgrp_storage
 6.9 arena
+6.19 insn_array
 """)
 
 PROG_TYPES = _table("""
