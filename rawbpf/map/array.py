@@ -79,7 +79,7 @@ class ArrayMap(BulkMap[int, "V"]):
         raise closed(str(self._shape))
 
     def put(self, index: int, value: V, flags: int = 0) -> None:  # noqa: ARG002
-        """Store `value` at `index`, from 0 on, with BPF_ flags. Raises: as `m[index] = value`."""
+        """Store `value` at `index`, with BPF_ flags. Raises: as `m[index] = value`; KeyExists by BPF_NOEXIST."""
         raise closed(str(self._shape))
 
     def __len__(self) -> int:
