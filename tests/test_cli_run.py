@@ -17,8 +17,11 @@ from support.command import BPF, FOREVER, run, running
 from support.elf_writer import ElfWriter
 from support.execs import execute_as
 
+import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.asm import encode
+from rawbpf.cli.failure import Failure
+from rawbpf.cli.watch import sources
 
 NAMES = sorted(path.name.removesuffix(".bpf.o") for path in BPF.glob("*.bpf.o"))
 EXECCOUNT = BPF / "execcount.bpf.o"
@@ -229,3 +232,16 @@ def test_what_does_not_say_where_to_attach_is_told_and_the_rest_runs(tmp_path: P
     assert told[0] == "rawbpf: not loaded: unknown: its section 'no/such' names no program type"
     assert told[1].startswith("rawbpf: not attached: needs_more: ")
     assert told[2:] == ["rawbpf: attached to tracepoint syscalls/sys_enter_getpgid; Ctrl-C ends"]
+
+
+@pytest.mark.needs("map_type:user_ringbuf", "prog_type:syscall")
+def test_maps_that_make_no_table_are_told_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    spec = rawbpf.ObjectSpec.from_file(Path(__file__).parent / "objects" / "rings.bpf.o")
+    with spec.load() as obj:
+        assert sources(spec, obj, ["events", "answers"], asked=False) == []
+        assert capsys.readouterr().err.splitlines() == [
+            "rawbpf: not shown: events: a perf_event_array has no elements that make a table",
+            "rawbpf: not shown: answers: a ringbuf has no elements that make a table",
+        ]
+        with pytest.raises(Failure, match=r"^--map answers: a ringbuf has no elements that make a table$"):
+            sources(spec, obj, ["answers"], asked=True)

@@ -11,6 +11,7 @@ from rawbpf.cli.lines import Json, Lines
 from rawbpf.cli.table import Layout
 from rawbpf.codec import codec_for
 from rawbpf.errors import IterationAborted
+from rawbpf.syscall.rule import article
 from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ class Source:
 def sources(spec: ObjectSpec, obj: Object, names: Sequence[str], *, asked: bool) -> list[Source]:
     """Return what to read of the maps `names`.
 
-    Raises: Failure for a map whose elements cannot be listed if it was `asked` for; others are told and left out.
+    Raises: Failure for a map that is no table of numbers if it was `asked` for; others are told and left out.
     """
     from rawbpf.map.bulk import BulkMap
 
@@ -62,10 +63,10 @@ def sources(spec: ObjectSpec, obj: Object, names: Sequence[str], *, asked: bool)
         if isinstance(source, BulkMap):
             found.append(Source(_layout(spec, name, source), source))
             continue
-        words = map_type_name(spec.maps[name].map_type)
+        why = f"{article(map_type_name(spec.maps[name].map_type))} has no elements that make a table"
         if asked:
-            raise Failure(f"--map {name}: the elements of a {words} cannot be listed")
-        tell(f"not shown: {name}: the elements of a {words} cannot be listed")
+            raise Failure(f"--map {name}: {why}")
+        tell(f"not shown: {name}: {why}")
     return found
 
 
