@@ -229,6 +229,12 @@ def test_hashes_of_any_size_share_a_map(backend: Backend, word: str) -> None:
     ):
         outer[0] = larger
         assert outer[0] == larger.id
+        # Nor is the size named where something else is not alike.
+        with (
+            rawbpf.Map.create("hash", key="u32", value="u32", max_entries=100) as unlike,
+            pytest.raises(rawbpf.BpfError, match=r"not like the template \(inner=\): value_size 4 instead of 8$"),
+        ):
+            outer[0] = unlike
 
 
 REFUSED = [

@@ -242,6 +242,18 @@ def stored(request: pytest.FixtureRequest, backend: Backend) -> Iterator[tuple[A
         os.close(owner)
 
 
+@pytest.mark.needs("map_type:inode_storage")
+def test_a_file_that_cannot_be_opened_for_reading_has_a_value_by_its_path(backend: Backend, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        rawbpf.InodeStorageMap.create(value="u64") as m,
+    ):
+        listener.bind(str(place))
+        m[place] = 5
+        assert m[place] == 5
+
+
 def test_each_verb_does_its_part(stored: tuple[Any, int]) -> None:
     m, owner = stored
     assert owner not in m

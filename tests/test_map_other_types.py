@@ -1,8 +1,10 @@
-"""Maps of types without a class of their own: what the kernel does for them, and errors that say what it does not."""
+"""What maps of several types have in common, and no file of one type has."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
@@ -26,3 +28,19 @@ def test_clearing_an_array_of_programs_passes_its_empty_slots_once(backend: Back
         m.clear()
         assert counted.calls == {c.BPF_MAP_DELETE_ELEM: 64}
         assert len(m) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        pytest.param("stack_trace", {"max_entries": 4}, id="stack_trace"),
+        pytest.param("cgroup_storage", {"value": "u64"}, id="cgroup_storage"),
+        pytest.param("percpu_cgroup_storage", {"value": "u64"}, id="percpu_cgroup_storage"),
+        pytest.param("lpm_trie", {"key": "ipv4", "value": "u64", "max_entries": 4}, id="lpm_trie"),
+        pytest.param("devmap", {"max_entries": 4}, id="devmap"),
+    ],
+)
+def test_what_has_no_order_cannot_be_reversed(backend: Backend, kind: str, options: dict[str, Any]) -> None:
+    m: Any
+    with rawbpf.Map.create(kind, **options) as m, pytest.raises(TypeError, match="not reversible"):
+        reversed(m)
