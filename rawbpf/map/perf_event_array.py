@@ -10,10 +10,9 @@ from rawbpf.map.slot import SlotMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rawbpf.codec.descriptor import HasFileno
-    from rawbpf.errors import BpfError
+    from rawbpf.codec.descriptor import HasFileno  # noqa: F401  (in the string of the base)
 
-_EBADF = 9
+_REFUSALS = {9: "it is no perf event"}  # EBADF
 
 
 class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
@@ -31,7 +30,4 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
     _default_key = "u32"
     _entries_by_cpu = True
     _noun = "a perf event"
-
-    def _why(self, error: BpfError, value: HasFileno) -> str:
-        del value
-        return "it is no perf event" if error.errno == _EBADF else ""
+    _refusals = _REFUSALS
