@@ -431,3 +431,56 @@ def test_a_drain_that_begins_while_another_puts_back_takes_what_is_back(backend:
         taken += m.drain()
         assert len(taken) == len(CONTENT)
         assert dict(taken) == CONTENT
+
+
+@pytest.mark.parametrize("end", ["close the map", "close the drain", "drop the drain"])
+def test_a_forked_child_does_not_put_back_what_its_parent_took(backend: Backend, end: str) -> None:
+    with _filled() as m:
+        drain = m.drain()
+        taken = [next(drain), next(drain)]
+        pid = os.fork()
+        if pid == 0:  # it has a copy of the drain, and ends it
+            try:
+                if end == "close the map":
+                    m.close()
+                elif end == "close the drain":
+                    drain.close()  # type: ignore[attr-defined]
+                else:
+                    del drain
+                    gc.collect()
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert len(m) == 0
+        taken += drain
+        assert len(taken) == len(CONTENT)
+        assert dict(taken) == CONTENT
+
+
+def test_a_forked_child_does_not_yield_what_its_parent_keeps(backend: Backend) -> None:
+    with _filled(max_entries=40) as m:
+        drain = m.drain()
+        next(drain)
+        m.update({key + 100: 0 for key in range(40)})  # no room to put back
+        drain.close()  # type: ignore[attr-defined]
+        assert m.delete_many(range(100, 140)) == 40
+        pid = os.fork()
+        if pid == 0:
+            os._exit(min(len(list(m.drain())), 255))
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert len(list(m.drain())) == 39
+
+
+def test_a_forked_child_puts_back_what_it_took_itself(backend: Backend) -> None:
+    with _filled() as m:
+        drain = m.drain()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                next(drain)
+                drain.close()  # type: ignore[attr-defined]
+            finally:
+                os._exit(0)
+        os.waitpid(pid, 0)
+        assert len(m) == len(CONTENT) - 1
+        drain.close()  # type: ignore[attr-defined]

@@ -2,7 +2,8 @@
 
 A batch leaves the map before its elements are yielded. Those that are not, because the consumer stopped,
 raised or was interrupted, are put back; what cannot be put back, since its key was stored anew or there
-is no more room, is kept with the map object for the next to drain it.
+is no more room, is kept with the map object for the next to drain it. A forked child has copies of all
+this, and leaves it to its parent: else both would yield what either puts back.
 
 An interrupt may come between any two steps of the interpreter that call or loop, and nowhere else: what
 must happen together stands side by side without a call, and putting back can be taken up where it ended.
@@ -13,6 +14,7 @@ Kernel side: kernel/bpf/hashtab.c:__htab_map_lookup_and_delete_batch (v6.12).
 from __future__ import annotations
 
 from _weakref import ref
+from os import getpid
 
 from rawbpf.errors import BpfError
 from rawbpf.map.batch import NO_BATCH, Elements
@@ -57,12 +59,13 @@ class Kept:
 class _Taking:
     # The batch that one drain is at: what the kernel put into it, and which of it was yielded.
 
-    __slots__ = ("busy", "chunk", "elements", "end", "pairs", "putting", "stopped", "unasked")
+    __slots__ = ("busy", "chunk", "elements", "end", "pairs", "process", "putting", "stopped", "unasked")
 
     def __init__(self, elements: Elements) -> None:
         self.elements = elements
         self.chunk: Chunk | Kept | None = None
         self.pairs: Iterator[tuple[Any, Any]] | None = None
+        self.process = getpid()  # the one that took the batch
         # While it is put back, from the last one on: how many are left, and which one is at it.
         self.end = self.putting = -1
         # Whether somebody is putting it back at this moment.
@@ -74,6 +77,7 @@ class _Taking:
     def hold(self, chunk: Chunk) -> None:
         if self.stopped:
             raise closed(str(self.elements.shape))
+        self.process = getpid()
         self.chunk, self.pairs = chunk, None
 
     def stop(self) -> bool:
@@ -101,9 +105,10 @@ class _Taking:
 class Drained:
     """What one map object has been drained of and still owes: kept elements, and drains under way."""
 
-    __slots__ = ("_running", "kept")
+    __slots__ = ("_process", "_running", "kept")
 
     def __init__(self) -> None:
+        self._process = getpid()
         self.kept: list[tuple[bytes, bytes]] = []
         self._running: list[tuple[ref[GeneratorType[Any, None, None]], _Taking]] = []
 
@@ -137,6 +142,9 @@ class Drained:
         self.kept = []
 
     def _take_up(self) -> None:
+        if self._process != getpid():  # a child owes nothing of what its parent took
+            self.forget()
+            self._process = getpid()
         # Drains that were interrupted while they put back have ended and left it to whoever comes next.
         for each in self._running[:]:
             if _has_ended(each[0]):
@@ -172,6 +180,8 @@ class Drained:
             self._put_back(taking)
 
     def _put_back(self, taking: _Taking) -> None:
+        if taking.process != getpid():
+            taking.chunk = None
         # A drain that another thread dropped has ended for `_take_up` while that thread is still at this.
         if taking.busy or taking.chunk is None:
             return

@@ -144,7 +144,8 @@ class HashMap(BulkMap["K", "V"]):
         What was taken out and not yielded, because the iterator was closed or dropped, or an interrupt or
         an error ended it, is put back where its key is still free. Where it is not, or where there is no
         more room (an LRU map makes room), this object keeps it, and its next `drain()` yields it first.
-        Closing the map ends its drains with Closed and puts back as well. Other types than hashes, and hashes
+        Closing the map ends its drains with Closed and puts back as well. Only the process that took elements
+        puts them back, and none that was forked from it. Other types than hashes, and hashes
         before Linux 5.6, are drained one by one.
 
         Raises: ValueError for `n` below 1; Closed; PermissionDenied (EPERM: opened for reading or writing
