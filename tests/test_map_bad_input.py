@@ -259,6 +259,19 @@ def test_a_pin_replaced_by_another_map_leaves_the_open_one_alone(root: Path) -> 
                 assert again.id == second.id
 
 
+def test_a_pin_replaced_by_another_map_is_not_removed(root: Path) -> None:
+    first = rawbpf.HashMap.create(key="u32", value="u64", max_entries=4, pin=root / "m")
+    with first, rawbpf.Map.from_pin(root / "m") as opened:
+        (root / "m").unlink()
+        with rawbpf.Map.create("array", value="u8", max_entries=2, pin=root / "m") as second:
+            first.unpin()
+            opened.unpin()
+            with rawbpf.Map.from_pin(root / "m") as again:
+                assert again.same_as(second)
+            second.unpin()
+            assert not (root / "m").exists()
+
+
 @pytest.mark.parametrize("mode", ["r", "w", "rw"])
 def test_a_pin_replaced_by_a_program_says_so(root: Path, mode: str) -> None:
     with rawbpf.Program.load("socket_filter", NOTHING) as program:

@@ -260,7 +260,7 @@ class Map(Family, Constructors["K", "V"]):
         self._pins.append(Pin(path, dir_fd))
 
     def unpin(self) -> None:
-        """Remove the pins that this object made or was opened by.
+        """Remove the pins that this object made or was opened by; those that were replaced by others stay.
 
         Raises: OSError; ValueError if there is none, or if the `dir_fd` of one has been closed since.
         """
