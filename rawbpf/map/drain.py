@@ -75,9 +75,9 @@ class _Taking:
         self.unasked: list[tuple[Any, Any]] = []
 
     def hold(self, chunk: Chunk) -> None:
+        self.process = getpid()
         if self.stopped:
             raise closed(str(self.elements.shape))
-        self.process = getpid()
         self.chunk, self.pairs = chunk, None
 
     def stop(self) -> bool:
