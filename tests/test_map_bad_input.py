@@ -243,6 +243,34 @@ def test_a_storage_that_the_kernel_lacks_is_not_put_down_to_its_types(backend: B
         rawbpf.Map.create(kind, value="u64", backend=old)
 
 
+# Objects of another kind --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        pytest.param(lambda m: m.same_as(5), TypeError, r"same_as\(\) takes a map, got 5", id="same as a number"),
+        pytest.param(lambda m: m.same_as(None), TypeError, r"same_as\(\) takes a map, got None", id="same as None"),
+        pytest.param(lambda m: m.update(5), TypeError, r"takes a mapping or \(key, value\) pairs, got 5", id="update"),
+        pytest.param(lambda m: m.put_many(None), TypeError, r"pairs, got None", id="put many"),
+        pytest.param(lambda m: m.sum("c"), ValueError, "no field 'c': the fields of the values are count", id="sum"),
+        pytest.param(lambda m: m.min("c"), ValueError, "no field 'c'", id="least"),
+        pytest.param(lambda m: m.top(1, by="c"), ValueError, "no field 'c'", id="greatest"),
+        pytest.param(lambda m: m.raw.sum("c"), ValueError, "no field 'c': the values are no structs", id="raw sum"),
+        pytest.param(lambda _: rawbpf.Map.from_id("5"), TypeError, r"from_id\(\) takes the number .* '5'", id="id"),  # type: ignore[arg-type]
+        pytest.param(lambda _: rawbpf.Map.from_name(5), TypeError, r"from_name\(\) takes the name .* 5", id="name"),  # type: ignore[arg-type]
+        pytest.param(lambda _: rawbpf.maps(name=5), TypeError, r"name=5: expected the name of a map", id="list"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_of_another_kind_is_said_to_be(
+    backend: Backend, call: Callable[[Any], object], error: type[Exception], words: str
+) -> None:
+    with rawbpf.HashMap.create(key="u32", value=VALUE, max_entries=4) as m:
+        m[1] = (1, "a")
+        with pytest.raises(error, match=words):
+            call(m)
+
+
 # Maps that others change --------------------------------------------------------
 
 

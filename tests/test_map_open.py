@@ -132,7 +132,7 @@ def test_what_is_not_there_is_said(backend: Backend, tmp_path: Path) -> None:
     assert caught.value.errno == 2
     with pytest.raises(rawbpf.Closed):
         rawbpf.Map.from_fd(2**20, own=True)
-    with pytest.raises(TypeError, match="map_id takes an int"):
+    with pytest.raises(TypeError, match=r"from_id\(\) takes the number of a map, got 'x'"):
         rawbpf.Map.from_id("x")  # type: ignore[arg-type]
     with open(os.devnull, "rb") as file, pytest.raises(rawbpf.BpfError, match="no bpf object, not a map"):
         rawbpf.Map.from_fd(file.fileno())

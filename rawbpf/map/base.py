@@ -191,7 +191,9 @@ class Map(Family, Constructors["K", "V"]):
         return self._handle.fd < 0
 
     def same_as(self, other: Map[Any, Any]) -> bool:
-        """Whether both objects are the same map of the kernel. Raises: Closed."""
+        """Whether both objects are the same map of the kernel. Raises: Closed; TypeError for what is no map."""
+        if not isinstance(other, Map):
+            raise TypeError(f"same_as() takes a map, got {other!r}")
         return self._handle.backend is other._handle.backend and self.id == other.id
 
     @property

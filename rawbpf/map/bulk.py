@@ -166,7 +166,10 @@ class BulkMap(Map["K", "V"]):
         return sum(count for _, _, count in self._elements().read())
 
     def sum(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
-        """Add up all values, or that `field` of them; per-CPU values count with all CPUs. Raises: Closed."""
+        """Add up all values, or that `field` of them; per-CPU values count with all CPUs.
+
+        Raises: Closed; ValueError for a field that the values do not have.
+        """
         return sum(map(_picker(field), self.values()))
 
     def min(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
@@ -202,6 +205,8 @@ def _sides(items: Mapping[K, V] | Iterable[tuple[K, V]], size: int) -> Iterator[
         yield from zip(in_portions(items, size), in_portions(items.values(), size), strict=True)
         return
     pairs = items.items() if hasattr(items, "items") else items
+    if not hasattr(pairs, "__iter__"):
+        raise TypeError(f"update() takes a mapping or (key, value) pairs, got {items!r}")
     for some in in_portions(pairs, size):
         try:
             sides = [each for each, _ in some], [each for _, each in some]
@@ -240,7 +245,14 @@ def _picker(field: str | None) -> Callable[[Any], Any]:
 
     def pick(value: Any) -> Any:  # noqa: ANN401  (a value of any type)
         total = value.sum() if isinstance(value, PerCpu) else value
-        return total if field is None else getattr(total, field)
+        if field is None:
+            return total
+        try:
+            return getattr(total, field)
+        except AttributeError:
+            fields = getattr(total, "_fields", ())
+            of = f"the fields of the values are {', '.join(fields)}" if fields else "the values are no structs"
+            raise ValueError(f"no field {field!r}: {of}") from None
 
     return pick
 

@@ -57,6 +57,8 @@ def from_fd(fd: HasFileno | int, own: bool, wishes: Wishes, backend: Backend | N
 def from_id(map_id: int, wishes: Wishes, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_id`."""
     backend = backend or current()
+    if not isinstance(map_id, int):
+        raise TypeError(f"from_id() takes the number of a map, got {map_id!r}")
     return _open(backend, obj.map_get_fd_by_id(backend, map_id), wishes)
 
 
@@ -83,6 +85,8 @@ def from_pin(
 def from_name(name: str, wishes: Wishes, backend: Backend | None) -> Map[Any, Any]:
     """Documented as `Map.from_name`."""
     backend = backend or current()
+    if not isinstance(name, str):
+        raise TypeError(f"from_name() takes the name of a map, got {name!r}")
     found = [info.id for info in infos(backend) if info.name == name]
     if not found:
         hint = "no map has this name (the kernel keeps 15 characters); rawbpf.maps() lists them"
@@ -101,6 +105,8 @@ def maps(name: str | None = None, type: str | int | None = None) -> list[MapInfo
     CAP_SYS_ADMIN); ValueError for an unknown type name. Since: Linux 4.13.
     """
     number = map_type_number(type) if isinstance(type, str) else type
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name={name!r}: expected the name of a map")
     found = infos(current())
     return [info for info in found if name in (None, info.name) and number in (None, info.type_number)]
 
