@@ -78,7 +78,6 @@ class _Taking:
         self.process = getpid()
         if self.stopped:
             raise closed(str(self.elements.shape))
-        self.process = getpid()
         self.chunk, self.pairs = chunk, None
 
     def stop(self) -> bool:
