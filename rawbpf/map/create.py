@@ -9,15 +9,16 @@ import os
 
 from rawbpf.errors import BpfError, SpecError
 from rawbpf.map.base import Map, Shape
+from rawbpf.map.check import check_fields, check_number, checked_name, number_of, numbers_of
 from rawbpf.map.handle import Handle
 from rawbpf.map.types import map_class
 from rawbpf.syscall import btf as btf_command
-from rawbpf.syscall import footprint, rule
+from rawbpf.syscall import footprint
 from rawbpf.syscall import map as command
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
 from rawbpf.uapi import constants as c
-from rawbpf.uapi.names import map_type_name, map_type_number
+from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.map import MapSpec
     from rawbpf.syscall.protocol import Backend
 
-_ENOMEM, _EINVAL = 12, 22
-# Below this nobody looks how much memory there is.
-_AFFORDABLE = 64 << 20
+_EINVAL = 22
 
 
 def create(
@@ -53,7 +52,7 @@ def create(
 ) -> Map[Any, Any]:
     """Create a map; documented as `Map.create`."""
     backend = backend or current()
-    number = _number_of(map_type)
+    number = number_of(map_type)
     family, word = map_class(number), map_type_name(number)
     implied: command.CreateFields
     value, implied = family._resolved(backend, value, word)
@@ -63,10 +62,10 @@ def create(
         raise TypeError(f"inner={inner!r}: expected an open map, like those to be held")
     given = implied | _given(number, codec, max_entries, flags or 0, map_extra, numa_node)
     given["inner_map_fd"] = 0 if inner is None else inner.fileno()
-    given["name"] = _checked_name(name)
+    given["name"] = checked_name(name)
     given["token_fd"] = 0 if token is None else descriptor_number(token, "token=")
     fields: command.CreateFields = family._completed(backend, given, word)
-    _check(backend, fields)
+    check_fields(backend, fields)
     template = _template(backend, given["inner_map_fd"])
     plain = _is_plain(fields, flags) and pin is None
     carries = family._carries_btf(key_codec)
@@ -107,7 +106,7 @@ def estimate(
 ) -> int:
     """Documented as `Map.estimate_memory`."""
     backend = backend or current()
-    number = _number_of(map_type)
+    number = number_of(map_type)
     family, word = map_class(number), map_type_name(number)
     implied: command.CreateFields
     value, implied = family._resolved(backend, value, word)
@@ -115,15 +114,7 @@ def estimate(
     fields: command.CreateFields = family._completed(backend, given, word)
     if _is_plain(fields, flags):
         fields["map_flags"] = c.BPF_F_MMAPABLE
-    return footprint.memory(backend.host, _numbers(fields))
-
-
-def _number_of(map_type: str | int) -> int:
-    if isinstance(map_type, str):
-        return map_type_number(map_type)
-    if isinstance(map_type, bool) or not isinstance(map_type, int):
-        raise TypeError(f"map_type={map_type!r}: expected a name such as 'hash', or the kernel's number")
-    return map_type
+    return footprint.memory(backend.host, numbers_of(fields))
 
 
 def _given(
@@ -134,10 +125,10 @@ def _given(
     map_extra: int,
     numa_node: int | None,
 ) -> command.CreateFields:
-    _check_number("max_entries", max_entries, 32, ", how many elements the map can hold")
-    _check_number("flags", flags, 32, " of BPF_F_ bits")
-    _check_number("map_extra", map_extra, 64)
-    _check_number("numa_node", numa_node, 32)
+    check_number("max_entries", max_entries, 32, ", how many elements the map can hold")
+    check_number("flags", flags, 32, " of BPF_F_ bits")
+    check_number("map_extra", map_extra, 64)
+    check_number("numa_node", numa_node, 32)
     given: command.CreateFields = {
         "map_type": number,
         "key_size": codec[0].size,
@@ -150,49 +141,6 @@ def _given(
     if numa_node is not None:
         given["numa_node"] = numa_node
     return given
-
-
-def _check_number(what: str, value: object, bits: int, meaning: str = "") -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what}={value!r}: expected an int{meaning}")
-    if not 0 <= value < 1 << bits:
-        raise OverflowError(f"{what}={value!r}: expected an int in 0..{(1 << bits) - 1}{meaning}")
-
-
-def _check(backend: Backend, fields: command.CreateFields) -> None:
-    # What no kernel accepts, and what would take more memory than there is: the kernel may well try, and
-    # then the machine ends processes to find it.
-    values = _numbers(fields)
-    subject = command.description(
-        fields.get("name", b""),
-        fields["map_type"],
-        fields["key_size"],
-        fields["value_size"],
-        fields.get("max_entries", 0),
-    )
-    if broken := rule.impossible(values):
-        raise ValueError(f"{subject}: {'; '.join(broken)}")
-    size = footprint.memory_at_once(backend.host, values)
-    if size <= _AFFORDABLE:
-        return
-    available = backend.host.memory_available
-    if available is not None and size > available:
-        lazily = values | {"map_flags": fields["map_flags"] | c.BPF_F_NO_PREALLOC}
-        lazy = footprint.can_be_lazy(values) and footprint.memory_at_once(backend.host, lazily) <= available
-        hint = (
-            f"the map would take about {footprint.amount(size)} of kernel memory at once, and the machine has "
-            f"{footprint.amount(available)} available; lower max_entries"
-            f"{', or allocate as it fills (BPF_F_NO_PREALLOC)' if lazy else ''}"
-        )
-        raise BpfError(
-            _ENOMEM, call="map_create", cmd=c.BPF_MAP_CREATE, subject=subject, hint=hint, backend=backend.name
-        )
-
-
-def _numbers(fields: command.CreateFields) -> dict[str, int | bytes]:
-    return {name: value for name, value in fields.items() if isinstance(value, int)}
 
 
 def _is_plain(fields: command.CreateFields, flags: int | None) -> bool:
@@ -252,7 +200,7 @@ def create_from_spec(
     Raises: as `Map.create`.
     """
     family = map_class(spec.map_type)
-    fields = fields_of(backend, spec) | {"name": _checked_name(name), "inner_map_fd": inner_fd, "token_fd": token or 0}
+    fields = fields_of(backend, spec) | {"name": checked_name(name), "inner_map_fd": inner_fd, "token_fd": token or 0}
     # A data section has no type of keys, only of its one value; so have types without keys.
     typed = spec.value_type_id and (spec.key_type_id or spec.is_data or not spec.key_size)
     fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
@@ -260,7 +208,7 @@ def create_from_spec(
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
     try:
-        _check(backend, fields)
+        check_fields(backend, fields)
     except ValueError as error:
         raise SpecError(f"map {error}") from None
     template = _template(backend, inner_fd)
@@ -349,16 +297,6 @@ def open_map(backend: Backend, fd: int, shape: Shape, key: Codec[Any], value: Co
 
         value = PerCpuCodec(value, backend.host.possible_cpus)
     return family._open(Handle(backend, fd), shape, key, value)
-
-
-def _checked_name(name: str) -> bytes:
-    if not isinstance(name, str):
-        raise TypeError(f"name={name!r}: expected text, at most {c.BPF_OBJ_NAME_LEN - 1} of A-Z a-z 0-9 _ and .")
-    # The kernel's EINVAL would name no reason.
-    allowed = name.replace("_", "").replace(".", "")
-    if len(name) >= c.BPF_OBJ_NAME_LEN or (allowed and not (allowed.isascii() and allowed.isalnum())):
-        raise ValueError(f"name {name!r}: at most {c.BPF_OBJ_NAME_LEN - 1} of A-Z a-z 0-9 _ and .")
-    return name.encode()
 
 
 def _load_btf(backend: Backend, fields: command.CreateFields, key: Codec[Any], value: Codec[Any]) -> int:
