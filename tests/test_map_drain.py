@@ -484,3 +484,15 @@ def test_a_forked_child_puts_back_what_it_took_itself(backend: Backend) -> None:
         os.waitpid(pid, 0)
         assert len(m) == len(CONTENT) - 1
         drain.close()  # type: ignore[attr-defined]
+
+
+def test_where_there_is_no_batch_an_element_that_vanishes_is_passed_over(backend: Backend) -> None:
+    content = {f"10.0.{i}.0/24": i for i in range(8)}
+    with rawbpf.LpmTrieMap.create(key="ipv4", value="u32", max_entries=8) as m:
+        m.update(content)
+        drain = m.drain()
+        first, _ = next(drain)
+        gone = next(network for network in m if network != first)
+        del m[gone]
+        assert sorted([first, gone, *(network for network, _ in drain)]) == sorted(m.key_type(text) for text in content)
+        assert len(m) == 0

@@ -164,10 +164,11 @@ class HashMap(BulkMap["K", "V"]):
         return owner._drained.drain(elements, self._key, self._value, n, self._drain_one_by_one)
 
     def _drain_one_by_one(self, n: int) -> Iterator[tuple[K, V]]:
+        gone: Any = Missing()  # and not MISSING, which asks for the error
         for keys, _ in self.batches(n):
             for key in keys:
-                value = self.pop(key, MISSING)
-                if not isinstance(value, Missing):
+                value = self.pop(key, gone)
+                if value is not gone:
                     yield key, value
 
     def clear(self) -> None:
