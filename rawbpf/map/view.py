@@ -1,4 +1,8 @@
-"""Views of a map's keys, values and items: iterable again and again, each time over the map as it is then."""
+"""Views of a map's keys, values and items: iterable again and again, each time over the map as it is then.
+
+They have no length: `list()` and `bool()` would ask for it, which for a hash is to read all of it once
+more. `len(m)` counts.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,6 @@ if TYPE_CHECKING:
         def batches(self) -> Iterator[tuple[list[Any], list[Any]]]:
             """Yield (keys, values)."""
 
-        def __len__(self) -> int: ...
         def _has_key(self, key: object) -> bool: ...
         def _get(self, key: Any, default: None) -> object: ...  # noqa: ANN401  (of what the keys are of)
 
@@ -40,15 +43,12 @@ class _View(_Base["T"]):
     def __init__(self, source: Source) -> None:
         self._map = source
 
-    def __len__(self) -> int:
-        return len(self._map)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._map!r}>"
 
 
 class KeysView(_View["K"]):
-    """The keys. `len` counts the elements, which reads the whole of a hash."""
+    """The keys."""
 
     __slots__ = ()
 
