@@ -22,6 +22,8 @@ from support.bpffs import detached_bpffs
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
 
+pytestmark = pytest.mark.usefixtures("settled")
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"

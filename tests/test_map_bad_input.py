@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.usefixtures("settled")
+
 NOTHING = [mov_imm(0, 0), exit_()]
 VALUE = {"count": "u32", "name": "char[8]"}
 

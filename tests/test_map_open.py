@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.usefixtures("settled")
+
 VALUE = {"count": "u64", "comm": "char[16]"}
 
 
