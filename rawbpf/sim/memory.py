@@ -36,6 +36,9 @@ class Memory:
         probe = ctypes.create_string_buffer(1)
         self._direct = self._vectors(self._readv, bytearray(1), ctypes.addressof(probe))
 
+    def __deepcopy__(self, memo: dict[int, object]) -> Memory:
+        return self  # the caller's memory is not the kernel's to copy
+
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes from `address`."""
         buffer = bytearray(size)
