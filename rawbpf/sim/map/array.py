@@ -39,7 +39,7 @@ def next_index(key: bytes | None, max_entries: int) -> bytes:
 class SimArray(SimMap):
     """BPF_MAP_TYPE_ARRAY."""
 
-    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_PRESERVE_ELEMS | c.BPF_F_INNER_MAP
+    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_INNER_MAP
     can_be_mapped = True
     lookup_batch = generic_lookup
     update_batch = generic_update

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # KMALLOC_MAX_SIZE (4 MiB) less `struct htab_elem` and the stack that a key must fit on.
 _ELEMENT_LIMIT = 4194255
+# Buckets of 16 bytes, a power of two of them, that 32 bits can count.
+_MOST_BUCKETS = 1 << 27
 
 
 class SimHash(SimMap):
@@ -47,7 +49,7 @@ class SimHash(SimMap):
         shape.check_flags(self.flags_allowed)
         if not shape.max_entries or not shape.key_size or not shape.value_size:
             raise Refused(EINVAL)
-        if shape.key_size + shape.value_size > _ELEMENT_LIMIT or shape.max_entries > 1 << 31:
+        if shape.key_size + shape.value_size > _ELEMENT_LIMIT or shape.max_entries > _MOST_BUCKETS:
             raise Refused(E2BIG)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
