@@ -87,7 +87,7 @@ class Chance:
     def _element(self) -> Operation:
         chance = self._random
         verb = chance.choice([each for each in self._verbs if not each.endswith("_batch")])
-        key = chance.choice(self._keys)
+        key: bytes | None = chance.choice(self._keys)
         if chance.random() < 0.05 or (not key and chance.random() < 0.9):
             key = None
         flags = chance.choice((0, 0, 0, 0, 1, 2, 3, 4, 8, 1 << 32)) if verb != "delete" or chance.random() < 0.1 else 0
