@@ -252,6 +252,7 @@ class MapFlag(IntFlag):
     TOKEN_FD = c.BPF_F_TOKEN_FD
     SEGV_ON_FAULT = c.BPF_F_SEGV_ON_FAULT
     NO_USER_CONV = c.BPF_F_NO_USER_CONV
+    RB_OVERWRITE = c.BPF_F_RB_OVERWRITE
 
 
 class UpdateFlag(IntFlag):
