@@ -75,7 +75,7 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
 
 # KMALLOC_MAX_SIZE, of which the key and the node take a little. Source: kernel/bpf/lpm_trie.c:LPM_VAL_SIZE_MAX (v6.12)
 _MOST_OF_A_TRIE = (4 << 20) - 280
-_REFUSE_BTF = (*group.QUEUES, *group.RINGS, c.BPF_MAP_TYPE_ARENA)
+_REFUSE_BTF = (*group.QUEUES, *group.RINGS, c.BPF_MAP_TYPE_ARENA, c.BPF_MAP_TYPE_INSN_ARRAY)
 
 _FLAG_NAMES = {
     c.BPF_F_NO_PREALLOC: "BPF_F_NO_PREALLOC",
