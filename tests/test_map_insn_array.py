@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 on_kernel = pytest.mark.needs("map_type:insn_array", "prog_type:xdp")
 
+BPF = Path(__file__).resolve().parents[1] / "bpf"
 NO_CASE = 99
 
 
@@ -196,6 +198,20 @@ def test_an_opened_one_is_of_the_same_class(backend: Backend) -> None:
         assert by_id.info.type is MapType.INSN_ARRAY
         with rawbpf.Map.from_fd(made, value={"at": "u32", "now": "u32", "code": "u32", "rest": "u32"}) as by_fd:
             assert by_fd[0].orig_off == 5
+
+
+@on_kernel
+@pytest.mark.needs("module:elftools")
+def test_an_object_is_given_one_although_the_kernel_added_a_flag(backend: Backend) -> None:
+    spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    places = spec.maps["exec_count"]
+    places.map_type, places.key_size, places.value_size = c.BPF_MAP_TYPE_INSN_ARRAY, 4, 16
+    places.max_entries, places.map_flags = 1, 0
+    with _made([5]) as made:
+        assert made.info.map_flags == c.BPF_F_RDONLY_PROG
+        with spec.load(only=[], maps={"exec_count": made}) as obj:
+            assert obj.maps["exec_count"].same_as(made)
+            assert obj.maps["exec_count"][0] == (5, 0, 0)
 
 
 @on_kernel
