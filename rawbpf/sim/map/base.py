@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.map.batch import Batch
     from rawbpf.sim.map.field import Fields
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 U32 = Struct("=I")
 ACCESS = c.BPF_F_RDONLY | c.BPF_F_WRONLY | c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG
@@ -35,6 +36,7 @@ class SimMap(Identified):
 
     flags_allowed = 0
     takes_btf = True
+    takes_no_key_type = False
     peeks = False
     freezable = True
 
@@ -61,8 +63,8 @@ class SimMap(Identified):
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check what the map shall be. Raises: Refused. Source: the type's map_alloc_check and map_alloc."""
 
-    def check_btf(self, btf: LoadedBtf, key_type_id: int, value_type_id: int) -> None:
-        """Check the types of key and value. Raises: Refused. Source: the type's map_check_btf."""
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
+        """Check the types of key and value, whose sizes are right. Raises: Refused. Source: the type's map_check_btf."""
         if not self.takes_btf:
             raise Refused(ENOTSUPP)
 
