@@ -8,7 +8,6 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP
 from sys import byteorder
 
-from rawbpf.errors import NotSupported
 from rawbpf.sim.error import Refused
 from rawbpf.sim.kernel import Identified
 from rawbpf.sim.map.field import Fields
@@ -120,26 +119,23 @@ class KernelBtf(Identified):
     @property
     def content(self) -> bytes:
         """The bytes."""
-        return bytes(self._host.btf())
+        types = self._host.types()
+        return b"" if types is None else types.raw
 
 
 def _layout(found: list[special.Field], size: int) -> Fields:
     spans = ((field.offset, _ONE if field.kind == special.REFCOUNT else bytes(field.size)) for field in found)
-    return Fields(spans, size, any(field.kind & special.LOCKS for field in found))
+    return Fields(spans, size, any(field.kind == special.SPIN_LOCK for field in found))
 
 
-def _check_pointer(host: SimulatedHost, name: bytes, kind: int) -> None:
+def _check_pointer(host: SimulatedHost, name: bytes, kind: int) -> bool:
     # Source: btf_parse_kptr: a struct that only the program knows is its own business.
-    from rawbpf.btf.btf import Btf
     from rawbpf.btf.types import Composite
 
-    try:
-        known = Btf(host.btf()).find(name.decode("latin-1"), Composite)
-    except NotSupported:
-        raise Refused(EINVAL) from None
-    if known is None:
-        return
-    if kind == special.UPTR:
+    types = host.types()
+    if types is None:
         raise Refused(EINVAL)
-    if kind == special.KPTR_REF and name not in _OWNED:
+    known = types.find(name.decode("latin-1"), Composite) is not None
+    if known and kind == special.KPTR_REF and name not in _OWNED:
         raise Refused(ENOENT)
+    return known

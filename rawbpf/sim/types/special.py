@@ -56,9 +56,10 @@ IN_STRUCTS = LOCKS | ROOTS | NODES | REFCOUNT | KPTR
 class Field:
     """One field: its kind, where it lies, its size, and for a pointer, list or tree what it leads to."""
 
-    __slots__ = ("kind", "node", "offset", "size", "type_id")
+    __slots__ = ("kind", "node", "of_kernel", "offset", "size", "type_id")
 
     def __init__(self, kind: int, offset: int, size: int, type_id: int = 0, node: bytes = b"") -> None:
+        self.of_kernel = False
         self.kind = kind
         self.offset = offset
         self.size = size
@@ -71,12 +72,13 @@ class Field:
 
 
 class Finder:
-    """Finds the fields of one BTF's types. `check_kernel` refuses a pointer to a struct that the kernel does not give.
+    """Finds the fields of one BTF's types.
 
-    `known`: the kinds of field that the kernel has.
+    `known`: the kinds of field that the kernel has. `check_kernel`: says whether a struct is the kernel's own, and
+    refuses a pointer of that kind to one that the kernel does not give away.
     """
 
-    def __init__(self, records: Records, known: int, check_kernel: Callable[[bytes, int], None]) -> None:
+    def __init__(self, records: Records, known: int, check_kernel: Callable[[bytes, int], bool]) -> None:
         self._records = records
         self._known = known
         self._check_kernel = check_kernel
@@ -120,7 +122,7 @@ class Finder:
                 raise Refused(EEXIST)
             end = field.offset + field.size
             if field.kind & (KPTR | UPTR):
-                self._check_kernel(self._records.name(self._records[field.type_id].name_offset), field.kind)
+                field.of_kernel = self._check_kernel(self._records.name(self._records[field.type_id].name_offset), field.kind)
             elif field.kind & ROOTS:
                 self._check_node(field)
         mask = _mask(found)
@@ -137,6 +139,8 @@ class Finder:
         for field in fields:
             if field.kind == UPTR:
                 size = self._records[field.type_id].size
+                if field.of_kernel:
+                    raise Refused(EINVAL)
                 if not 0 < size <= _PAGE:
                     raise Refused(E2BIG if size else EINVAL)
             elif field.kind & ROOTS:
@@ -160,11 +164,10 @@ class Finder:
     def _variables(self, record: Record, wanted: int) -> list[Field]:
         found: list[Field] = []
         seen: set[int] = set()
-        for at, (number, offset, size) in enumerate(record.elements):
+        for number, offset, size in record.elements:
             variable = self._records[number]
             where = (variable, -1, offset)
             found += self._one(where, variable.size, size, wanted, seen, 0, _MAX_FIELDS - len(found))
-            del at
         return found
 
     def _one(
@@ -233,7 +236,9 @@ class Finder:
             return None
         if self._records[tag.size].kind == r.TYPE_TAG:
             raise Refused(EINVAL)
-        kind = _TAGS.get(self._records.name(tag.name_offset), 0) & wanted
+        kind = _TAGS.get(self._records.name(tag.name_offset), 0) & self._known
+        if kind and not kind & wanted:
+            return None
         number, target = self._records.skip_modifiers(tag.size)
         if not kind or target.kind != r.STRUCT:
             raise Refused(EINVAL)
