@@ -10,6 +10,7 @@ import os
 from errno import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 
 from rawbpf.sim.error import Refused
+from rawbpf.sim.file import Content
 
 
 class BpfFs:
@@ -54,6 +55,8 @@ class BpfFs:
             os.close(parent)
         status = os.fstat(fd)
         self._pins[status.st_dev, status.st_ino] = (fd, content)
+        if isinstance(content, Content):
+            content.users += 1
 
     def get(self, path: bytes, at: int | None, mode: int) -> object:
         """Return what is pinned at `path`, which must allow `mode` (os.O_RDONLY, O_WRONLY, O_RDWR).
@@ -82,19 +85,23 @@ class BpfFs:
         """Let go of what has no name left."""
         for identity, (fd, _) in list(self._pins.items()):
             if os.fstat(fd).st_nlink == 0:
-                del self._pins[identity]
-                os.close(fd)
+                self._forget(identity)
 
     def close(self) -> None:
         """Remove the directory and all pins."""
-        for fd, _ in self._pins.values():
-            os.close(fd)
-        self._pins.clear()
+        for identity in list(self._pins):
+            self._forget(identity)
         if self._root is not None:
             import shutil
 
             shutil.rmtree(self._root, ignore_errors=True)
             self._root = None
+
+    def _forget(self, identity: tuple[int, int]) -> None:
+        fd, content = self._pins.pop(identity)
+        os.close(fd)
+        if isinstance(content, Content):
+            content.leave()
 
     def _contains(self, directory: int) -> bool:
         if self._root is None:

@@ -13,11 +13,13 @@ from weakref import WeakValueDictionary
 
 from rawbpf.sim.bpffs import BpfFs
 from rawbpf.sim.error import Refused
-from rawbpf.sim.file import Files
+from rawbpf.sim.file import Content, Files
 from rawbpf.sim.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rawbpf.sim.btf import LoadedBtf
     from rawbpf.sim.host import SimulatedHost
     from rawbpf.sim.map.base import SimMap
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.release import Release
 
 
-class Identified:
+class Identified(Content):
     """An object that has an id."""
 
     id: int = 0
@@ -40,6 +42,9 @@ class Ids(Generic[T]):
     def __init__(self) -> None:
         self._next = 1
         self._alive: WeakValueDictionary[int, T] = WeakValueDictionary()
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._alive.values()))
 
     def add(self, item: T) -> None:
         """Give `item` its id."""

@@ -16,6 +16,7 @@ from rawbpf.uapi import constants as c
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.btf import LoadedBtf
+    from rawbpf.sim.file import File
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.batch import Batch
     from rawbpf.sim.map.field import Fields
@@ -96,6 +97,10 @@ class SimMap(Identified):
     def update(self, key: bytes, value: bytes, flags: int) -> None:
         """Store `value`."""
         raise Refused(ENOTSUPP)
+
+    def update_through(self, file: File, key: bytes, value: bytes, flags: int) -> None:
+        """Store `value`, handed in through `file`, which some types remember."""
+        self.update(key, value, flags)
 
     def delete(self, key: bytes) -> None:
         """Remove `key`."""
