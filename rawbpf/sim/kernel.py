@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from errno import EINVAL, ENOENT
+from itertools import count
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -85,6 +86,7 @@ class Kernel:
         self.maps: Ids[SimMap] = Ids()
         self.programs: Ids[SimProgram] = Ids()
         self.btfs: Ids[LoadedBtf] = Ids()
+        self.event_ids = count(1)
         self.pins = BpfFs()
 
     def sweep(self) -> None:

@@ -6,7 +6,7 @@ import ctypes
 import mmap as _mmap
 import os
 from _thread import RLock
-from errno import EINVAL, EMFILE
+from errno import EINVAL, EMFILE, ENOTTY
 
 from rawbpf.sim import command
 from rawbpf.sim.attr import Attr
@@ -15,6 +15,7 @@ from rawbpf.sim.fdinfo import describe
 from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.base import SimMap
+from rawbpf.sim.perf_event import SimPerfEvent
 from rawbpf.sim.release import Release
 
 TYPE_CHECKING = False
@@ -99,6 +100,9 @@ class Simulator:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         with self._lock:
             try:
+                file = self._kernel.files.find(fd)
+                if file is not None and isinstance(file.content, SimPerfEvent):
+                    return file.content.map_buffer(length, offset, writable)
                 file = self._kernel.files.get(fd, SimMap)
                 assert isinstance(file.content, SimMap)
                 memory = file.content.map_memory(length, offset, writable)
@@ -113,7 +117,13 @@ class Simulator:
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
-        return os.read(fd, size)
+        event = self._event(fd)
+        if event is None:
+            return os.read(fd, size)
+        try:
+            return event.read(size)
+        except Refused as refused:
+            raise OSError(refused.errno, os.strerror(refused.errno)) from None
 
     def poll(self, fds: Sequence[int], timeout: float | None) -> list[int]:
         """Return which of `fds` are readable, at the latest after `timeout` seconds."""
@@ -122,15 +132,40 @@ class Simulator:
         poller = select.poll()
         for fd in fds:
             poller.register(fd, select.POLLIN)
-        return [fd for fd, _ in poller.poll(None if timeout is None else max(0.0, timeout) * 1000)]
+        ready = [fd for fd, _ in poller.poll(None if timeout is None else max(0.0, timeout) * 1000)]
+        for fd in ready:
+            event = self._event(fd)
+            if event is not None:
+                event.polled(fd)
+        return ready
+
+    def _event(self, fd: int) -> SimPerfEvent | None:
+        # The perf event behind `fd`, if it leads to one.
+        with self._lock:
+            try:
+                file = self._kernel.files.find(fd)
+            except Refused as refused:
+                raise OSError(refused.errno, os.strerror(refused.errno)) from None
+            return file.content if file is not None and isinstance(file.content, SimPerfEvent) else None
 
     def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
-        """perf_event_open(2). Raises OSError."""
-        raise OSError(EINVAL, os.strerror(EINVAL))
+        """perf_event_open(2) for software events. Raises OSError."""
+        with self._lock:
+            try:
+                return SimPerfEvent(self._kernel, attr, pid, cpu, group_fd, flags).open()
+            except Refused as refused:
+                raise OSError(refused.errno, os.strerror(refused.errno)) from None
 
     def ioctl(self, fd: int, request: int, arg: int = 0) -> int:
-        """ioctl(2) with an integer argument. Raises OSError."""
-        raise OSError(EINVAL, os.strerror(EINVAL))
+        """ioctl(2) with an integer argument, which perf events alone know. Raises OSError."""
+        event = self._event(fd)
+        with self._lock:
+            try:
+                if event is None:
+                    raise Refused(ENOTTY)
+                return event.ioctl(request, arg)
+            except Refused as refused:
+                raise OSError(refused.errno, os.strerror(refused.errno)) from None
 
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
