@@ -6,9 +6,9 @@ references are Python's own, so the tables of ids hold their objects weakly.
 
 from __future__ import annotations
 
+import copy
 import random
 from errno import EINVAL, ENOENT
-from itertools import count
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -43,6 +43,13 @@ class Ids(Generic[T]):
     def __init__(self) -> None:
         self._next = 1
         self._alive: WeakValueDictionary[int, T] = WeakValueDictionary()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Ids[T]:
+        # A weak dictionary's own way leaves its values as they are.
+        copied: Ids[T] = Ids()
+        copied._next = self._next
+        copied._alive.update({number: copy.deepcopy(item, memo) for number, item in self._alive.items()})
+        return copied
 
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._alive.values()))
@@ -86,10 +93,15 @@ class Kernel:
         self.maps: Ids[SimMap] = Ids()
         self.programs: Ids[SimProgram] = Ids()
         self.btfs: Ids[LoadedBtf] = Ids()
-        self.event_ids = count(1)
+        self.last_event_id = 0
         self.pins = BpfFs()
 
     def sweep(self) -> None:
         """Let go of what was closed or unlinked without a call to this kernel."""
         self.files.sweep()
         self.pins.sweep()
+
+    def adopt(self, current: Kernel) -> None:
+        """Take over descriptors and files from `current`, for a kernel that was copied from an earlier moment of it."""
+        self.files.adopt(current.files)
+        self.pins.adopt(current.pins)

@@ -5,10 +5,10 @@ Nothing happens that could be counted: counters stay 0. Source: kernel/events/co
 
 from __future__ import annotations
 
-import mmap
 import os
 import threading
 import time
+from contextlib import suppress
 from errno import E2BIG, EBADF, EINVAL, ENODEV, ENOENT, ENOSPC, ENOTTY, EOPNOTSUPP, ESRCH
 from struct import pack
 from weakref import ref
@@ -22,6 +22,9 @@ from rawbpf.uapi import perf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mmap import mmap
+
+    from rawbpf.sim.file import File
     from rawbpf.sim.kernel import Kernel
 
 _ATTR = perf.PERF_EVENT_ATTR
@@ -99,11 +102,11 @@ class SimPerfEvent(Content):
             self._wakeup_events = _ATTR.integer(attr, "wakeup_events")
         self._events = 0
         self._ring: PerfRing | None = None
-        self._mappings: list[ref[mmap.mmap]] = []
-        self._end = -1
-        self._readable = False
+        self._mappings: list[ref[mmap]] = []
+        self._file: File | None = None
         self.cpu = cpu
-        self.id = next(kernel.event_ids)
+        kernel.last_event_id += 1
+        self.id = kernel.last_event_id
         self.is_output = config == perf.PERF_COUNT_SW_BPF_OUTPUT
         self.enabled = not word & _flag("disabled")
         self.inherit = bool(word & _flag("inherit"))
@@ -111,7 +114,7 @@ class SimPerfEvent(Content):
     def open(self) -> int:
         """Return a descriptor of the event. Raises: OSError (EMFILE)."""
         fd = self._kernel.files.open(self)
-        self._end = self._kernel.files.get(fd, SimPerfEvent).end
+        self._file = self._kernel.files.get(fd, SimPerfEvent)
         return fd
 
     def read(self, size: int) -> bytes:
@@ -122,11 +125,12 @@ class SimPerfEvent(Content):
 
     def polled(self, fd: int) -> None:
         """Note that poll(2) reported the event, which it does once a wakeup. Source: perf_poll."""
-        if self._readable:
-            self._readable = False
-            os.read(fd, 1)
+        if self._file is not None and self._file.signalled:
+            self._file.signalled = False
+            with suppress(BlockingIOError):
+                os.read(fd, 1)
 
-    def map_buffer(self, length: int, offset: int, writable: bool) -> mmap.mmap:
+    def map_buffer(self, length: int, offset: int, writable: bool) -> mmap:
         """Map the buffer, which is made by the first mapping and gone with the last.
 
         Raises: Refused (EINVAL: not one page and a power of two of pages, or another size than it has).
@@ -141,8 +145,7 @@ class SimPerfEvent(Content):
             self._ring = PerfRing(pages, page, writable, self._watermark)
         if self._ring.size != pages * page:
             raise Refused(EINVAL)
-        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
-        mapping = mmap.mmap(self._ring.memory.fd, length, mmap.MAP_SHARED, protection)
+        mapping = self._ring.memory.map(length, 0, writable)
         self._mappings.append(ref(mapping))
         return mapping
 
@@ -186,9 +189,8 @@ class SimPerfEvent(Content):
             if self._events >= self._wakeup_events:
                 self._events -= self._wakeup_events
                 wake = True
-        if wake and not self._readable:
-            self._readable = True
-            os.write(self._end, b"!")
+        if wake and self._file is not None:
+            self._file.signal()
 
     def _sample(self, data: bytes, cpu: int) -> bytes:
         body = self._fields(_BEFORE_RAW, cpu)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import mmap as _mmap
 import os
@@ -10,19 +11,33 @@ from errno import EINVAL, EMFILE, ENOTTY
 
 from rawbpf.sim import command
 from rawbpf.sim.attr import Attr
+from rawbpf.sim.command.map import opened
 from rawbpf.sim.error import Refused
 from rawbpf.sim.fdinfo import describe
 from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
-from rawbpf.sim.map.base import SimMap
+from rawbpf.sim.map.mapping import map_pages, map_pages_at
+from rawbpf.sim.map.memory import SharedMemory
+from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
 from rawbpf.sim.perf_event import SimPerfEvent
 from rawbpf.sim.release import Release
+from rawbpf.sim.ring import RingBuf, UserRingBuf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from ctypes import _CArgObject as ByRef
     from types import TracebackType
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+
+class Snapshot:
+    """The state of a simulator at one moment, made by `Simulator.snapshot`."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
 
 
 class Simulator:
@@ -64,6 +79,29 @@ class Simulator:
         """The directory in which objects can be pinned; nothing else is a bpf file system here."""
         return self._kernel.pins.root
 
+    def snapshot(self) -> Snapshot:
+        """Return a copy of all state: maps and what they hold, programs, BTF, ids, pins, what chance comes next."""
+        with self._lock:
+            self._kernel.sweep()
+            return Snapshot(copy.deepcopy(self._kernel))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this simulator; it can be used again.
+
+        Descriptors and mappings that were open then lead to the restored objects. Those closed since stay
+        closed, and those opened since lead nowhere (EINVAL). Raises: ValueError for another simulator's.
+        """
+        with self._lock:
+            if snapshot.kernel.host is not self.host:
+                raise ValueError("the snapshot is of another simulator")
+            copies: dict[int, object] = {}
+            kernel = copy.deepcopy(snapshot.kernel, copies)
+            kernel.adopt(self._kernel)
+            for copied in copies.values():
+                if isinstance(copied, SharedMemory):
+                    copied.wake()
+            self._kernel = kernel
+
     def bpf(self, cmd: int, attr: ByRef, size: int, /) -> int:
         """One bpf(2) call."""
         number = 0
@@ -100,53 +138,72 @@ class Simulator:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         with self._lock:
             try:
-                file = self._kernel.files.find(fd)
-                if file is not None and isinstance(file.content, SimPerfEvent):
-                    return file.content.map_buffer(length, offset, writable)
-                file = self._kernel.files.get(fd, SimMap)
-                assert isinstance(file.content, SimMap)
-                memory = file.content.map_memory(length, offset, writable)
+                event = self._event(fd)
+                if event is not None:
+                    return event.map_buffer(length, offset, writable)
+                return map_pages(*opened(self._kernel, fd), length, offset, writable)
             except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
-            protection = _mmap.PROT_READ | (_mmap.PROT_WRITE if writable else 0)
-            return _mmap.mmap(memory, length, _mmap.MAP_SHARED, protection, offset=offset)
+                raise _os_error(refused) from None
 
     def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
-        """Map `length` bytes at a fixed address. Raises OSError."""
-        raise OSError(EINVAL, os.strerror(EINVAL))
+        """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError (EEXIST: taken)."""
+        with self._lock:
+            try:
+                return map_pages_at(*opened(self._kernel, fd), length, address)
+            except Refused as refused:
+                raise _os_error(refused) from None
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
-        event = self._event(fd)
-        if event is None:
-            return os.read(fd, size)
-        try:
-            return event.read(size)
-        except Refused as refused:
-            raise OSError(refused.errno, os.strerror(refused.errno)) from None
+        with self._lock:
+            try:
+                event = self._event(fd)
+                if event is not None:
+                    return event.read(size)
+            except Refused as refused:
+                raise _os_error(refused) from None
+        return os.read(fd, size)
 
     def poll(self, fds: Sequence[int], timeout: float | None) -> list[int]:
-        """Return which of `fds` are readable, at the latest after `timeout` seconds."""
+        """Return which of `fds` are readable, at the latest after `timeout` seconds (None: no limit)."""
         import select
 
         poller = select.poll()
         for fd in fds:
             poller.register(fd, select.POLLIN)
-        ready = [fd for fd, _ in poller.poll(None if timeout is None else max(0.0, timeout) * 1000)]
-        for fd in ready:
-            event = self._event(fd)
-            if event is not None:
-                event.polled(fd)
-        return ready
+        with self._lock:
+            ready = {fd for fd in fds if self._kernel.files.is_ready(fd)}
+        limit = 0 if ready else None if timeout is None else max(0.0, timeout) * 1000
+        ready.update(fd for fd, _ in poller.poll(limit))
+        with self._lock:
+            for fd in ready:
+                event = self._event(fd)
+                if event is not None:
+                    event.polled(fd)
+        return list(ready)
 
-    def _event(self, fd: int) -> SimPerfEvent | None:
-        # The perf event behind `fd`, if it leads to one.
+    def ringbuf(self, fd: int) -> RingBuf:
+        """Return a program's side of the ring buffer `fd`: reserve, submit, discard, output, query.
+
+        Raises: ValueError for what is no ring buffer of this simulator.
+        """
+        return RingBuf(self._target(fd, SimRingBuf, "ring buffer"), self._lock)
+
+    def user_ringbuf(self, fd: int) -> UserRingBuf:
+        """Return a program's side of the user ring buffer `fd`: drain.
+
+        Raises: ValueError for what is no user ring buffer of this simulator.
+        """
+        return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._lock)
+
+    def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._lock:
             try:
-                file = self._kernel.files.find(fd)
-            except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
-            return file.content if file is not None and isinstance(file.content, SimPerfEvent) else None
+                content = self._kernel.files.get(fd, kind).content
+            except Refused:
+                raise ValueError(f"descriptor {fd} is no {word} of this simulator") from None
+        assert isinstance(content, kind)
+        return content
 
     def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
         """perf_event_open(2) for software events. Raises OSError."""
@@ -154,18 +211,18 @@ class Simulator:
             try:
                 return SimPerfEvent(self._kernel, attr, pid, cpu, group_fd, flags).open()
             except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
+                raise _os_error(refused) from None
 
     def ioctl(self, fd: int, request: int, arg: int = 0) -> int:
         """ioctl(2) with an integer argument, which perf events alone know. Raises OSError."""
-        event = self._event(fd)
         with self._lock:
             try:
+                event = self._event(fd)
                 if event is None:
                     raise Refused(ENOTTY)
                 return event.ioctl(request, arg)
             except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
+                raise _os_error(refused) from None
 
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
@@ -173,8 +230,17 @@ class Simulator:
             try:
                 file = self._kernel.files.find(fd)
             except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
+                raise _os_error(refused) from None
             if file is not None:
                 return describe(file)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:
             return text.read()
+
+    def _event(self, fd: int) -> SimPerfEvent | None:
+        # The perf event behind `fd`, if it leads to one. Raises: Refused (EBADF).
+        file = self._kernel.files.find(fd)
+        return file.content if file is not None and isinstance(file.content, SimPerfEvent) else None
+
+
+def _os_error(refused: Refused) -> OSError:
+    return OSError(refused.errno, os.strerror(refused.errno))

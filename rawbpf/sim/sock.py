@@ -21,6 +21,7 @@ _SO_ACCEPTCONN = 30
 _TCP_CLOSE = 7
 _TCP_ESTABLISHED = 1
 AF_XDP = 44
+_libc = ctypes.PyDLL(None)
 _ADDRESS = ctypes.c_char * 128
 _PORT = slice(2, 4)
 
@@ -31,7 +32,7 @@ class Sock:
     Raises: Refused (EBADF: closed; ENOTSOCK).
     """
 
-    __slots__ = ("_fd", "_identity", "_libc", "cookie", "domain", "protocol", "type")
+    __slots__ = ("_fd", "_identity", "cookie", "domain", "protocol", "type")
 
     def __init__(self, fd: int) -> None:
         try:
@@ -40,13 +41,15 @@ class Sock:
             raise Refused(EBADF) from None
         if not stat.S_ISSOCK(status.st_mode):
             raise Refused(ENOTSOCK)
-        self._libc = ctypes.PyDLL(None)
         self._fd = fd
         self._identity = (status.st_dev, status.st_ino)
         self.domain = self._option(socket.SOL_SOCKET, socket.SO_DOMAIN)
         self.type = self._option(socket.SOL_SOCKET, socket.SO_TYPE)
         self.protocol = self._option(socket.SOL_SOCKET, socket.SO_PROTOCOL)
         self.cookie = int.from_bytes(self._bytes(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Sock:
+        return self
 
     def __eq__(self, other: object) -> bool:
         return self._identity == other._identity if isinstance(other, Sock) else NotImplemented
@@ -79,12 +82,12 @@ class Sock:
         """Whether it is connected, both ways; for TCP and Unix streams."""
         if self.is_tcp:
             return self._tcp_state() == _TCP_ESTABLISHED
-        return self._name(self._libc.getpeername) is not None
+        return self._name(_libc.getpeername) is not None
 
     @property
     def is_bound(self) -> bool:
         """Whether an IP socket has a port."""
-        name = self._name(self._libc.getsockname)
+        name = self._name(_libc.getsockname)
         return name is not None and name[_PORT] != b"\0\0"
 
     @property
@@ -121,7 +124,7 @@ class Sock:
     def _bytes(self, level: int, name: int, size: int) -> bytes:
         # Zeros where the socket does not know the option.
         value = ctypes.create_string_buffer(size)
-        self._libc.getsockopt(self._fd, level, name, value, ctypes.byref(ctypes.c_uint32(size)))
+        _libc.getsockopt(self._fd, level, name, value, ctypes.byref(ctypes.c_uint32(size)))
         return value.raw
 
     def _name(self, call: ctypes._FuncPointer) -> bytes | None:

@@ -12,7 +12,7 @@ from errno import E2BIG, EEXIST, EINVAL, ENOENT
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.array import next_index
 from rawbpf.sim.map.base import U32, SimMap
-from rawbpf.sim.map.fd_array import USER_ACCESS, check_memory
+from rawbpf.sim.map.fd_array import USER_ACCESS
 from rawbpf.sim.map.owner import Owner
 from rawbpf.sim.map.shape import power_of_two
 from rawbpf.sim.program import SimProgram, program_of
@@ -111,7 +111,7 @@ class SimDevMap(_SimDevices):
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags."""
         super().check(kernel, shape)
-        check_memory(kernel, shape.max_entries * _POINTER)
+        self.check_memory(kernel, shape.max_entries * _POINTER)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return ifindex and program id. Raises: Refused (ENOENT)."""
@@ -166,7 +166,7 @@ class SimDevMapHash(_SimDevices):
         super().check(kernel, shape)
         if shape.max_entries > 1 << 31:
             raise Refused(EINVAL)
-        check_memory(kernel, power_of_two(shape.max_entries) * _POINTER)
+        self.check_memory(kernel, power_of_two(shape.max_entries) * _POINTER)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return ifindex and program id. Raises: Refused (ENOENT)."""

@@ -5,7 +5,7 @@ Source: kernel/bpf/arraymap.c:fd_array_map_alloc_check and what follows it (v6.1
 
 from __future__ import annotations
 
-from errno import E2BIG, EINVAL, ENOENT, ENOMEM
+from errno import E2BIG, EINVAL, ENOENT
 from typing import Generic, TypeVar
 
 from rawbpf.sim.error import ENOTSUPP, Refused
@@ -22,13 +22,6 @@ T = TypeVar("T")
 
 USER_ACCESS = c.BPF_F_RDONLY | c.BPF_F_WRONLY
 _SLOT = 8
-
-
-def check_memory(kernel: Kernel, size: int) -> None:
-    """Check that `size` bytes can be had. Raises: Refused (ENOMEM)."""
-    available = kernel.host.memory_available
-    if available is not None and size > available:
-        raise Refused(ENOMEM)
 
 
 class SimFdArray(SimMap, Generic[T]):
@@ -48,7 +41,7 @@ class SimFdArray(SimMap, Generic[T]):
         shape.check_flags(self.flags_allowed)
         if shape.value_size != U32.size or shape.key_size != U32.size or not shape.max_entries:
             raise Refused(EINVAL)
-        check_memory(kernel, shape.max_entries * _SLOT)
+        self.check_memory(kernel, shape.max_entries * _SLOT)
 
     def get(self, fd: int) -> T:
         """Return what `fd` leads to, if the map takes it. Raises: Refused. Source: map_ops.map_fd_get_ptr."""

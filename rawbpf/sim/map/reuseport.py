@@ -7,7 +7,6 @@ from errno import E2BIG, EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC
 from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.map.array import next_index
 from rawbpf.sim.map.base import ACCESS, U32
-from rawbpf.sim.map.fd_array import check_memory
 from rawbpf.sim.map.socket_holder import U64, SocketHolder, socket_fd
 from rawbpf.sim.sock import Sock
 from rawbpf.uapi import constants as c
@@ -31,7 +30,7 @@ class SimReusePortArray(SocketHolder):
         shape.check_flags(self.flags_allowed)
         if shape.value_size not in (U32.size, U64.size) or shape.key_size != U32.size or not shape.max_entries:
             raise Refused(EINVAL)
-        check_memory(kernel, shape.max_entries * _POINTER)
+        self.check_memory(kernel, shape.max_entries * _POINTER)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return a socket's cookie. Raises: Refused (ENOSPC: values have no room for it; ENOENT).

@@ -11,7 +11,7 @@ from errno import E2BIG, EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.array import next_index
 from rawbpf.sim.map.base import U32
-from rawbpf.sim.map.fd_array import USER_ACCESS, check_memory
+from rawbpf.sim.map.fd_array import USER_ACCESS
 from rawbpf.sim.map.jhash import jhash
 from rawbpf.sim.map.shape import power_of_two
 from rawbpf.sim.map.socket_holder import U64, SocketHolder, socket_fd
@@ -94,7 +94,7 @@ class SimSockMap(_SimSockets):
         if shape.key_size != U32.size:
             raise Refused(EINVAL)
         super().check(kernel, shape)
-        check_memory(kernel, shape.max_entries * _POINTER)
+        self.check_memory(kernel, shape.max_entries * _POINTER)
 
     def check_key(self, key: bytes) -> None:
         """Check the index. Raises: Refused (E2BIG)."""
@@ -128,7 +128,7 @@ class SimSockHash(_SimSockets):
         buckets = power_of_two(shape.max_entries)
         if buckets > 0xFFFFFFFF // _BUCKET:
             raise Refused(EINVAL)
-        check_memory(kernel, buckets * _BUCKET)
+        self.check_memory(kernel, buckets * _BUCKET)
 
     def store(self, key: bytes, sock: Sock) -> None:
         """Store a socket, unless there is no room. Raises: Refused (E2BIG). Source: sock_hash_alloc_elem."""

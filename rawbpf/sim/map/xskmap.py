@@ -7,7 +7,7 @@ from errno import E2BIG, EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.array import next_index
 from rawbpf.sim.map.base import U32, SimMap
-from rawbpf.sim.map.fd_array import USER_ACCESS, check_memory
+from rawbpf.sim.map.fd_array import USER_ACCESS
 from rawbpf.sim.sock import AF_XDP, Sock
 from rawbpf.uapi import constants as c
 
@@ -34,7 +34,7 @@ class SimXskMap(SimMap):
             raise Refused(EINVAL)
         if shape.map_flags & ~(USER_ACCESS | c.BPF_F_NUMA_NODE):
             raise Refused(EINVAL)
-        check_memory(kernel, shape.max_entries * _POINTER)
+        self.check_memory(kernel, shape.max_entries * _POINTER)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Refuse: only programs look up. Raises: Refused (EOPNOTSUPP)."""
