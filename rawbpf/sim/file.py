@@ -89,7 +89,7 @@ class Files:
         except (OSError, OverflowError):
             raise Refused(EBADF) from None
 
-    def get(self, fd: int, kind: type[object]) -> File:
+    def get(self, fd: int, kind: type[object] | tuple[type[object], ...]) -> File:
         """Return the file behind `fd`, which must lead to a `kind`. Raises: Refused (EBADF: closed; EINVAL)."""
         file = self.find(fd)
         if file is None or not isinstance(file.content, kind):

@@ -39,6 +39,31 @@ class Release:
         return True
 
     @property
+    def last_btf_kind(self) -> int:
+        """The last kind of BTF type that this kernel knows."""
+        return 19
+
+    @property
+    def has_flagged_tags(self) -> bool:
+        """Whether decl tags and type tags may be attributes (kind_flag)."""
+        return True
+
+    @property
+    def has_signed_enums(self) -> bool:
+        """Whether an enum may say that it is signed (kind_flag)."""
+        return True
+
+    @property
+    def special_fields(self) -> int:
+        """The kinds of field of a value that this kernel knows for its own."""
+        return 0x3FFF
+
+    @property
+    def checks_structs(self) -> bool:
+        """Whether BTF_LOAD looks for such fields in every struct."""
+        return True
+
+    @property
     def attr_size(self) -> int:
         """Bytes of this kernel's `union bpf_attr`."""
         return 168
