@@ -37,8 +37,10 @@ _MISC_KERNEL = 1
 _RESET, _ID = 0x2403, 0x80082407
 
 
-def _flag(name: str) -> int:
-    return perf.flag_word(**{name: 1})
+_DISABLED = perf.flag_word(disabled=1)
+_INHERIT = perf.flag_word(inherit=1)
+_BY_WATERMARK = perf.flag_word(watermark=1)
+_ALL_WITH_ID = perf.flag_word(sample_id_all=1)
 
 
 # The fields of a sample before its raw bytes, in order; others would need what no program here has.
@@ -93,10 +95,10 @@ class SimPerfEvent(Content):
             raise Refused(EOPNOTSUPP)
         self._kernel = kernel
         self._sample_type = sample_type
-        self._sample_id_all = bool(word & _flag("sample_id_all"))
+        self._sample_id_all = bool(word & _ALL_WITH_ID)
         self._watermark = 0
         self._wakeup_events = 0
-        if word & _flag("watermark"):
+        if word & _BY_WATERMARK:
             self._watermark = _ATTR.integer(attr, "wakeup_watermark")
         else:
             self._wakeup_events = _ATTR.integer(attr, "wakeup_events")
@@ -108,8 +110,8 @@ class SimPerfEvent(Content):
         kernel.last_event_id += 1
         self.id = kernel.last_event_id
         self.is_output = config == perf.PERF_COUNT_SW_BPF_OUTPUT
-        self.enabled = not word & _flag("disabled")
-        self.inherit = bool(word & _flag("inherit"))
+        self.enabled = not word & _DISABLED
+        self.inherit = bool(word & _INHERIT)
 
     def open(self) -> int:
         """Return a descriptor of the event. Raises: OSError (EMFILE)."""

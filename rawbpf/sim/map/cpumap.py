@@ -36,6 +36,7 @@ class SimCpuMap(SimMap):
     """BPF_MAP_TYPE_CPUMAP."""
 
     takes_btf = False
+    takes_no_key_type = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)

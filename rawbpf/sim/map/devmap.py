@@ -59,6 +59,7 @@ class _SimDevices(SimMap):
     # What both types share.
 
     takes_btf = False
+    takes_no_key_type = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)

@@ -29,8 +29,9 @@ class SimFdArray(SimMap, Generic[T]):
 
     flags_allowed = USER_ACCESS | c.BPF_F_NUMA_NODE
     takes_btf = False
+    takes_no_key_type = True
     # Whether an object can be read back, as its id.
-    readable = False
+    reads_back = False
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -48,12 +49,12 @@ class SimFdArray(SimMap, Generic[T]):
         raise NotImplementedError
 
     def number(self, item: T) -> int:
-        """Return what is read back of an object, where `readable`. Source: map_ops.map_fd_sys_lookup_elem."""
+        """Return what is read back of an object, where `reads_back`. Source: map_ops.map_fd_sys_lookup_elem."""
         raise NotImplementedError
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the id of an object. Raises: Refused (ENOENT; ENOTSUPP). Source: bpf_fd_array_map_lookup_elem."""
-        if not self.readable:
+        if not self.reads_back:
             raise Refused(ENOTSUPP)
         item = self.slots.get(U32.unpack(key)[0])
         if item is None:

@@ -27,8 +27,6 @@ class Fields:
     def __eq__(self, other: object) -> bool:
         return vars(self) == vars(other) if isinstance(other, Fields) else NotImplemented
 
-    __hash__ = None
-
     def zeroed(self, value: bytes) -> bytes:
         """Return `value` with the fields as they are in a new one."""
         result = bytearray(value)

@@ -71,7 +71,7 @@ def map_of(kernel: Kernel, fd: int) -> SimMap:
 class SimArrayOfMaps(SimFdArray[SimMap]):
     """BPF_MAP_TYPE_ARRAY_OF_MAPS."""
 
-    readable = True
+    reads_back = True
     lookup_batch = generic_lookup
     update_batch = generic_update
 
@@ -89,11 +89,11 @@ class SimArrayOfMaps(SimFdArray[SimMap]):
         return item.id
 
 
-
 class SimHashOfMaps(SimHash):
     """BPF_MAP_TYPE_HASH_OF_MAPS."""
 
     takes_btf = False
+    takes_no_key_type = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)

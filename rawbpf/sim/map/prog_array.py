@@ -23,7 +23,8 @@ class SimProgArray(SimFdArray[SimProgram]):
     """BPF_MAP_TYPE_PROG_ARRAY."""
 
     takes_btf = True
-    readable = True
+    takes_no_key_type = False
+    reads_back = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)

@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 class Shape:
     """The numbers of a MAP_CREATE attr."""
 
-    __slots__ = ("inner_map_fd", "key_size", "map_extra", "map_flags", "map_type", "max_entries", "numa_node", "value_size")
+    __slots__ = (
+        "inner_map_fd",
+        "key_size",
+        "map_extra",
+        "map_flags",
+        "map_type",
+        "max_entries",
+        "numa_node",
+        "value_size",
+    )
 
     def __init__(self, attr: Attr) -> None:
         self.map_type = attr.number(MAP_CREATE, "map_type")

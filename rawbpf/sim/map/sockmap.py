@@ -42,6 +42,7 @@ class _SimSockets(SocketHolder):
     # What both types share.
 
     takes_btf = False
+    takes_no_key_type = True
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Source: sock_map_alloc, sock_hash_alloc."""

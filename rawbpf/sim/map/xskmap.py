@@ -23,6 +23,7 @@ class SimXskMap(SimMap):
     """BPF_MAP_TYPE_XSKMAP."""
 
     takes_btf = False
+    takes_no_key_type = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
