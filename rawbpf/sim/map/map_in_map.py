@@ -46,19 +46,23 @@ class Template:
         if like.type in _NEVER_INNER:
             raise Refused(ENOTSUPP)
         self._shape = _shape(like)
+        self._fields = like.fields
         self._fixed = like.type in _FIXED_SIZE and not like.flags & c.BPF_F_INNER_MAP
         self._max_entries = like.max_entries
 
     def get(self, kernel: Kernel, fd: int) -> SimMap:
         """Return the map behind `fd` if it suits. Raises: Refused (EBADF, EINVAL). Source: bpf_map_fd_get_ptr."""
         inner = map_of(kernel, fd)
-        if self._shape != _shape(inner) or (self._fixed and self._max_entries != inner.max_entries):
+        same_fields = inner.fields is None if self._fields is None else self._fields.same_as(inner.fields)
+        if self._shape != _shape(inner) or not same_fields:
+            raise Refused(EINVAL)
+        if self._fixed and self._max_entries != inner.max_entries:
             raise Refused(EINVAL)
         return inner
 
 
-def _shape(like: SimMap) -> tuple[object, ...]:
-    return like.type, like.key_size, like.value_size, like.flags, like.fields
+def _shape(like: SimMap) -> tuple[int, ...]:
+    return like.type, like.key_size, like.value_size, like.flags
 
 
 def map_of(kernel: Kernel, fd: int) -> SimMap:
