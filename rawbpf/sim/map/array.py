@@ -43,7 +43,7 @@ class SimArray(SimMap):
     """BPF_MAP_TYPE_ARRAY."""
 
     takes_no_key_type = True
-    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_PRESERVE_ELEMS | c.BPF_F_INNER_MAP
+    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_INNER_MAP
     can_be_mapped = True
     lookup_batch = generic_lookup
     update_batch = generic_update
