@@ -18,7 +18,6 @@ from rawbpf.sim.error import Refused
 
 _SO_COOKIE = 57
 _SO_ACCEPTCONN = 30
-_TCP_CLOSE = 7
 _TCP_ESTABLISHED = 1
 AF_XDP = 44
 _libc = ctypes.PyDLL(None)
@@ -99,11 +98,6 @@ class Sock:
     def is_closed(self) -> bool:
         """Whether this process has no descriptor of it any more."""
         return not self._found()
-
-    @property
-    def is_disconnected(self) -> bool:
-        """Whether it is a TCP socket whose connection, or listening, is over."""
-        return self.is_tcp and self._found() and self._tcp_state() == _TCP_CLOSE
 
     def _tcp_state(self) -> int:
         return self._bytes(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]

@@ -27,12 +27,8 @@ _NEVER_INNER = (
     c.BPF_MAP_TYPE_CGROUP_STORAGE,
     c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE,
 )
-# Types of which a program knows the number of elements when it is loaded.
-_FIXED_SIZE = (
-    c.BPF_MAP_TYPE_ARRAY,
-    c.BPF_MAP_TYPE_PERCPU_ARRAY,
-    c.BPF_MAP_TYPE_XSKMAP,
-)
+# Types whose map_meta_equal compares the number of elements.
+_FIXED_SIZE = (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_XSKMAP)
 
 
 class Template:

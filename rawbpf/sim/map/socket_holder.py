@@ -22,9 +22,12 @@ _INT_MAX = 0x7FFFFFFF
 
 
 def socket_fd(value: bytes) -> int:
-    """Return the descriptor in a value of 4 or 8 bytes. Raises: Refused (EINVAL: no possible one)."""
+    """Return the descriptor in a value of 4 or 8 bytes; one of 4 bytes is always possible, if only to be closed.
+
+    Raises: Refused (EINVAL: no possible one).
+    """
     fd: int = (U64 if len(value) == U64.size else U32).unpack(value)[0]
-    if fd > _INT_MAX:
+    if fd > _INT_MAX and len(value) == U64.size:
         raise Refused(EINVAL)
     return fd
 
@@ -48,7 +51,7 @@ class SocketHolder(SimMap):
         del self.sockets[key]
 
     def drop_closed(self) -> None:
-        """Let go of sockets that were closed, or whose connection or listening ended."""
+        """Let go of sockets that were closed; those whose connection ended stay."""
         for key, sock in list(self.sockets.items()):
-            if sock.is_closed or sock.is_disconnected:
+            if sock.is_closed:
                 self.remove(key)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
 
+_INT_MAX = 0x7FFFFFFF
 _MAX_BPF_STACK = 512
 _POINTER, _BUCKET = 8, 16
 
@@ -35,7 +36,7 @@ def _is_suitable(sock: Sock) -> bool:
         return sock.is_bound
     if sock.domain == socket.AF_UNIX and sock.type == socket.SOCK_STREAM:
         return sock.is_established
-    return sock.domain == socket.AF_UNIX and sock.type == socket.SOCK_DGRAM
+    return sock.domain == socket.AF_UNIX
 
 
 class _SimSockets(SocketHolder):
@@ -63,13 +64,19 @@ class _SimSockets(SocketHolder):
 
     def update(self, key: bytes, value: bytes, flags: int) -> None:
         """Store a socket. Source: sock_map_update_elem_sys."""
-        sock = Sock(socket_fd(value))
+        fd = socket_fd(value)
+        if fd > _INT_MAX:
+            raise Refused(EINVAL)
+        sock = Sock(fd)
         if not _is_suitable(sock):
             raise Refused(EOPNOTSUPP)
         self.drop_closed()
         if flags > c.BPF_EXIST:
             raise Refused(EINVAL)
         self.check_key(key)
+        # Source: net/unix/unix_bpf.c:unix_dgram_bpf_update_proto, which is asked last.
+        if sock.type == socket.SOCK_SEQPACKET:
+            raise Refused(EOPNOTSUPP)
         if self.is_taken(sock):
             raise Refused(EBUSY)
         there = key in self.sockets
