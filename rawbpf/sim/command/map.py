@@ -138,7 +138,7 @@ def update(kernel: Kernel, attr: Attr) -> int:
         raise Refused(EPERM)
     _check_lock(target, flags)
     key = key_at(kernel, target, key_address)
-    target.update(key, kernel.memory.read(value_address, target.value_bytes), flags)
+    target.update_through(file, key, kernel.memory.read(value_address, target.value_bytes), flags)
     return 0
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from rawbpf.sim.btf import LoadedBtf
+    from rawbpf.sim.file import File
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.batch import Batch
     from rawbpf.sim.map.field import Fields
@@ -77,7 +78,7 @@ class SimMap(Identified):
             raise Refused(ENOMEM)
 
     def check_btf(self, records: Records, key: Record, value: Record) -> None:
-        """Check the types of key and value, whose sizes are right. Raises: Refused. Source: the type's map_check_btf."""
+        """Check the types of key and value. Raises: Refused. Source: the type's map_check_btf."""
         if not self.takes_btf:
             raise Refused(ENOTSUPP)
 
@@ -116,6 +117,10 @@ class SimMap(Identified):
     def update(self, key: bytes, value: bytes, flags: int) -> None:
         """Store `value`."""
         raise Refused(ENOTSUPP)
+
+    def update_through(self, file: File, key: bytes, value: bytes, flags: int) -> None:
+        """Store `value`, handed in through `file`, which some types remember."""
+        self.update(key, value, flags)
 
     def delete(self, key: bytes) -> None:
         """Remove `key`."""

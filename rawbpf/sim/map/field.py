@@ -24,6 +24,10 @@ class Fields:
         self._stride = -(-size // 8) * 8
         self.has_lock = has_lock
 
+    def same_as(self, other: Fields | None) -> bool:
+        """Return whether the fields of another map are the same. Source: kernel/bpf/syscall.c:btf_record_equal."""
+        return other is not None and vars(self) == vars(other)
+
     def zeroed(self, value: bytes) -> bytes:
         """Return `value` with the fields as they are in a new one."""
         result = bytearray(value)
