@@ -19,6 +19,7 @@ from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.mapping import map_pages, map_pages_at
 from rawbpf.sim.map.memory import SharedMemory
 from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
+from rawbpf.sim.map.stack_trace import SimStackTrace
 from rawbpf.sim.perf_event import SimPerfEvent
 from rawbpf.sim.release import Release
 from rawbpf.sim.ring import RingBuf, UserRingBuf
@@ -195,6 +196,16 @@ class Simulator:
         Raises: ValueError for what is no user ring buffer of this simulator.
         """
         return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._lock)
+
+    def put_stack(self, fd: int, addresses: Sequence[int], flags: int = 0) -> int:
+        """Store a stack, innermost first, in the stack trace map `fd`, and return its id or a negative errno.
+
+        What bpf_get_stackid does with the stack that it finds; `flags`: BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID.
+        Raises: ValueError for what is no stack trace map of this simulator.
+        """
+        target = self._target(fd, SimStackTrace, "stack trace map")
+        with self._lock:
+            return target.put(addresses, flags)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._lock:
