@@ -85,22 +85,34 @@ class BpfFs:
                 del self._pins[identity]
                 os.close(fd)
 
-    def close(self) -> None:
-        """Remove the directory and all pins."""
+    def close(self, *, remove: bool = True) -> None:
+        """Let go of all pins, and remove the directory with them."""
         for fd, _ in self._pins.values():
             os.close(fd)
         self._pins.clear()
-        if self._root is not None:
-            import shutil
-
-            shutil.rmtree(self._root, ignore_errors=True)
-            self._root = None
+        if self._root is not None and remove:
+            try:
+                _remove(self._root)
+            except OSError:
+                pass  # what others put there, or took the right to remove, stays
+        self._root = None
 
     def _contains(self, directory: int) -> bool:
         if self._root is None:
             return False
         path = os.readlink(f"/proc/self/fd/{directory}")
         return os.path.commonpath([os.path.realpath(self._root), path]) == os.path.realpath(self._root)
+
+
+def _remove(root: str) -> None:
+    # By what is imported already: the interpreter may be ending.
+    for folder, folders, files in os.walk(root, topdown=False):
+        for name in files:
+            os.unlink(os.path.join(folder, name))
+        for name in folders:
+            path = os.path.join(folder, name)
+            (os.unlink if os.path.islink(path) else os.rmdir)(path)
+    os.rmdir(root)
 
 
 def _exists(name: bytes, parent: int) -> bool:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import mmap as _mmap
 import os
-from _thread import RLock
 from errno import EINVAL, EMFILE
+from itertools import starmap
 
 from rawbpf.sim import command
 from rawbpf.sim.attr import Attr
 from rawbpf.sim.error import Refused
 from rawbpf.sim.fdinfo import describe
+from rawbpf.sim.guard import Guard
 from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.base import SimMap
@@ -35,8 +36,8 @@ class Simulator:
     name = "sim"
 
     def __init__(self, release: str | None = None, cpus: int = 4, seed: int = 0) -> None:
-        # A finaliser or a signal handler may call in the middle of another call.
-        self._lock = RLock()
+        self._guard = Guard()
+        self._pid = os.getpid()
         known = Release(release)
         self.host = SimulatedHost(known.text, cpus)
         self._kernel = Kernel(known, self.host, seed)
@@ -54,9 +55,15 @@ class Simulator:
 
     def shut_down(self) -> None:
         """Free everything; descriptors that are still open lead nowhere."""
-        with self._lock:
+        with self._guard:
             self._kernel.files.close_all()
-            self._kernel.pins.close()
+            # The directory is the process's that made it, not a forked child's.
+            self._kernel.pins.close(remove=os.getpid() == self._pid)
+
+    def __del__(self) -> None:
+        # Also of one that could not be made.
+        if hasattr(self, "_kernel"):
+            self.shut_down()
 
     @property
     def bpffs(self) -> str:
@@ -67,15 +74,19 @@ class Simulator:
         """One bpf(2) call."""
         number = 0
         try:
-            with self._lock:
+            with self._guard:
                 return self._call(cmd, ctypes.cast(attr, ctypes.c_void_p).value or 0, size)
         except Refused as refused:
             number = refused.errno
         except OSError as error:
             number = error.errno or EMFILE
-        ctypes.set_errno(number)
+        # The loop sets the errno and returns at once. After a plain call a signal handler could run here, whose
+        # own calls would leave another errno.
+        for _ in starmap(ctypes.set_errno, ((number,),)):
+            break
         return -1
 
+    # Nothing here waits for anything, so there is nothing to release the GIL for.
     bpf_blocking = bpf
 
     def _call(self, cmd: int, address: int, size: int) -> int:
@@ -88,8 +99,12 @@ class Simulator:
 
     def close(self, fd: int) -> None:
         """Close `fd`. Raises OSError."""
-        with self._lock:
-            self._kernel.files.close(fd)
+        with self._guard as guard:
+            if guard.depth > 1:
+                # A finaliser, in the middle of another call: its file is forgotten by the next that looks at ids.
+                os.close(fd)
+            else:
+                self._kernel.files.close(fd)
 
     def dup(self, fd: int) -> int:
         """Return a new close-on-exec descriptor of the same object. Raises OSError."""
@@ -97,7 +112,7 @@ class Simulator:
 
     def mmap(self, fd: int, length: int, offset: int = 0, writable: bool = True) -> _mmap.mmap:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 file = self._kernel.files.get(fd, SimMap)
                 assert isinstance(file.content, SimMap)
@@ -134,7 +149,7 @@ class Simulator:
 
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 file = self._kernel.files.find(fd)
             except Refused as refused:
