@@ -22,15 +22,15 @@ class Attr:
     Source: kernel/bpf/syscall.c:bpf_check_uarg_tail_zero (v6.12).
     """
 
-    __slots__ = ("_memory", "address", "image")
+    __slots__ = ("_address", "_memory", "image")
 
     def __init__(self, memory: Memory, address: int, size: int, known: int) -> None:
         if size > _PAGE_SIZE:
             raise Refused(E2BIG)
         self._memory = memory
-        self.address = address
+        self._address = address
         image = memory.read(address, size)
-        if image[known:].strip(b"\0"):
+        if size > known and image[known:].strip(b"\0"):
             raise Refused(E2BIG)
         self.image = image[:known].ljust(known, b"\0")
 
@@ -49,4 +49,4 @@ class Attr:
 
     def store(self, offset: int, form: str, value: int) -> None:
         """Write a number back into the caller's attr. Raises: Refused (EFAULT)."""
-        self._memory.write(self.address + offset, pack(form, value))
+        self._memory.write(self._address + offset, pack(form, value))

@@ -6,6 +6,7 @@ once no name leads to it, what was pinned is let go. Source: kernel/bpf/inode.c 
 
 from __future__ import annotations
 
+import copy
 import os
 from errno import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 
@@ -17,8 +18,7 @@ class BpfFs:
 
     def __init__(self) -> None:
         self._root: str | None = None
-        # A descriptor of the placeholder keeps its inode number from being used again.
-        self._pins: dict[tuple[int, int], tuple[int, object]] = {}
+        self._pins: dict[tuple[int, int], _Pin] = {}
 
     @property
     def root(self) -> str:
@@ -52,8 +52,7 @@ class BpfFs:
             raise Refused(error.errno or EINVAL) from None
         finally:
             os.close(parent)
-        status = os.fstat(fd)
-        self._pins[status.st_dev, status.st_ino] = (fd, content)
+        self._pins[_identity(fd)] = _Pin(fd, content)
 
     def get(self, path: bytes, at: int | None, mode: int) -> object:
         """Return what is pinned at `path`, which must allow `mode` (os.O_RDONLY, O_WRONLY, O_RDWR).
@@ -69,26 +68,38 @@ class BpfFs:
         except OSError as error:
             raise Refused(ENOENT if error.errno == ELOOP else error.errno or EINVAL) from None
         try:
-            status = os.fstat(fd)
+            pin = self._pins.get(_identity(fd))
         finally:
             os.close(fd)
-        self.sweep()
-        pin = self._pins.get((status.st_dev, status.st_ino))
         if pin is None:
             raise Refused(EACCES)
-        return pin[1]
+        return pin.content
 
     def sweep(self) -> None:
         """Let go of what has no name left."""
-        for identity, (fd, _) in list(self._pins.items()):
-            if os.fstat(fd).st_nlink == 0:
+        for identity, pin in list(self._pins.items()):
+            if os.fstat(pin.fd).st_nlink == 0:
                 del self._pins[identity]
-                os.close(fd)
+                os.close(pin.fd)
+
+    def adopt(self, current: BpfFs) -> None:
+        """Make the directory what it was when this was copied: unlink pins made since, make again those removed."""
+        current.sweep()
+        self._root = current._root
+        for identity in current._pins.keys() - self._pins.keys():
+            pin = current._pins[identity]
+            os.unlink(pin.path)
+            os.close(pin.fd)
+        for identity in self._pins.keys() - current._pins.keys():
+            pin = self._pins.pop(identity)
+            os.makedirs(os.path.dirname(pin.path), 0o700, exist_ok=True)
+            pin.fd = os.open(pin.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._pins[_identity(pin.fd)] = pin
 
     def close(self, *, remove: bool = True) -> None:
         """Let go of all pins, and remove the directory with them."""
-        for fd, _ in self._pins.values():
-            os.close(fd)
+        for pin in self._pins.values():
+            os.close(pin.fd)
         self._pins.clear()
         if self._root is not None and remove:
             try:
@@ -113,6 +124,28 @@ def _remove(root: str) -> None:
             path = os.path.join(folder, name)
             (os.unlink if os.path.islink(path) else os.rmdir)(path)
     os.rmdir(root)
+
+
+class _Pin:
+    # A descriptor of the placeholder keeps its inode number from being used again. A copy remembers the path.
+    def __init__(self, fd: int, content: object) -> None:
+        self.fd = fd
+        self.content = content
+        self._path = ""
+
+    @property
+    def path(self) -> str:
+        return self._path or os.readlink(f"/proc/self/fd/{self.fd}")
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Pin:
+        copied = _Pin(self.fd, copy.deepcopy(self.content, memo))
+        copied._path = self.path
+        return copied
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def _exists(name: bytes, parent: int) -> bool:

@@ -74,6 +74,16 @@ class Files:
         for identity in [identity for identity, file in self._open.items() if file.end in gone]:
             self._forget(identity)
 
+    def adopt(self, current: Files) -> None:
+        """Take over the descriptors that are open now, for files that were copied from an earlier moment.
+
+        A file that was closed since stays closed; descriptors opened since lead nowhere.
+        """
+        for identity in self._open.keys() - current._open.keys():
+            del self._open[identity]
+        for identity in current._open.keys() - self._open.keys():
+            current._forget(identity)
+
     def close_all(self) -> None:
         """Let go of every file; descriptors that are still open lead nowhere."""
         for identity in list(self._open):

@@ -35,6 +35,9 @@ class SimulatedHost:
         self.memory_available: int | None = 4 << 30
         """Bytes that a map may take: lower than the real machine's, where that must not run out."""
 
+    def __deepcopy__(self, memo: dict[int, object]) -> SimulatedHost:
+        return self
+
     def btf(self) -> memoryview:
         """The real kernel's BTF, read-only. Raises: NotSupported (ENOENT) where there is none."""
         try:

@@ -6,6 +6,7 @@ references are Python's own, so the tables of ids hold their objects weakly.
 
 from __future__ import annotations
 
+import copy
 import random
 from errno import EINVAL, ENOENT
 from typing import Generic, TypeVar
@@ -40,6 +41,13 @@ class Ids(Generic[T]):
     def __init__(self) -> None:
         self._next = 1
         self._alive: WeakValueDictionary[int, T] = WeakValueDictionary()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Ids[T]:
+        # A weak dictionary's own way leaves its values as they are.
+        copied: Ids[T] = Ids()
+        copied._next = self._next
+        copied._alive.update({number: copy.deepcopy(item, memo) for number, item in self._alive.items()})
+        return copied
 
     def add(self, item: T) -> None:
         """Give `item` its id."""
@@ -86,3 +94,8 @@ class Kernel:
         """Let go of what was closed or unlinked without a call to this kernel."""
         self.files.sweep()
         self.pins.sweep()
+
+    def adopt(self, current: Kernel) -> None:
+        """Take over descriptors and files from `current`, for a kernel that was copied from an earlier moment of it."""
+        self.files.adopt(current.files)
+        self.pins.adopt(current.pins)

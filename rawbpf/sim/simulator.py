@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import mmap as _mmap
 import os
@@ -16,6 +17,7 @@ from rawbpf.sim.guard import Guard
 from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.base import SimMap
+from rawbpf.sim.map.memory import SharedMemory
 from rawbpf.sim.release import Release
 
 TYPE_CHECKING = False
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from ctypes import _CArgObject as ByRef
     from types import TracebackType
+
+
+class Snapshot:
+    """The state of a simulator at one moment, made by `Simulator.snapshot`."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
 
 
 class Simulator:
@@ -69,6 +78,29 @@ class Simulator:
     def bpffs(self) -> str:
         """The directory in which objects can be pinned; nothing else is a bpf file system here."""
         return self._kernel.pins.root
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of all state: maps and what they hold, programs, BTF, ids, pins, what chance comes next."""
+        with self._guard:
+            self._kernel.sweep()
+            return Snapshot(copy.deepcopy(self._kernel))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot of this simulator; it can be used again.
+
+        Descriptors and mappings that were open then lead to the restored objects. Those closed since stay
+        closed, and those opened since lead nowhere (EINVAL). Raises: ValueError for another simulator's.
+        """
+        with self._guard:
+            if snapshot.kernel.host is not self.host:
+                raise ValueError("the snapshot is of another simulator")
+            copies: dict[int, object] = {}
+            kernel = copy.deepcopy(snapshot.kernel, copies)
+            kernel.adopt(self._kernel)
+            for copied in copies.values():
+                if isinstance(copied, SharedMemory):
+                    copied.wake()
+            self._kernel = kernel
 
     def bpf(self, cmd: int, attr: ByRef, size: int, /) -> int:
         """One bpf(2) call."""
