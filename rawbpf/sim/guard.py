@@ -7,8 +7,8 @@ threads a signal that another one takes can still run its handler in the main th
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # what the module `signal` wraps in enums, at ten times the cost
 import os
-from _signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
 from _thread import RLock
 from weakref import WeakSet
 
@@ -16,9 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-# By number: abort, bus error, division, illegal instruction, segment, bad system call, trap come from the thread itself.
-_OWN = {4, 5, 6, 7, 8, 11, 31}
-_OTHERS = frozenset(valid_signals()) - _OWN
+# What the running code itself causes cannot wait.
+_OWN = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP}
+_OTHERS = frozenset(signal.valid_signals()) - _OWN
 
 
 class Guard:
@@ -33,7 +33,7 @@ class Guard:
         _guards.add(self)
 
     def __enter__(self) -> Guard:
-        mask = pthread_sigmask(SIG_BLOCK, _OTHERS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OTHERS)
         self._lock.acquire()
         self._masks.append(mask)
         self.depth += 1
@@ -45,7 +45,7 @@ class Guard:
         self.depth -= 1
         mask = self._masks.pop()
         self._lock.release()
-        pthread_sigmask(SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 _guards: WeakSet[Guard] = WeakSet()

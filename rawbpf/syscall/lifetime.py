@@ -1,4 +1,4 @@
-"""What everything that owns a descriptor shares: which kernel's it is, where it was opened, and the warning when lost."""
+"""What everything that owns a descriptor shares: whose it is, where it was opened, and the warning when it is lost."""
 
 from __future__ import annotations
 
