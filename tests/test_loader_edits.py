@@ -133,9 +133,9 @@ def test_a_map_of_the_callers_replaces_the_objects_own(backend: Backend, spec: r
 
 @pytest.fixture
 def pins(backend: Backend) -> Iterator[Path]:
-    from support.bpffs import detached_bpffs
+    from support.bpffs import bpffs
 
-    with detached_bpffs() as path:
+    with bpffs(backend) as path:
         yield path
 
 

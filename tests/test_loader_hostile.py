@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import tracers
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.elf_writer import ElfWriter
 
 import rawbpf
@@ -61,7 +61,7 @@ def test_no_text_of_an_object_raises_an_error_of_its_own(backend: Backend) -> No
     # name, whichever byte of the object's names is no text.
     whole = SHAPES if backend.host.byteorder == "little" else BIG
     names = [b"Dual", b"events\0", b"shared\0", b"jumps\0", b"count_execve", b"sum_up", b".rodata", b"sys_enter_execve"]
-    with detached_bpffs() as pins:
+    with bpffs(backend) as pins:
         for name in names:
             for broken in (b"\xff", b"\0", b"/"):
                 content = whole.replace(name, broken + name[1:])

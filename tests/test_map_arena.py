@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.map_shapes import PAGE
 
 import rawbpf
@@ -259,7 +259,7 @@ def elsewhere(pin: Path, address: int) -> str:
 
 
 def test_another_process_maps_an_arena_where_map_extra_says(backend: Backend) -> None:
-    with detached_bpffs() as pins, rawbpf.ArenaMap.create(max_entries=1, map_extra=FREE, pin=pins / "arena") as arena:
+    with bpffs(backend) as pins, rawbpf.ArenaMap.create(max_entries=1, map_extra=FREE, pin=pins / "arena") as arena:
         assert arena.info.map_extra == arena.address == FREE
         memory = arena.memory()
         memory[0] = 40
@@ -268,7 +268,7 @@ def test_another_process_maps_an_arena_where_map_extra_says(backend: Backend) ->
 
 
 def test_another_process_has_to_be_told_an_address_that_the_kernel_chose(backend: Backend) -> None:
-    with detached_bpffs() as pins, rawbpf.ArenaMap.create(max_entries=1, pin=pins / "arena") as arena:
+    with bpffs(backend) as pins, rawbpf.ArenaMap.create(max_entries=1, pin=pins / "arena") as arena:
         memory = arena.memory(FREE)
         assert arena.address == FREE
         memory[0] = 50
@@ -368,7 +368,7 @@ def test_the_memory_lives_as_long_as_the_map_or_a_view(backend: Backend) -> None
 @pytest.mark.parametrize("mode", ["r", "w"])
 def test_an_arena_opened_for_one_direction_only_cannot_be_mapped(backend: Backend, mode: str) -> None:
     with (
-        detached_bpffs() as pins,
+        bpffs(backend) as pins,
         rawbpf.ArenaMap.create(max_entries=1, pin=pins / "arena"),
         rawbpf.Map.from_pin(pins / "arena", mode=mode) as arena,
         pytest.raises(rawbpf.PermissionDenied, match=r'EACCES: .*mode="rw"'),

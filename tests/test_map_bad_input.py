@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import verbs
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
@@ -33,7 +33,7 @@ VALUE = {"count": "u32", "name": "char[8]"}
 
 @pytest.fixture
 def root(backend: Backend) -> Iterator[Path]:
-    with detached_bpffs() as path:
+    with bpffs(backend) as path:
         yield path
 
 

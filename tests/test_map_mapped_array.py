@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm.build import alu_imm, atomic_add, call, exit_, jump_imm, ld_map_fd, mov_imm, mov_reg, store_imm
@@ -194,6 +194,7 @@ def test_reading_maps_for_reading_and_writing_for_writing(array: rawbpf.ArrayMap
     ],
 )
 def test_a_descriptor_that_cannot_be_mapped_makes_system_calls(
+    backend: Backend,
     array: rawbpf.ArrayMap[int],
     traced: Backend,
     trace: list[Call],
@@ -210,7 +211,7 @@ def test_a_descriptor_that_cannot_be_mapped_makes_system_calls(
         operation()
         return len(trace) - before
 
-    with detached_bpffs() as root:
+    with bpffs(backend) as root:
         array.pin(root / "m")
         with rawbpf.Map.from_pin(root / "m", mode=mode, backend=traced) as m:
             for _ in range(2):

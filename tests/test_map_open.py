@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
@@ -72,7 +72,7 @@ def test_each_type_opens_as_its_class(backend: Backend, kind: str, family: type[
 
 
 def test_a_pin_outlives_the_object_and_opens_in_another_process(backend: Backend) -> None:
-    with detached_bpffs() as root:
+    with bpffs(backend) as root:
         path = root / "m"
         with _map() as m:
             m.pin(path)
@@ -94,7 +94,7 @@ def test_a_pin_outlives_the_object_and_opens_in_another_process(backend: Backend
 
 
 def test_a_relative_pin_is_found_again_from_elsewhere(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    with detached_bpffs() as root, _map() as m:
+    with bpffs(backend) as root, _map() as m:
         monkeypatch.chdir(root.parent)
         m.pin(f"{root.name}/here")
         with rawbpf.Map.from_pin(f"{root.name}/here") as again:
@@ -106,7 +106,7 @@ def test_a_relative_pin_is_found_again_from_elsewhere(backend: Backend, monkeypa
 
 @pytest.mark.parametrize(("mode", "reads", "writes"), [("r", True, False), ("w", False, True), ("rw", True, True)])
 def test_the_mode_of_a_pin_is_kept(backend: Backend, mode: str, reads: bool, writes: bool) -> None:
-    with detached_bpffs() as root, _map() as m:
+    with bpffs(backend) as root, _map() as m:
         m.pin(root / "m")
         m[1] = {"count": 5, "comm": "dog"}
         with rawbpf.Map.from_pin(root / "m", mode=mode) as opened:

@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -242,7 +242,7 @@ def test_closed_events_sockets_and_closed_maps_are_refused(backend: Backend) -> 
 
 def test_a_map_opened_for_reading_takes_no_event(backend: Backend) -> None:
     with (
-        detached_bpffs() as pins,
+        bpffs(backend) as pins,
         rawbpf.PerfEventArrayMap.create(pin=pins / "events"),
         rawbpf.Map.from_pin(pins / "events", mode="r") as events,
         PerfEvent.bpf_output(CPU) as event,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.verbs import BOTH, EITHER, READS, WRITES, Verb
 
 import rawbpf
@@ -31,7 +31,7 @@ BPF = Path(__file__).resolve().parents[1] / "bpf"
 
 @pytest.fixture
 def root(backend: Backend) -> Iterator[Path]:
-    with detached_bpffs() as path:
+    with bpffs(backend) as path:
         yield path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.map_shapes import PAGE
 
 import rawbpf
@@ -227,7 +227,7 @@ def test_the_sizes_of_an_objects_maps_are_completed(backend: Backend) -> None:
 @pytest.mark.parametrize("name", ["answers", "requests", "events"])
 def test_a_map_of_the_completed_size_fits_the_specification(backend: Backend, name: str) -> None:
     spec = rawbpf.ObjectSpec.from_file(RINGS)
-    with detached_bpffs() as pins:
+    with bpffs(backend) as pins:
         spec.maps[name].pinning = 1
         with spec.load(pin_dir=pins) as first, spec.load(pin_dir=pins) as second:
             assert second.maps[name].same_as(first.maps[name])
@@ -332,7 +332,7 @@ def test_closed_memory_and_closed_maps_raise_closed(backend: Backend) -> None:
 @pytest.mark.parametrize("mode", ["r", "w"])
 def test_a_ring_opened_for_one_direction_only_cannot_be_mapped(backend: Backend, mode: str) -> None:
     with (
-        detached_bpffs() as pins,
+        bpffs(backend) as pins,
         rawbpf.RingBufMap.create(max_entries=PAGE, pin=pins / "ring"),
         rawbpf.Map.from_pin(pins / "ring", mode=mode) as ring,
         pytest.raises(rawbpf.PermissionDenied, match=r'EACCES: .*mode="rw"'),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.codec_types import buffers, codecs, described
 
 import rawbpf
@@ -117,10 +117,12 @@ def every(backend: Backend) -> Iterator[Any]:
         yield m
 
 
-def test_every_way_to_open_a_map_gives_the_types_that_it_was_made_with(every: Any, tmp_path: Path) -> None:
+def test_every_way_to_open_a_map_gives_the_types_that_it_was_made_with(
+    backend: Backend, every: Any, tmp_path: Path
+) -> None:
     record = every.key_type(SAMPLE)
     assert record.colour is Colour.GREEN
-    with detached_bpffs() as directory:
+    with bpffs(backend) as directory:
         every.pin(pinned := f"{directory}/every")
         openers = [
             lambda: rawbpf.Map.from_id(every.id),

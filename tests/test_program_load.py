@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import tracers
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -291,7 +291,7 @@ class TestLifeTime:
         assert caught.value.errno == errno.ENOENT
 
     def test_a_pinned_program_opens_again(self, backend: Backend) -> None:
-        with detached_bpffs() as root:
+        with bpffs(backend) as root:
             with Program.load("xdp", tracers.returning(2), name="pinned") as program:
                 program.pin(root / "it")
                 with pytest.raises(BpfError, match="something is pinned there already"):
