@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+from contextlib import suppress
 from errno import EBADF, EINVAL
 
 from rawbpf.sim.error import Refused
@@ -20,15 +21,27 @@ if TYPE_CHECKING:
 
 
 class File:
-    """An open file: the `content` (a map, program, BTF ...) that it leads to, and what may be done through it."""
+    """An open file: the `content` (a map, program, BTF ...) that it leads to, and what may be done through it.
 
-    __slots__ = ("content", "end", "may_read", "may_write")
+    `signalled`: whether there is a byte in the pipe.
+    """
+
+    __slots__ = ("content", "end", "may_read", "may_write", "signalled")
 
     def __init__(self, content: object, end: int, may_read: bool, may_write: bool) -> None:
         self.content = content
         self.end = end
         self.may_read = may_read
         self.may_write = may_write
+        self.signalled = False
+
+    def signal(self) -> None:
+        """Make the descriptors readable."""
+        if not self.signalled:
+            # Every descriptor may be closed by now.
+            with suppress(BrokenPipeError):
+                os.write(self.end, b"\0")
+            self.signalled = True
 
 
 class Files:
@@ -60,6 +73,26 @@ class Files:
             raise Refused(EINVAL)
         return file
 
+    def is_ready(self, fd: int) -> bool:
+        """Return whether poll(2) reports `fd`, a map's, at once; without a map it says itself what it is.
+
+        Makes the descriptor readable, or no longer so, where positions in shared memory moved without a call.
+        """
+        from rawbpf.sim.map.base import SimMap
+
+        try:
+            file = self.find(fd)
+        except Refused:
+            return False
+        if file is None or not isinstance(file.content, SimMap):
+            return False
+        ready = file.content.readable()
+        if file.signalled and not ready:
+            with suppress(BlockingIOError):
+                os.read(fd, 1)
+            file.signalled = False
+        return ready
+
     def close(self, fd: int) -> None:
         """Close `fd`, and forget its file if that was its last descriptor. Raises: OSError (EBADF)."""
         identity = _identity(fd)
@@ -81,6 +114,8 @@ class Files:
         """
         for identity in self._open.keys() - current._open.keys():
             del self._open[identity]
+        for identity, file in self._open.items():
+            file.signalled = current._open[identity].signalled
         for identity in current._open.keys() - self._open.keys():
             current._forget(identity)
 

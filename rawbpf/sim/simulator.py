@@ -11,20 +11,26 @@ from itertools import starmap
 
 from rawbpf.sim import command
 from rawbpf.sim.attr import Attr
+from rawbpf.sim.command.map import opened
 from rawbpf.sim.error import Refused
 from rawbpf.sim.fdinfo import describe
 from rawbpf.sim.guard import Guard
 from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
-from rawbpf.sim.map.base import SimMap
+from rawbpf.sim.map.mapping import map_pages, map_pages_at
 from rawbpf.sim.map.memory import SharedMemory
+from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
 from rawbpf.sim.release import Release
+from rawbpf.sim.ring import RingBuf, UserRingBuf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from ctypes import _CArgObject as ByRef
     from types import TracebackType
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class Snapshot:
@@ -146,30 +152,56 @@ class Simulator:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         with self._guard:
             try:
-                file = self._kernel.files.get(fd, SimMap)
-                assert isinstance(file.content, SimMap)
-                memory = file.content.map_memory(length, offset, writable)
+                return map_pages(*opened(self._kernel, fd), length, offset, writable)
             except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
-            protection = _mmap.PROT_READ | (_mmap.PROT_WRITE if writable else 0)
-            return _mmap.mmap(memory, length, _mmap.MAP_SHARED, protection, offset=offset)
+                raise _os_error(refused) from None
 
     def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
-        """Map `length` bytes at a fixed address. Raises OSError."""
-        raise OSError(EINVAL, os.strerror(EINVAL))
+        """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError (EEXIST: taken)."""
+        with self._lock:
+            try:
+                return map_pages_at(*opened(self._kernel, fd), length, address)
+            except Refused as refused:
+                raise _os_error(refused) from None
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
         return os.read(fd, size)
 
     def poll(self, fds: Sequence[int], timeout: float | None) -> list[int]:
-        """Return which of `fds` are readable, at the latest after `timeout` seconds."""
+        """Return which of `fds` are readable, at the latest after `timeout` seconds (None: no limit)."""
         import select
 
         poller = select.poll()
         for fd in fds:
             poller.register(fd, select.POLLIN)
-        return [fd for fd, _ in poller.poll(None if timeout is None else max(0.0, timeout) * 1000)]
+        with self._lock:
+            ready = {fd for fd in fds if self._kernel.files.is_ready(fd)}
+        limit = 0 if ready else None if timeout is None else max(0.0, timeout) * 1000
+        return list(ready | {fd for fd, _ in poller.poll(limit)})
+
+    def ringbuf(self, fd: int) -> RingBuf:
+        """Return a program's side of the ring buffer `fd`: reserve, submit, discard, output, query.
+
+        Raises: ValueError for what is no ring buffer of this simulator.
+        """
+        return RingBuf(self._target(fd, SimRingBuf, "ring buffer"), self._lock)
+
+    def user_ringbuf(self, fd: int) -> UserRingBuf:
+        """Return a program's side of the user ring buffer `fd`: drain.
+
+        Raises: ValueError for what is no user ring buffer of this simulator.
+        """
+        return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._lock)
+
+    def _target(self, fd: int, kind: type[T], word: str) -> T:
+        with self._lock:
+            try:
+                content = self._kernel.files.get(fd, kind).content
+            except Refused:
+                raise ValueError(f"descriptor {fd} is no {word} of this simulator") from None
+        assert isinstance(content, kind)
+        return content
 
     def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
         """perf_event_open(2). Raises OSError."""
@@ -185,8 +217,12 @@ class Simulator:
             try:
                 file = self._kernel.files.find(fd)
             except Refused as refused:
-                raise OSError(refused.errno, os.strerror(refused.errno)) from None
+                raise _os_error(refused) from None
             if file is not None:
                 return describe(file)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:
             return text.read()
+
+
+def _os_error(refused: Refused) -> OSError:
+    return OSError(refused.errno, os.strerror(refused.errno))

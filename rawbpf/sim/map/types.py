@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from rawbpf.sim.map.arena import SimArena
 from rawbpf.sim.map.array import SimArray, SimPerCpuArray
+from rawbpf.sim.map.bloom_filter import SimBloomFilter
 from rawbpf.sim.map.hash import SimHash, SimPerCpuHash
+from rawbpf.sim.map.lpm_trie import SimLpmTrie
+from rawbpf.sim.map.lru import SimLruHash, SimLruPerCpuHash
+from rawbpf.sim.map.queue import SimQueue, SimStack
+from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
+from rawbpf.sim.map.stack_trace import SimStackTrace
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
@@ -15,5 +22,15 @@ TYPES: dict[int, type[SimMap]] = {
     c.BPF_MAP_TYPE_ARRAY: SimArray,
     c.BPF_MAP_TYPE_PERCPU_HASH: SimPerCpuHash,
     c.BPF_MAP_TYPE_PERCPU_ARRAY: SimPerCpuArray,
+    c.BPF_MAP_TYPE_STACK_TRACE: SimStackTrace,
+    c.BPF_MAP_TYPE_LRU_HASH: SimLruHash,
+    c.BPF_MAP_TYPE_LRU_PERCPU_HASH: SimLruPerCpuHash,
+    c.BPF_MAP_TYPE_LPM_TRIE: SimLpmTrie,
+    c.BPF_MAP_TYPE_QUEUE: SimQueue,
+    c.BPF_MAP_TYPE_STACK: SimStack,
+    c.BPF_MAP_TYPE_RINGBUF: SimRingBuf,
+    c.BPF_MAP_TYPE_BLOOM_FILTER: SimBloomFilter,
+    c.BPF_MAP_TYPE_USER_RINGBUF: SimUserRingBuf,
+    c.BPF_MAP_TYPE_ARENA: SimArena,
 }
 """The class of each map type that is simulated, by its number."""

@@ -1,0 +1,1 @@
+"""Tests of map-handling code, and of the kernels that it runs on."""
