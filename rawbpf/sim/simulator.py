@@ -158,7 +158,7 @@ class Simulator:
 
     def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
         """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError (EEXIST: taken)."""
-        with self._lock:
+        with self._guard:
             try:
                 return map_pages_at(*opened(self._kernel, fd), length, address)
             except Refused as refused:
@@ -175,7 +175,7 @@ class Simulator:
         poller = select.poll()
         for fd in fds:
             poller.register(fd, select.POLLIN)
-        with self._lock:
+        with self._guard:
             ready = {fd for fd in fds if self._kernel.files.is_ready(fd)}
         limit = 0 if ready else None if timeout is None else max(0.0, timeout) * 1000
         return list(ready | {fd for fd, _ in poller.poll(limit)})
@@ -185,17 +185,17 @@ class Simulator:
 
         Raises: ValueError for what is no ring buffer of this simulator.
         """
-        return RingBuf(self._target(fd, SimRingBuf, "ring buffer"), self._lock)
+        return RingBuf(self._target(fd, SimRingBuf, "ring buffer"), self._guard)
 
     def user_ringbuf(self, fd: int) -> UserRingBuf:
         """Return a program's side of the user ring buffer `fd`: drain.
 
         Raises: ValueError for what is no user ring buffer of this simulator.
         """
-        return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._lock)
+        return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._guard)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
-        with self._lock:
+        with self._guard:
             try:
                 content = self._kernel.files.get(fd, kind).content
             except Refused:
