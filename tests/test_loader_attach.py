@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 OBJECTS = Path(__file__).parent / "objects"
 
-pytestmark = pytest.mark.needs("module:elftools")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.needs("module:elftools"),
+]
 
 
 @pytest.fixture

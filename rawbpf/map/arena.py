@@ -33,7 +33,7 @@ _TAKEN = "something else lies at its address in this process; create the arena w
 
 # What is mapped, by backend, id and process. A process can map an arena only once, whatever objects it has of
 # it; a child need not have what its parent mapped, but learns the address.
-_mapped: WeakValueDictionary[tuple[str, int, int], Pages] = WeakValueDictionary()
+_mapped: WeakValueDictionary[tuple[object, int, int], Pages] = WeakValueDictionary()
 _mapping = RLock()
 
 
@@ -82,7 +82,7 @@ class ArenaMap(Map[bytes, bytes]):
         Source: kernel/bpf/arena.c:arena_map_mmap
         """
         backend, info = self._handle.backend, self.info
-        here = (backend.name, info.id, os.getpid())
+        here = (_kernel(backend), info.id, os.getpid())
         with _mapping:
             pages = _mapped.get(here)
             if pages is None:
@@ -117,9 +117,14 @@ class ArenaMap(Map[bytes, bytes]):
             self._pages = None
 
 
+def _kernel(backend: Backend) -> object:
+    # What ids are of: the running kernel, however it is reached, or one simulated machine.
+    return backend.name if backend.name == "kernel" else backend.host
+
+
 def _known(backend: Backend, info: MapInfo) -> Pages | None:
     # What this process, or one that it was forked from, has mapped of the arena.
-    return next((pages for key, pages in _mapped.items() if key[:2] == (backend.name, info.id)), None)
+    return next((pages for key, pages in _mapped.items() if key[:2] == (_kernel(backend), info.id)), None)
 
 
 def _is_inherited(address: int) -> bool:
