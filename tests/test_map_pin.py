@@ -157,6 +157,7 @@ def test_an_array_in_memory_keeps_to_the_mode(root: Path, mode: str) -> None:
         m.unpin()
 
 
+@pytest.mark.real_kernel("another process is to see the map, too")
 def test_another_process_opens_each_mode(root: Path) -> None:
     code = """if True:
         import sys, rawbpf

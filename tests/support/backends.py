@@ -64,6 +64,11 @@ def unlisted(found: Mapping[str, set[str]], listed: str) -> list[str]:
     ]
 
 
+def said(error: BaseException) -> str:
+    """Return what an error says, whichever kernel it is of."""
+    return str(error).replace(" [sim]", "")
+
+
 def left_in(simulator: Simulator) -> list[str]:
     """Return what exists in the simulated kernel, in words."""
 
