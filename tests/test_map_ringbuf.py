@@ -14,6 +14,7 @@ import rawbpf
 from rawbpf.asm import build as b
 from rawbpf.map.create import create_from_spec
 from rawbpf.spec.map import MapSpec
+from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.helper import helper_number
 from rawbpf.uapi.names import map_type_number
@@ -90,6 +91,7 @@ def put(memory: RingMemory, content: bytes, bits: int = 0) -> None:
     memory.producer[0] = position + (HEADER + len(content) + 7 & ~7)
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_records_that_a_program_submits_lie_in_the_memory(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, writer(ring) as program, ring.memory() as memory:
         assert memory.available == 0
@@ -105,6 +107,7 @@ def test_records_that_a_program_submits_lie_in_the_memory(backend: Backend) -> N
         assert memory.available == 0
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_record_that_reaches_beyond_the_end_reads_in_one_piece(backend: Backend) -> None:
     fitting = PAGE // SLOT
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, writer(ring) as program, ring.memory() as memory:
@@ -119,6 +122,7 @@ def test_a_record_that_reaches_beyond_the_end_reads_in_one_piece(backend: Backen
         assert bytes(memory.data[:PAGE]) == bytes(memory.data[PAGE:])
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_the_room_of_a_full_ring_comes_back_with_the_consumers_position(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, writer(ring) as program, ring.memory() as memory:
         written = 0
@@ -138,6 +142,7 @@ def test_of_a_ring_only_the_consumers_position_can_be_written(backend: Backend) 
                 view[0] = 1
 
 
+@pytest.mark.real_kernel("programs run there only")
 @needs_user_ring
 def test_a_program_drains_what_user_space_wrote(backend: Backend) -> None:
     with (
@@ -164,6 +169,7 @@ def test_a_program_drains_what_user_space_wrote(backend: Backend) -> None:
         assert [record for _, record in taken(answers)] == [struct.pack("=Q", 14)]
 
 
+@pytest.mark.real_kernel("programs run there only")
 @needs_user_ring
 def test_a_request_may_reach_beyond_the_end_of_the_ring(backend: Backend) -> None:
     with (
@@ -285,7 +291,7 @@ def test_a_ring_has_no_verbs_of_elements(backend: Backend, kind: str, use: Calla
 
 def test_a_ring_is_shown_without_types_of_elements(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE, name="events") as m:
-        assert repr(m) == f"<RingBufMap 'events': max_entries {PAGE}, fd {m.fileno()}>"
+        assert repr(m) == f"<RingBufMap 'events': max_entries {PAGE}, fd {m.fileno()}{mark(backend)}>"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -299,6 +305,7 @@ def test_a_ring_opened_by_id_has_the_same_memory(backend: Backend, kind: str) ->
             assert getattr(theirs, name)[0] == 64
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_the_memory_outlives_the_map_and_views_outlive_the_memory(backend: Backend) -> None:
     before = _mappings()
     ring = rawbpf.RingBufMap.create(max_entries=PAGE)
