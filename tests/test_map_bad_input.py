@@ -461,19 +461,16 @@ def test_a_type_that_nobody_knows_yet_is_used_raw(backend: Backend, root: Path) 
         m.unpin()
 
 
-def test_an_array_of_instructions_has_the_verbs_that_any_map_has(backend: Backend, root: Path) -> None:
+def test_an_array_of_instructions_is_opened_as_one(backend: Backend, root: Path) -> None:
     newer = _NewerKernel(backend, c.BPF_MAP_TYPE_INSN_ARRAY, c.BPF_MAP_TYPE_ARRAY)
-    place: dict[str, Any] = {"orig_off": "u32", "xlated_off": "u32", "jitted_off": "u32", "reserved": "u32"}
-    m: Any
-    with rawbpf.Map.create("insn_array", key="u32", value=place, max_entries=2, pin=root / "m", backend=newer) as m:
-        assert (type(m).__name__, m.info.type_number) == ("GenericMap", 34)
+    with rawbpf.Map.create("insn_array", max_entries=2, pin=root / "m", backend=newer) as m:
+        assert (type(m).__name__, m.info.type_number) == ("InsnArrayMap", 34)
         # Flags it takes none, nor BTF.
         assert (m.info.map_flags, m.info.btf_id) == (0, 0)
-        m[1] = (7, 0, 0, 0)
-        assert [(key, value.orig_off) for key, value in m.items()] == [(0, 0), (1, 7)]
-        with rawbpf.Map.from_pin(root / "m", value=place, backend=newer) as again:
-            assert type(again).__name__ == "GenericMap"
-            assert again[(1).to_bytes(4, sys.byteorder)].orig_off == 7
+        m[1] = 7
+        with rawbpf.Map.from_pin(root / "m", backend=newer) as again:
+            assert type(again).__name__ == "InsnArrayMap"
+            assert list(again.items()) == [(0, (0, 0, 0)), (1, (7, 0, 0))]
             assert "(insn_array)" in str(again.info)
         m.unpin()
 

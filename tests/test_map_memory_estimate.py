@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.map_shapes import PAGE, SMALLEST
+from support.map_shapes import PAGE, SMALLEST, each
 
 import rawbpf
 from rawbpf.syscall import footprint
@@ -36,7 +36,7 @@ def _charged(backend: Backend, fd: int) -> int:
 @pytest.mark.real_kernel("kernel/bpf/hashtab.c:htab_map_mem_usage and its like: simulated maps take other memory")
 @pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")
 @pytest.mark.parametrize("entries", [1, 8, 1000, 4096], ids="{} entries".format)
-@pytest.mark.parametrize("word", [word for word in SMALLEST if word not in COUNT_NOTHING])
+@pytest.mark.parametrize("word", each(word for word in SMALLEST if word not in COUNT_NOTHING))
 def test_the_estimate_agrees_with_what_the_kernel_charges(backend: Backend, word: str, entries: int) -> None:
     key_size, value_size, least, flags = SMALLEST[word]
     shape: dict[str, Any] = {

@@ -77,6 +77,7 @@ class _Token:
         return self.fd
 
 
+@pytest.mark.needs("module:elftools")
 @pytest.mark.parametrize("as_object", [False, True], ids=["number", "object"])
 def test_the_token_is_handed_over_with_every_command_that_takes_it(backend: Backend, as_object: bool) -> None:
     calls: list[Call] = []

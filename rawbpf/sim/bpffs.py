@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import copy
 import os
+import weakref
 from errno import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 
 from rawbpf.sim.error import Refused
 
 
 class BpfFs:
-    """Pins below `root`, a directory that is made when it is first asked for and removed by `close`."""
+    """Pins below `root`, a directory that is made when it is first asked for.
+
+    It is removed by `close`, or when nobody needs it any more, at the latest when the process ends.
+    """
 
     def __init__(self) -> None:
-        self._root: str | None = None
+        self._root: _Root | None = None
         self._pins: dict[tuple[int, int], _Pin] = {}
 
     @property
     def root(self) -> str:
         """The directory."""
         if self._root is None:
-            import tempfile
-
-            self._root = tempfile.mkdtemp(prefix="rawbpf-sim-")
-        return self._root
+            self._root = _Root()
+        return self._root.path
 
     def pin(self, path: bytes, at: int | None, content: object) -> None:
         """Make a file at `path`, from the directory `at` on, that leads to `content`.
@@ -96,34 +98,41 @@ class BpfFs:
             pin.fd = os.open(pin.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._pins[_identity(pin.fd)] = pin
 
-    def close(self, *, remove: bool = True) -> None:
+    def close(self) -> None:
         """Let go of all pins, and remove the directory with them."""
         for pin in self._pins.values():
             os.close(pin.fd)
         self._pins.clear()
-        if self._root is not None and remove:
-            try:
-                _remove(self._root)
-            except OSError:
-                pass  # what others put there, or took the right to remove, stays
+        if self._root is not None:
+            self._root.remove()
         self._root = None
 
     def _contains(self, directory: int) -> bool:
         if self._root is None:
             return False
         path = os.readlink(f"/proc/self/fd/{directory}")
-        return os.path.commonpath([os.path.realpath(self._root), path]) == os.path.realpath(self._root)
+        root = os.path.realpath(self._root.path)
+        return os.path.commonpath([root, path]) == root
 
 
-def _remove(root: str) -> None:
-    # By what is imported already: the interpreter may be ending.
-    for folder, folders, files in os.walk(root, topdown=False):
-        for name in files:
-            os.unlink(os.path.join(folder, name))
-        for name in folders:
-            path = os.path.join(folder, name)
-            (os.unlink if os.path.islink(path) else os.rmdir)(path)
-    os.rmdir(root)
+class _Root:
+    # The directory; copies of the file system share it.
+    def __init__(self) -> None:
+        import tempfile
+
+        self.path = tempfile.mkdtemp(prefix="rawbpf-sim-")
+        self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Root:
+        return self
+
+
+def _remove(root: str, pid: int) -> None:
+    # It is the process's that made it, not a forked child's.
+    if os.getpid() == pid:
+        import shutil
+
+        shutil.rmtree(root, ignore_errors=True)
 
 
 class _Pin:

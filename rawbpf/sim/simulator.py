@@ -6,6 +6,7 @@ import copy
 import ctypes
 import mmap as _mmap
 import os
+import sys
 from errno import EINVAL, EMFILE
 from itertools import starmap
 
@@ -25,7 +26,7 @@ from rawbpf.sim.ring import RingBuf, UserRingBuf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from ctypes import _CArgObject as ByRef
     from types import TracebackType
     from typing import TypeVar
@@ -52,7 +53,6 @@ class Simulator:
 
     def __init__(self, release: str | None = None, cpus: int = 4, seed: int = 0) -> None:
         self._guard = Guard()
-        self._pid = os.getpid()
         known = Release(release)
         self.host = SimulatedHost(known.text, cpus)
         self._kernel = Kernel(known, self.host, seed)
@@ -72,12 +72,12 @@ class Simulator:
         """Free everything; descriptors that are still open lead nowhere."""
         with self._guard:
             self._kernel.files.close_all()
-            # The directory is the process's that made it, not a forked child's.
-            self._kernel.pins.close(remove=os.getpid() == self._pid)
+            self._kernel.pins.close()
 
-    def __del__(self) -> None:
-        # Also of one that could not be made.
-        if hasattr(self, "_kernel"):
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Also of one that could not be made. Where the interpreter ends, modules are empty and descriptors end by
+        # themselves.
+        if not ending() and hasattr(self, "_kernel"):
             self.shut_down()
 
     @property

@@ -266,6 +266,8 @@ def _full(map_type: int | None) -> str:
 
 def _invalid_element(cmd: int, map_type: int | None, values: Values) -> str:
     deletes = cmd in (c.BPF_MAP_DELETE_ELEM, c.BPF_MAP_DELETE_BATCH)
+    if map_type == c.BPF_MAP_TYPE_INSN_ARRAY and cmd == c.BPF_MAP_UPDATE_ELEM and values.get("flags", 0) in (0, 2):
+        return "the kernel alone fills in xlated_off and jitted_off: store orig_off, and zeros in their place"
     if map_type in group.PLAIN_ARRAYS and deletes:
         return "elements of an array cannot be deleted: store zeros instead"
     if map_type in group.QUEUES:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.map.shape import Shape
 
 _INT_MAX = 0x7FFFFFFF
+_HEAD, _POINTER = 312, 8
 
 
 def next_index(key: bytes | None, max_entries: int) -> bytes:
@@ -39,7 +40,7 @@ def next_index(key: bytes | None, max_entries: int) -> bytes:
 class SimArray(SimMap):
     """BPF_MAP_TYPE_ARRAY."""
 
-    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_PRESERVE_ELEMS | c.BPF_F_INNER_MAP
+    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_INNER_MAP
     can_be_mapped = True
     lookup_batch = generic_lookup
     update_batch = generic_update
@@ -59,6 +60,13 @@ class SimArray(SimMap):
         if shape.value_size > _INT_MAX:
             raise Refused(E2BIG)
         self.check_memory(kernel, rounded(shape.value_size) * shape.max_entries)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the elements take. Source: array_map_mem_usage."""
+        if self.memory is None:
+            return _HEAD + self.max_entries * self._stride
+        return rounded(_HEAD, self.kernel.host.page_size) + self.memory.size
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return an element. Raises: Refused (ENOENT: no such index)."""
@@ -125,3 +133,8 @@ class SimPerCpuArray(SimArray):
         super().check(kernel, shape)
         if rounded(shape.value_size) > PERCPU_LIMIT:
             raise Refused(E2BIG)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the elements and pointers to them take. Source: array_map_mem_usage."""
+        return _HEAD + self.max_entries * (_POINTER + self.value_bytes)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _DEFAULT_HASHES = 5
 _MOST_HASHES = 15
 _LEAST_BITS = 64
+_HEAD = 312
 _U32_MAX = 0xFFFFFFFF
 
 
@@ -52,8 +53,8 @@ class SimBloomFilter(SimMap):
 
     @property
     def memory_usage(self) -> int:
-        """Bytes that the bits take."""
-        return (self._mask + 1) // 8
+        """Bytes that the bits take. Source: bloom_map_mem_usage."""
+        return _HEAD + (self._mask + 1) // 8
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return `value` if it may have been pushed. Raises: Refused (ENOENT: it was not)."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _KEY_SIZES = range(U32.size + 1, U32.size + 256 + 1)
 # KMALLOC_MAX_SIZE (4 MiB) less LPM_DATA_SIZE_MAX and `struct lpm_trie_node`.
 _VALUE_LIMIT = 4194024
+_NODE = 24
 
 
 class SimLpmTrie(SimMap):
@@ -54,7 +55,7 @@ class SimLpmTrie(SimMap):
     @property
     def memory_usage(self) -> int:
         """Bytes that the elements take. Source: trie_mem_usage."""
-        return len(self._elements) * (self.key_size + self.value_size)
+        return len(self._elements) * (_NODE + self.key_size - U32.size + self.value_size)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the value of the longest prefix that covers `key`. Raises: Refused (ENOENT)."""

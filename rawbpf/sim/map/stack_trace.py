@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.map.shape import Shape
 
 _ADDRESS, _BUILD_ID = 8, 32
+_HEAD, _BUCKET, _POINTER = 320, 16, 8
 _DEEPEST = 127  # the sysctl kernel.perf_event_max_stack, as it is by default
 
 
@@ -53,6 +54,11 @@ class SimStackTrace(SimMap):
         if shape.max_entries > 1 << 31:
             raise Refused(E2BIG)
         self.check_memory(kernel, shape.max_entries * shape.value_size)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that pointers and traces take. Source: stack_map_mem_usage."""
+        return _HEAD + self._buckets * _POINTER + self.max_entries * (_BUCKET + self.value_size)
 
     def put(self, addresses: Sequence[int], flags: int = 0) -> int:
         """Store a trace as a program does, and return its id.
