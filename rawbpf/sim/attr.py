@@ -22,13 +22,14 @@ class Attr:
     Source: kernel/bpf/syscall.c:bpf_check_uarg_tail_zero (v6.12).
     """
 
-    __slots__ = ("_address", "_memory", "image")
+    __slots__ = ("_address", "_memory", "_size", "image")
 
     def __init__(self, memory: Memory, address: int, size: int, known: int) -> None:
         if size > _PAGE_SIZE:
             raise Refused(E2BIG)
         self._memory = memory
         self._address = address
+        self._size = size
         image = memory.read(address, size)
         if size > known and image[known:].strip(b"\0"):
             raise Refused(E2BIG)
@@ -46,6 +47,10 @@ class Attr:
     def take(self, form: str) -> tuple[int, ...]:
         """Return the fields at the start by a `struct` format, for the commands that are called most."""
         return unpack_from(form, self.image)
+
+    def reaches(self, end: int) -> bool:
+        """Whether the caller's own attr goes up to `end`."""
+        return self._size >= end
 
     def store(self, offset: int, form: str, value: int) -> None:
         """Write a number back into the caller's attr. Raises: Refused (EFAULT)."""

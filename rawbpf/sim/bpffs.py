@@ -12,6 +12,7 @@ import weakref
 from errno import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 
 from rawbpf.sim.error import Refused
+from rawbpf.sim.file import Content
 
 
 class BpfFs:
@@ -55,6 +56,8 @@ class BpfFs:
         finally:
             os.close(parent)
         self._pins[_identity(fd)] = _Pin(fd, content)
+        if isinstance(content, Content):
+            content.users += 1
 
     def get(self, path: bytes, at: int | None, mode: int) -> object:
         """Return what is pinned at `path`, which must allow `mode` (os.O_RDONLY, O_WRONLY, O_RDWR).
@@ -81,8 +84,7 @@ class BpfFs:
         """Let go of what has no name left."""
         for identity, pin in list(self._pins.items()):
             if os.fstat(pin.fd).st_nlink == 0:
-                del self._pins[identity]
-                os.close(pin.fd)
+                self._forget(identity)
 
     def adopt(self, current: BpfFs) -> None:
         """Make the directory what it was when this was copied: unlink pins made since, make again those removed."""
@@ -100,12 +102,17 @@ class BpfFs:
 
     def close(self) -> None:
         """Let go of all pins, and remove the directory with them."""
-        for pin in self._pins.values():
-            os.close(pin.fd)
-        self._pins.clear()
+        for identity in list(self._pins):
+            self._forget(identity)
         if self._root is not None:
             self._root.remove()
         self._root = None
+
+    def _forget(self, identity: tuple[int, int]) -> None:
+        pin = self._pins.pop(identity)
+        os.close(pin.fd)
+        if isinstance(pin.content, Content):
+            pin.content.leave()
 
     def _contains(self, directory: int) -> bool:
         if self._root is None:

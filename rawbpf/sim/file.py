@@ -20,6 +20,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+class Content:
+    """What a descriptor leads to. It hears when that ends.
+
+    `users` counts the files and pins that lead to it: the kernel's `usercnt`, which is not about what lives.
+    """
+
+    users = 0
+
+    def closed(self, file: File) -> None:
+        """Hear that the last descriptor of `file`, which led here, was closed. Source: map_ops.map_release."""
+
+    def abandoned(self) -> None:
+        """Hear that no file and no pin leads here any more. Source: map_ops.map_release_uref."""
+
+    def leave(self) -> None:
+        """Count a file or a pin less."""
+        self.users -= 1
+        if not self.users:
+            self.abandoned()
+
+
 class File:
     """An open file: the `content` (a map, program, BTF ...) that it leads to, and what may be done through it.
 
@@ -57,6 +78,8 @@ class Files:
         """Return a new close-on-exec descriptor that leads to `content`. Raises: OSError (EMFILE)."""
         fd, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._open[_identity(fd)] = File(content, end, may_read, may_write)
+        if isinstance(content, Content):
+            content.users += 1
         return fd
 
     def find(self, fd: int) -> File | None:
@@ -66,7 +89,7 @@ class Files:
         except (OSError, OverflowError):
             raise Refused(EBADF) from None
 
-    def get(self, fd: int, kind: type[object]) -> File:
+    def get(self, fd: int, kind: type[object] | tuple[type[object], ...]) -> File:
         """Return the file behind `fd`, which must lead to a `kind`. Raises: Refused (EBADF: closed; EINVAL)."""
         file = self.find(fd)
         if file is None or not isinstance(file.content, kind):
@@ -128,6 +151,9 @@ class Files:
         file = self._open.pop(identity, None)
         if file is not None:
             os.close(file.end)
+            if isinstance(file.content, Content):
+                file.content.closed(file)
+                file.content.leave()
 
 
 def _abandoned(files: Iterable[File]) -> set[int]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Literal
 
+    from rawbpf.btf.btf import Btf
+
 _ENOENT = 2
 _BTF = "/sys/kernel/btf/vmlinux"
 
@@ -28,6 +30,7 @@ class SimulatedHost:
     def __init__(self, release: str, possible_cpus: int) -> None:
         if not 1 <= possible_cpus <= 4096:
             raise ValueError(f"cpus={possible_cpus}: a machine has 1 to 4096")
+        self._types: Btf | None = None
         self.release = release
         self.possible_cpus = possible_cpus
         self.page_size: int = os.sysconf("SC_PAGESIZE")
@@ -46,6 +49,17 @@ class SimulatedHost:
         except OSError:
             hint = "the simulator shows the types of the kernel below it, which has none"
             raise NotSupported(_ENOENT, call="open", subject=_BTF, hint=hint) from None
+
+    def types(self) -> Btf | None:
+        """The types in it; None where there is none. They are read once."""
+        from rawbpf.btf.btf import Btf
+
+        if self._types is None:
+            try:
+                self._types = Btf(self.btf())
+            except NotSupported:
+                return None
+        return self._types
 
     def kallsyms(self) -> Iterator[tuple[int, str]]:
         """No symbols: there is no kernel code."""

@@ -14,11 +14,13 @@ from weakref import WeakValueDictionary
 
 from rawbpf.sim.bpffs import BpfFs
 from rawbpf.sim.error import Refused
-from rawbpf.sim.file import Files
+from rawbpf.sim.file import Content, Files
 from rawbpf.sim.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rawbpf.sim.btf import LoadedBtf
     from rawbpf.sim.host import SimulatedHost
     from rawbpf.sim.map.base import SimMap
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.release import Release
 
 
-class Identified:
+class Identified(Content):
     """An object that has an id."""
 
     id: int = 0
@@ -48,6 +50,9 @@ class Ids(Generic[T]):
         copied._next = self._next
         copied._alive.update({number: copy.deepcopy(item, memo) for number, item in self._alive.items()})
         return copied
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._alive.values()))
 
     def add(self, item: T) -> None:
         """Give `item` its id."""
@@ -88,6 +93,7 @@ class Kernel:
         self.maps: Ids[SimMap] = Ids()
         self.programs: Ids[SimProgram] = Ids()
         self.btfs: Ids[LoadedBtf] = Ids()
+        self.last_event_id = 0
         self.pins = BpfFs()
 
     def sweep(self) -> None:

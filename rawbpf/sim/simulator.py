@@ -7,7 +7,7 @@ import ctypes
 import mmap as _mmap
 import os
 import sys
-from errno import EINVAL, EMFILE
+from errno import EINVAL, EMFILE, ENOTTY
 from itertools import starmap
 
 from rawbpf.sim import command
@@ -21,6 +21,7 @@ from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.mapping import map_pages, map_pages_at
 from rawbpf.sim.map.memory import SharedMemory
 from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
+from rawbpf.sim.perf_event import SimPerfEvent
 from rawbpf.sim.release import Release
 from rawbpf.sim.ring import RingBuf, UserRingBuf
 
@@ -152,6 +153,9 @@ class Simulator:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         with self._guard:
             try:
+                event = self._event(fd)
+                if event is not None:
+                    return event.map_buffer(length, offset, writable)
                 return map_pages(*opened(self._kernel, fd), length, offset, writable)
             except Refused as refused:
                 raise _os_error(refused) from None
@@ -166,6 +170,13 @@ class Simulator:
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
+        with self._guard:
+            try:
+                event = self._event(fd)
+                if event is not None:
+                    return event.read(size)
+            except Refused as refused:
+                raise _os_error(refused) from None
         return os.read(fd, size)
 
     def poll(self, fds: Sequence[int], timeout: float | None) -> list[int]:
@@ -178,7 +189,13 @@ class Simulator:
         with self._guard:
             ready = {fd for fd in fds if self._kernel.files.is_ready(fd)}
         limit = 0 if ready else None if timeout is None else max(0.0, timeout) * 1000
-        return list(ready | {fd for fd, _ in poller.poll(limit)})
+        ready.update(fd for fd, _ in poller.poll(limit))
+        with self._guard:
+            for fd in ready:
+                event = self._event(fd)
+                if event is not None:
+                    event.polled(fd)
+        return list(ready)
 
     def ringbuf(self, fd: int) -> RingBuf:
         """Return a program's side of the ring buffer `fd`: reserve, submit, discard, output, query.
@@ -204,12 +221,23 @@ class Simulator:
         return content
 
     def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
-        """perf_event_open(2). Raises OSError."""
-        raise OSError(EINVAL, os.strerror(EINVAL))
+        """perf_event_open(2) for software events. Raises OSError."""
+        with self._guard:
+            try:
+                return SimPerfEvent(self._kernel, attr, pid, cpu, group_fd, flags).open()
+            except Refused as refused:
+                raise _os_error(refused) from None
 
     def ioctl(self, fd: int, request: int, arg: int = 0) -> int:
-        """ioctl(2) with an integer argument. Raises OSError."""
-        raise OSError(EINVAL, os.strerror(EINVAL))
+        """ioctl(2) with an integer argument, which perf events alone know. Raises OSError."""
+        with self._guard:
+            try:
+                event = self._event(fd)
+                if event is None:
+                    raise Refused(ENOTTY)
+                return event.ioctl(request, arg)
+            except Refused as refused:
+                raise _os_error(refused) from None
 
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
@@ -222,6 +250,11 @@ class Simulator:
                 return describe(file)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:
             return text.read()
+
+    def _event(self, fd: int) -> SimPerfEvent | None:
+        # The perf event behind `fd`, if it leads to one. Raises: Refused (EBADF).
+        file = self._kernel.files.find(fd)
+        return file.content if file is not None and isinstance(file.content, SimPerfEvent) else None
 
 
 def _os_error(refused: Refused) -> OSError:

@@ -13,12 +13,15 @@ from rawbpf.sim.map.batch import generic_lookup, generic_update
 from rawbpf.sim.map.hash import PERCPU_LIMIT
 from rawbpf.sim.map.memory import SharedMemory
 from rawbpf.sim.map.shape import rounded
+from rawbpf.sim.types.check import check_index_type
+from rawbpf.sim.types.record import DATASEC, VOID
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 _INT_MAX = 0x7FFFFFFF
 _HEAD, _POINTER = 312, 8
@@ -40,6 +43,7 @@ def next_index(key: bytes | None, max_entries: int) -> bytes:
 class SimArray(SimMap):
     """BPF_MAP_TYPE_ARRAY."""
 
+    takes_no_key_type = True
     flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_INNER_MAP
     can_be_mapped = True
     lookup_batch = generic_lookup
@@ -67,6 +71,14 @@ class SimArray(SimMap):
         if self.memory is None:
             return _HEAD + self.max_entries * self._stride
         return rounded(_HEAD, self.kernel.host.page_size) + self.memory.size
+
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
+        """Check that the key is an int; a map of one element may do without. Source: array_map_check_btf."""
+        if key.kind == VOID:
+            if self.type != c.BPF_MAP_TYPE_ARRAY or self.max_entries != 1 or value.kind != DATASEC:
+                raise Refused(EINVAL)
+        else:
+            check_index_type(key)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return an element. Raises: Refused (ENOENT: no such index)."""

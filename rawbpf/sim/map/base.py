@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from rawbpf.sim.btf import LoadedBtf
+    from rawbpf.sim.file import File
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.batch import Batch
     from rawbpf.sim.map.field import Fields
     from rawbpf.sim.map.memory import SharedMemory
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 U32 = Struct("=I")
 ACCESS = c.BPF_F_RDONLY | c.BPF_F_WRONLY | c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG
@@ -41,6 +43,7 @@ class SimMap(Identified):
 
     flags_allowed = 0
     takes_btf = True
+    takes_no_key_type = False
     peeks = False
     freezable = True
     can_be_mapped = False
@@ -74,7 +77,7 @@ class SimMap(Identified):
         if available is not None and size > available:
             raise Refused(ENOMEM)
 
-    def check_btf(self, btf: LoadedBtf, key_type_id: int, value_type_id: int) -> None:
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
         """Check the types of key and value. Raises: Refused. Source: the type's map_check_btf."""
         if not self.takes_btf:
             raise Refused(ENOTSUPP)
@@ -114,6 +117,10 @@ class SimMap(Identified):
     def update(self, key: bytes, value: bytes, flags: int) -> None:
         """Store `value`."""
         raise Refused(ENOTSUPP)
+
+    def update_through(self, file: File, key: bytes, value: bytes, flags: int) -> None:
+        """Store `value`, handed in through `file`, which some types remember."""
+        self.update(key, value, flags)
 
     def delete(self, key: bytes) -> None:
         """Remove `key`."""

@@ -12,12 +12,14 @@ from errno import EEXIST, EINVAL, ENOENT, ENOSPC
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import ACCESS, U32, SimMap
 from rawbpf.sim.map.batch import generic_delete, generic_lookup, generic_update
+from rawbpf.sim.types.record import STRUCT
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 _KEY_SIZES = range(U32.size + 1, U32.size + 256 + 1)
 # KMALLOC_MAX_SIZE (4 MiB) less LPM_DATA_SIZE_MAX and `struct lpm_trie_node`.
@@ -28,6 +30,7 @@ _NODE = 24
 class SimLpmTrie(SimMap):
     """BPF_MAP_TYPE_LPM_TRIE."""
 
+    takes_no_key_type = True
     flags_allowed = ACCESS | c.BPF_F_NO_PREALLOC | c.BPF_F_NUMA_NODE
     lookup_batch = generic_lookup
     update_batch = generic_update
@@ -50,6 +53,11 @@ class SimLpmTrie(SimMap):
             or shape.key_size not in _KEY_SIZES
             or not 0 < shape.value_size <= _VALUE_LIMIT
         ):
+            raise Refused(EINVAL)
+
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
+        """Check that the key is a struct. Raises: Refused (EINVAL). Source: trie_check_btf."""
+        if key.kind != STRUCT:
             raise Refused(EINVAL)
 
     @property
