@@ -54,6 +54,7 @@ class Simulator:
 
     def __init__(self, release: str | None = None, cpus: int = 4, seed: int = 0) -> None:
         self._guard = Guard()
+        self._missed_close = False
         known = Release(release)
         self.host = SimulatedHost(known.text, cpus)
         self._kernel = Kernel(known, self.host, seed)
@@ -130,6 +131,9 @@ class Simulator:
 
     def _call(self, cmd: int, address: int, size: int) -> int:
         kernel = self._kernel
+        if self._missed_close:
+            self._missed_close = False
+            kernel.sweep()
         attr = Attr(kernel.memory, address, size, kernel.release.attr_size)
         function = command.COMMANDS.get(cmd)
         if function is None or not kernel.release.has_command(cmd):
@@ -140,8 +144,9 @@ class Simulator:
         """Close `fd`. Raises OSError."""
         with self._guard as guard:
             if guard.depth > 1:
-                # A finaliser, in the middle of another call: its file is forgotten by the next that looks at ids.
+                # A finaliser, in the middle of another call: the file is forgotten at the beginning of the next.
                 os.close(fd)
+                self._missed_close = True
             else:
                 self._kernel.files.close(fd)
 
