@@ -33,6 +33,7 @@ def test_a_license_that_is_no_text_reaches_the_kernel_as_it_is(backend: Backend)
         assert not obj.programs["count_execve"].info.gpl_compatible
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.parametrize(
     "section",
     ["tp/sched/sched_swit@", "raw_tp/sched_swit@", "tp_btf/sched_swit@", "fentry/@do_nanosleep"],

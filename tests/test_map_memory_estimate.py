@@ -181,6 +181,7 @@ def test_what_the_machine_has_available_is_what_it_says(backend: Backend) -> Non
     assert 0 < available < said
 
 
+@pytest.mark.real_kernel("a simulated machine has no more memory than it says")
 def test_small_maps_are_made_without_looking_at_the_memory(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> int:
         raise AssertionError("/proc/meminfo was read")
@@ -196,6 +197,7 @@ def test_where_the_memory_is_not_known_the_kernel_decides(backend: Backend, monk
         assert m.info.memory == pytest.approx(65 << 20, rel=PART)
 
 
+@pytest.mark.real_kernel("a simulated machine has no more memory than it says")
 def test_maps_that_allocate_as_they_fill_are_exempt(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(backend.host), "memory_available", property(lambda _: 1 << 20), raising=False)
     flags = c.BPF_F_NO_PREALLOC

@@ -13,8 +13,8 @@ def of_maps() -> list[str]:
     found, simulated = [], set()
     for line in Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines():
         _, access, _, _, inode, *name = line.split()
-        if name[:1] == ["/memfd:map"] and access == "rw-s" and inode not in simulated:
+        if name[:1] == ["/memfd:bpf-map"] and access == "rw-s" and inode not in simulated:
             simulated.add(inode)
-        elif name and (name[0] == "/memfd:map" or name[0].endswith("bpf-map")):
+        elif name and (name[0].endswith("bpf-map")):
             found.append(access)
     return found
