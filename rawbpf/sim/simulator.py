@@ -20,9 +20,11 @@ from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.mapping import map_pages, map_pages_at
 from rawbpf.sim.map.memory import SharedMemory
+from rawbpf.sim.map.perf_event_array import SimPerfEventArray
 from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
 from rawbpf.sim.map.stack_trace import SimStackTrace
 from rawbpf.sim.perf_event import SimPerfEvent
+from rawbpf.sim.perf_output import PerfEventArray
 from rawbpf.sim.release import Release
 from rawbpf.sim.ring import RingBuf, UserRingBuf
 
@@ -226,6 +228,13 @@ class Simulator:
         target = self._target(fd, SimStackTrace, "stack trace map")
         with self._lock:
             return target.put(addresses, flags)
+
+    def perf_event_array(self, fd: int) -> PerfEventArray:
+        """Return a program's side of the perf event array `fd`: output.
+
+        Raises: ValueError for what is no perf event array of this simulator.
+        """
+        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._lock)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._guard:
