@@ -7,6 +7,7 @@ net/core/bpf_sk_storage.c, kernel/bpf/bpf_inode_storage.c, bpf_task_storage.c, b
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from errno import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, ENOTSOCK
@@ -105,7 +106,9 @@ class SimSkStorage(SimLocalStorage):
     def owner(self, fd: int) -> Owner:
         """Return a socket. Raises: Refused (EBADF; ENOTSOCK). Source: sockfd_lookup."""
         status = _status(fd)
-        if not stat.S_ISSOCK(status.st_mode) or not _is_open(fd):
+        if _names_only(fd):
+            raise Refused(EBADF)
+        if not stat.S_ISSOCK(status.st_mode):
             raise Refused(ENOTSOCK)
         return status.st_dev, status.st_ino
 
@@ -172,6 +175,6 @@ def _status(fd: int) -> os.stat_result:
         raise Refused(EBADF) from None
 
 
-def _is_open(fd: int) -> bool:
-    # A descriptor that was opened with O_PATH leads to a name, not to a socket.
-    return os.readlink(f"/proc/self/fd/{fd}").startswith("socket:")
+def _names_only(fd: int) -> bool:
+    # Whether a descriptor was opened with O_PATH.
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
