@@ -6,6 +6,7 @@ A package is an `ar` archive with a compressed tar archive in it. Source: deb(5)
 from __future__ import annotations
 
 import io
+import lzma
 import stat
 import tarfile
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ def files(package: bytes) -> Iterator[tuple[str, Entry]]:
                     file = tar.extractfile(info)
                     assert file is not None
                     yield name, Entry(file.read(), stat.S_IFREG | info.mode & 0o777)
-    except (tarfile.TarError, EOFError, KeyError) as error:
+    except (tarfile.TarError, lzma.LZMAError, EOFError, KeyError) as error:
         raise BadPackage(f"its data cannot be read: {error}") from error
 
 
@@ -50,6 +51,9 @@ def _member(package: bytes, prefix: bytes) -> bytes:
             raise BadPackage("a header without a size")
         size = int(header[48:58])
         if header.startswith(prefix):
-            return package[at + _HEADER : at + _HEADER + size]
+            content = package[at + _HEADER : at + _HEADER + size]
+            if len(content) < size:
+                raise BadPackage("cut off")
+            return content
         at += _HEADER + size + size % 2
     raise BadPackage(f"no member {prefix.decode()}")

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-MIRRORS = ("https://deb.debian.org/debian", "https://archive.debian.org/debian")
-"""Where suites are, and where they go when they are old."""
+MIRRORS = ("https://deb.debian.org", "https://archive.debian.org")
+"""Where suites are, and where they go when they are old; below lie `debian` and `debian-security`."""
 _TRIES = 3
 _SECONDS = 60
 _FIRST_NAME = re.compile(r"\s*([a-z0-9.+-]+)")
@@ -83,7 +83,7 @@ class Archive:
         self._indices: dict[tuple[str, str], Index] = {}
 
     def index(self, suite: str, arch: str) -> Index:
-        """Return the index of `suite`, such as "trixie", for Debian's architecture `arch`.
+        """Return the index of `suite`, such as "trixie" or "trixie-security", for Debian's architecture `arch`.
 
         Without a network the one of the last run is taken.
 
@@ -95,7 +95,12 @@ class Archive:
             digest = re.search(rf"^ ([0-9a-f]{{64}}) +\d+ {re.escape(name)}$", release, re.MULTILINE)
             if digest is None:
                 raise Unavailable(f"{base} has no {suite} for {arch}")
-            compressed = self.fetch(f"{base}/dists/{suite}/{_path_of_index(release, name, digest[1])}", digest[1])
+            folder = f"{base}/dists/{suite}"
+            try:
+                compressed = self.fetch(f"{folder}/{name}", digest[1])
+            except Unavailable:
+                # The suite changed between the two requests: this name stays for a while.
+                compressed = self.fetch(f"{folder}/main/binary-{arch}/by-hash/SHA256/{digest[1]}", digest[1])
             self._indices[suite, arch] = Index(lzma.decompress(compressed).decode(), base)
         return self._indices[suite, arch]
 
@@ -117,7 +122,8 @@ class Archive:
     def _release(self, suite: str) -> tuple[str, str]:
         kept = self._cache / "releases" / suite
         failures = []
-        for base in self._mirrors:
+        for mirror in self._mirrors:
+            base = f"{mirror}/debian-security" if suite.endswith("-security") else f"{mirror}/debian"
             try:
                 release = _download(f"{base}/dists/{suite}/InRelease").decode()
             except Unavailable as error:
@@ -137,13 +143,6 @@ def write(path: Path, content: bytes) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.write_bytes(content)
     unfinished.replace(path)
-
-
-# By digest, where the mirror can: a suite that changes between two requests is no failure then.
-def _path_of_index(release: str, name: str, digest: str) -> str:
-    if "\nAcquire-By-Hash: yes\n" in release:
-        return f"{name.rpartition('/')[0]}/by-hash/SHA256/{digest}"
-    return name
 
 
 def _download(url: str) -> bytes:

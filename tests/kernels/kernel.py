@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from kernels import deb
 from kernels.cpio import Entry, archive
-from kernels.debian import Archive, Package, write
+from kernels.debian import Archive, Package, Unavailable, write
 from kernels.target import Target
 
 MODULES = (
@@ -43,18 +43,15 @@ class Kernel(NamedTuple):
 def kernel(target: Target, source: Archive, cache: Path) -> Kernel:
     """Return the newest kernel of `target`, fetched and unpacked if the cache has not got it.
 
-    Raises: Unavailable.
+    Raises: Unavailable if none of the target's suites has one.
     """
-    packages = source.index(target.suite, target.machine.arch).closure([target.kernel], is_part_of_kernel)
-    # The package with the image speaks for all of them: it depends on the others in exactly its version.
-    main = next(package for package in packages if package.name != target.kernel and _PARTS.match(package.name))
-    folder = cache / "kernels" / main.sha256
-    made = Kernel(folder / "image", folder / "modules.cpio", main.version)
-    if not (made.image.is_file() and made.modules.is_file()):
-        found = _files(packages, source)
-        write(made.modules, archive(modules(found)))
-        write(made.image, next(entry.content for name, entry in found.items() if _IMAGE.fullmatch(name)))
-    return made
+    failures = []
+    for suite in target.suites:
+        try:
+            return _of_suite(suite, target, source, cache)
+        except Unavailable as error:
+            failures.append(f"{suite}: {error}")
+    raise Unavailable("; ".join(failures))
 
 
 def is_part_of_kernel(name: str) -> bool:
@@ -89,6 +86,19 @@ def dependencies(module: bytes) -> list[str]:
     """Return the modules that the object `module` says it depends on, in its section .modinfo."""
     stated = re.search(rb"\0depends=([^\0]*)\0", module)
     return [name.replace("-", "_") for name in stated[1].decode().split(",") if name] if stated else []
+
+
+def _of_suite(suite: str, target: Target, source: Archive, cache: Path) -> Kernel:
+    packages = source.index(suite, target.machine.arch).closure([target.kernel], is_part_of_kernel)
+    # The package with the image speaks for all of them: it depends on the others in exactly its version.
+    main = next(package for package in packages if is_part_of_kernel(package.name))
+    folder = cache / "kernels" / main.sha256
+    made = Kernel(folder / "image", folder / "modules.cpio", main.version)
+    if not (made.image.is_file() and made.modules.is_file()):
+        found = _files(packages, source)
+        write(made.modules, archive(modules(found)))
+        write(made.image, next(entry.content for name, entry in found.items() if _IMAGE.fullmatch(name)))
+    return made
 
 
 def _files(packages: Iterable[Package], source: Archive) -> dict[str, Entry]:

@@ -24,9 +24,10 @@ class Target(NamedTuple):
 
     name: str
     machine: Machine
-    suite: str
+    suites: tuple[str, ...]
+    """Where Debian has this kernel, the one to prefer first: mirrors may list one that they do not have."""
     kernel: str
-    """The package that depends on the newest kernel of `suite`."""
+    """The package that depends on the newest kernel of a suite."""
     at_least: int
     """How many tests must pass: so many that a guest in which most of them skip is a failure."""
 
@@ -57,13 +58,17 @@ _S390X = Machine(
     "console=ttysclp0",
 )
 
+_LINUX_5_10 = ("bullseye", "bullseye-security")
+_LINUX_6_1 = ("bookworm", "bookworm-security")
+_LINUX_6_12 = ("trixie", "trixie-security", "bookworm-backports")
+
 TARGETS = {
     target.name: target
     for target in (
-        Target("5.10-amd64", _AMD64, "bullseye", "linux-image-cloud-amd64", 1),
-        Target("6.1-amd64", _AMD64, "bookworm", "linux-image-cloud-amd64", 1),
-        Target("6.12-amd64", _AMD64, "trixie", "linux-image-cloud-amd64", 1),
-        Target("6.12-arm64", _ARM64, "trixie", "linux-image-cloud-arm64", 1),
-        Target("6.12-s390x", _S390X, "trixie", "linux-image-s390x", 1),
+        Target("5.10-amd64", _AMD64, _LINUX_5_10, "linux-image-cloud-amd64", 1),
+        Target("6.1-amd64", _AMD64, _LINUX_6_1, "linux-image-cloud-amd64", 1),
+        Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", 1),
+        Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", 1),
+        Target("6.12-s390x", _S390X, _LINUX_6_12, "linux-image-s390x", 1),
     )
 }
