@@ -20,6 +20,8 @@ from rawbpf.errors import FormatError
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 ORDERS = pytest.mark.parametrize("byteorder", ["little", "big"])
 
 

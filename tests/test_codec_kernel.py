@@ -14,6 +14,8 @@ from rawbpf.syscall.btf import btf_load
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 DESCRIPTIONS: list[Any] = [
     "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "be16", "be32", "be64", "f32", "f64", "bool", "char[16]",
     "u8[3]", 5, "u32[3]", "be16[2]", "char[2][4]", "ipv4", "ipv6", "mac",

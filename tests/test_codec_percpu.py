@@ -9,6 +9,8 @@ import pytest
 
 from rawbpf.codec import Codec, PerCpu, PerCpuCodec, codec_for
 
+pytestmark = pytest.mark.guest
+
 STATS: dict[str, Any] = {"count": "u64", "last": "u64", "comm": "char[16]"}
 LAYOUTS: list[tuple[Any, int]] = [
     ("u8", 8), ("u32", 8), ("u64", 8), ("be32", 8), ("bool", 8), ("f64", 8), ("u32[3]", 16), ("char[9]", 16), (0, 0),

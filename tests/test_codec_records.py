@@ -10,6 +10,8 @@ import pytest
 from rawbpf.codec import Record, codec_for
 from rawbpf.codec.record import make, record_class
 
+pytestmark = pytest.mark.guest
+
 EVENT = codec_for({"pid": "u32", "ts": "u64", "comm": "char[16]"}, name="event")
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rawbpf.spec.program import ProgramSpec
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 HERE = Path(__file__).parent
 NATIVE = ".bpf.o" if sys.byteorder == "little" else ".bpfeb.o"
 OBJECTS = [HERE / "objects" / f"shapes{NATIVE}", *sorted((HERE.parent / "bpf").glob(f"*{NATIVE}"))]

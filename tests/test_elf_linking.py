@@ -13,6 +13,8 @@ from rawbpf.errors import SpecError
 from rawbpf.loader.link import function_starts, line_starts, link
 from rawbpf.spec.program import ProgramSpec
 
+pytestmark = pytest.mark.guest
+
 OBJECTS = Path(__file__).parent / "objects"
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 _PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 # Where bpftool's probe is known to fail for its own reasons, and what is right: without a target a tracing
 # program is refused on every kernel.

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from kernels import machine, suite
-from kernels.debian import Unavailable
 from kernels.machine import Report, Run
 from kernels.suite import Counts
 from kernels.target import TARGETS
@@ -84,8 +83,7 @@ def test_a_guest_that_hangs_is_ended_and_not_tried_again(tmp_path: Path) -> None
 def test_a_missing_qemu_is_named_with_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     of = TARGETS[name].machine
-    with pytest.raises(Unavailable, match=rf"{of.program} is not installed; .* {of.package}$"):
-        machine.check_installed([of])
+    assert machine.missing([of, of]) == f"{of.program} is not installed, Debian has it in {of.package}"
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -192,11 +190,11 @@ def test_an_unknown_target_is_a_wrong_command_line(tmp_path: Path) -> None:
 def test_without_qemu_the_command_says_so_and_fails(tmp_path: Path) -> None:
     done = _run(tmp_path, "6.12-s390x", PATH="/nonexistent")
     assert done.returncode == 3
-    assert "could not be run on other kernels: qemu-system-s390x is not installed" in done.stderr
+    assert "could not be run on other kernels: qemu-system-s390x is not installed" in done.stdout
 
 
 def test_without_a_network_the_command_says_so_and_fails(tmp_path: Path) -> None:
     (tmp_path / "qemu-system-s390x").touch(mode=0o755)
     done = _run(tmp_path, "6.12-s390x", PATH=str(tmp_path), RAWBPF_DEBIAN_MIRROR="http://127.0.0.1:1")
     assert done.returncode == 3
-    assert "http://127.0.0.1:1/debian/dists/trixie/InRelease: <urlopen error" in done.stderr
+    assert "http://127.0.0.1:1/debian/dists/trixie/InRelease: <urlopen error" in done.stdout

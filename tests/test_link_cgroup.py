@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*cgroup_tree.NEEDS, "prog_type:cgroup_skb", "prog_type:cgroup_sock")
+pytestmark = [pytest.mark.guest, pytest.mark.needs(*cgroup_tree.NEEDS, "prog_type:cgroup_skb", "prog_type:cgroup_sock")]
 
 Counts = rawbpf.ArrayMap[int]
 DOOMED = b"dropped"

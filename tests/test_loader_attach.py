@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OBJECTS = Path(__file__).parent / "objects"
 
-pytestmark = pytest.mark.needs("module:elftools")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools")]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
 
-pytestmark = pytest.mark.needs("module:elftools")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools")]
 
 
 @pytest.fixture

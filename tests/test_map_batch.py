@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 BATCHES = (
     c.BPF_MAP_LOOKUP_BATCH,
     c.BPF_MAP_LOOKUP_AND_DELETE_BATCH,

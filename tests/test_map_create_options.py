@@ -17,6 +17,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 EXECCOUNT = Path(__file__).resolve().parents[1] / "bpf/execcount.bpf.o"
 NO_NODE = 1 << 20
 """More than any kernel is built for."""

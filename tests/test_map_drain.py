@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 TAKE = "bpf(map_lookup_and_delete_batch"
 CONTENT = {i: i + 1 for i in range(40)}
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 DEADLINE = 10.0
 NOTHING = 99
 EMPTY = 98

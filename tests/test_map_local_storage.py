@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 KINDS = ["sk_storage", "inode_storage", "task_storage", "cgrp_storage"]
 COUNT = {"count": "u64"}
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.usefixtures("settled")
+pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("settled")]
 
 VALUE = {"count": "u64", "comm": "char[16]"}
 

@@ -24,7 +24,7 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.usefixtures("settled")
+pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("settled")]
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:prog_array", "prog_type:xdp")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:prog_array", "prog_type:xdp")]
 
 FELL_THROUGH = 99
 PACKET = bytes(64)

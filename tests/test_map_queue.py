@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Pile = rawbpf.QueueMap[Any] | rawbpf.StackMap[Any]
 
-pytestmark = pytest.mark.needs("map_type:queue", "map_type:stack")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:queue", "map_type:stack")]
 
 ENOENT = 2
 CLASSES = {"queue": rawbpf.QueueMap, "stack": rawbpf.StackMap}

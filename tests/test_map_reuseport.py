@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:reuseport_sockarray")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:reuseport_sockarray")]
 
 _UDP_HEADER = 8
 SLOTS = 4

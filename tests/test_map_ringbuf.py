@@ -32,7 +32,7 @@ SLOT = HEADER + RECORD.size
 SUBMIT, DISCARD = 0, 1
 needs_user_ring = pytest.mark.needs("map_type:user_ringbuf", "module:elftools")
 
-pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")]
 
 
 def writer(ring: rawbpf.RingBufMap) -> rawbpf.Program:

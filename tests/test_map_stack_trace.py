@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     Stacks = rawbpf.StackTraceMap[Any]
 
-pytestmark = pytest.mark.needs("map_type:stack_trace", "prog_type:raw_tracepoint", "tracepoint:task/task_rename")
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.needs("map_type:stack_trace", "prog_type:raw_tracepoint", "tracepoint:task/task_rename"),
+]
 SEES_SYMBOLS = pytest.mark.needs("capability:CAP_SYSLOG", "file:/proc/kallsyms")
 
 BUILD_ID_KNOWN = c.BPF_STACK_BUILD_ID_VALID

@@ -17,6 +17,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 BPF = Path(__file__).resolve().parents[1] / "bpf"
 REAL = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "file:/proc/self/ns/user")
 

@@ -25,6 +25,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 # r0 = r2, which was never written, after 50 calls that make the log long.
 LONG = [b.mov_imm(b.R0, 0), *[b.call(5)] * 50, b.mov_reg(b.R0, b.R2), b.exit_()]
 

@@ -9,6 +9,7 @@ because QEMU, a package or the network is missing.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import shlex
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from kernels import kernel, machine, suite, userland
+from kernels import deb, kernel, machine, suite, userland
 from kernels.cpio import Entry, archive
 from kernels.debian import MIRRORS, Archive, Unavailable, write
 from kernels.target import TARGETS, Target
@@ -43,32 +44,39 @@ class Runner:
         # What is fetched is for several targets, so one thread fetches while others wait for their guests.
         self._preparing = threading.Lock()
 
-    def run(self, target: Target) -> bool:
-        """Run the tests on `target`, print how it went, and return whether they passed.
-
-        Raises: Unavailable.
-        """
+    def run(self, target: Target) -> int:
+        """Run the tests on `target`, print how it went, and return what the exit status of a run of it alone is."""
         folder = self._cache / "runs" / target.name
-        with self._preparing:
-            booted = self._prepare(target, folder)
+        try:
+            with self._preparing:
+                booted = self._prepare(target, folder)
+        except (Unavailable, deb.BadPackage) as error:
+            print(f"{target.name}: could not be run: {error}", flush=True)
+            return _NOT_RUN
         print(f"{target.name}: Linux {booted.version} boots; the tests' output goes to {folder / 'output'}", flush=True)
         words = machine.command(target.machine, booted.image, folder)
         done = machine.run(words, folder, self._limit, lambda: print(f"{target.name}: died at boot; again", flush=True))
         (folder / "initrd").unlink()
-        return self._judge(target, folder, done)
+        return 0 if self._judge(target, folder, done) else _FAILED
 
     # Everything that QEMU reads lies in `folder` and in the cache afterwards.
     def _prepare(self, target: Target, folder: Path) -> kernel.Kernel:
         booted = kernel.kernel(target, self._source, self._cache)
         init = Entry((_HERE / "init.py").read_bytes(), 0o100755)
         own = {
-            **userland.project(),
+            **self._project,
             "init": Entry(b"#!/usr/bin/python3 -B\n" + init.content, init.mode),
             "job.json": suite.job(target, _HERE.parent, self._options),
         }
         base = userland.base(target.machine.arch, self._source, self._cache)
         write(folder / "initrd", base.read_bytes() + booted.modules.read_bytes() + archive(own))
         return booted
+
+    # The same for all targets, so it is made once.
+    @functools.cached_property
+    def _project(self) -> dict[str, Entry]:
+        found = userland.project()
+        return {**found, **suite.rewritten(found, _HERE.parent)}
 
     def _judge(self, target: Target, folder: Path, done: machine.Run) -> bool:
         output = (folder / "output").read_text(encoding="utf-8", errors="replace")
@@ -99,15 +107,12 @@ def main() -> int:
     if unknown := set(given.targets) - TARGETS.keys():
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
     targets = [TARGETS[name] for name in dict.fromkeys(given.targets or TARGETS)]
-    try:
-        machine.check_installed([target.machine for target in targets])
-        runner = Runner(cache_folder(), given.limit, shlex.split(given.pytest))
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            passed = list(pool.map(runner.run, targets))
-    except Unavailable as error:
-        print(f"the tests could not be run on other kernels: {error}", file=sys.stderr)
+    if missing := machine.missing([target.machine for target in targets]):
+        print(f"the tests could not be run on other kernels: {missing}")
         return _NOT_RUN
-    return 0 if all(passed) else _FAILED
+    runner = Runner(cache_folder(), given.limit, shlex.split(given.pytest))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return max(pool.map(runner.run, targets))
 
 
 def cache_folder() -> Path:

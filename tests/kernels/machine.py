@@ -9,11 +9,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kernels.debian import Unavailable
 from kernels.target import Machine
 
 PORTS = ("report", "output", "result")
@@ -43,16 +42,13 @@ class Run(NamedTuple):
     timed_out: bool
 
 
-def check_installed(machines: Sequence[Machine]) -> None:
-    """Return if QEMU can emulate each of `machines`.
-
-    Raises: Unavailable, which names what to install.
-    """
-    for machine in machines:
-        if shutil.which(machine.program) is None:
-            raise Unavailable(
-                f"{machine.program} is not installed; Debian: apt-get install --no-install-recommends {machine.package}"
-            )
+def missing(machines: Iterable[Machine]) -> str:
+    """Return what to install so that QEMU can emulate all of `machines`, nothing if it can."""
+    return "; ".join(
+        f"{machine.program} is not installed, Debian has it in {machine.package}"
+        for machine in dict.fromkeys(machines)
+        if shutil.which(machine.program) is None
+    )
 
 
 def command(machine: Machine, image: Path, folder: Path) -> list[str]:

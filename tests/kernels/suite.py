@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
+import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from kernels.cpio import Entry
 from kernels.machine import Run
 from kernels.target import Target
-from kernels.userland import PROJECT, SITE
+from kernels.userland import PROJECT, PYTHON, SITE
 
 MARK = "mark.guest"
 OPERATIONS = "RAWBPF_OPERATIONS"
@@ -38,7 +41,7 @@ def job(target: Target, tests: Path, options: Sequence[str] = ()) -> Entry:
         *("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "guest", f"--junitxml={_RESULT}"),
         *("-o", f"timeout={_SECONDS_PER_TEST}", "--durations=10"),
         f"--expected-skips=tests/kernels/expected-skips/{target.name}.txt",
-        *(f"tests/{path.name}" for path in marked(tests)),
+        *_files(tests),
         *options,
     ]
     environment = {
@@ -59,6 +62,34 @@ def marked(tests: Path) -> list[Path]:
     return [path for path in sorted(tests.glob("test_*.py")) if MARK in path.read_text(encoding="utf-8")]
 
 
+def rewritten(project: Mapping[str, Entry], tests: Path) -> dict[str, Entry]:
+    """Return the bytecode that pytest makes of the marked tests among the files of `project`, by collecting them here.
+
+    A guest would spend a minute on that. What fails here shows there.
+    """
+    if sys.version_info[:2] != PYTHON:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PROJECT
+        for name, entry in project.items():
+            if name.startswith(f"{PROJECT}/"):
+                path = Path(folder) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(entry.content)
+                # The time that a file in a guest has: pytest compares it with the one in the bytecode.
+                os.utime(path, (0, 0))
+        subprocess.run(
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", *_files(tests)],
+            cwd=copy,
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTHONDONTWRITE")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        return {path.relative_to(folder).as_posix(): Entry(path.read_bytes()) for path in copy.rglob("*-pytest-*.pyc")}
+
+
 def counts(junit: bytes) -> Counts | None:
     """Return what the report `junit` says, None if it is none."""
     try:
@@ -77,6 +108,10 @@ def closing_line(output: str) -> str:
         if found := _CLOSING.fullmatch(line.strip()):
             return found[1]
     return "pytest did not finish"
+
+
+def _files(tests: Path) -> list[str]:
+    return [f"tests/{path.name}" for path in marked(tests)]
 
 
 def problems(run: Run, limit: float, found: Counts | None, at_least: int) -> Iterator[str]:

@@ -78,6 +78,9 @@ def project() -> dict[str, Entry]:
     Raises: Unavailable if one of the packages is not installed, or runs on no other processor.
     """
     found = dict(_distributions(DISTRIBUTIONS))
+    # Its metadata makes pytest load its plug-in; a checkout on PYTHONPATH has none.
+    if any(importlib.metadata.distributions(name="rawbpf")):
+        found |= _distributions(["rawbpf"])
     package = importlib.util.find_spec("rawbpf")
     if package is None or not package.submodule_search_locations:
         raise Unavailable("rawbpf is not installed in this Python")
