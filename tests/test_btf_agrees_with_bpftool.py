@@ -12,7 +12,7 @@ from support.btf_samples import VMLINUX, ByteOrder, sample
 
 from rawbpf.btf import Btf, Struct, Type
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("tool:bpftool")]
+pytestmark = pytest.mark.needs("tool:bpftool")
 KERNEL = pytest.mark.needs(f"file:{VMLINUX}")
 
 

@@ -14,8 +14,6 @@ from rawbpf.btf import Btf, Builder
 from rawbpf.codec import Codec, Record, codec_for
 from rawbpf.codec.structure import StructCodec
 
-pytestmark = pytest.mark.guest
-
 SIMPLE: dict[str, type] = {
     "u8": ctypes.c_uint8,
     "u16": ctypes.c_uint16,

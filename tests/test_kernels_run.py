@@ -150,7 +150,7 @@ def test_a_guest_passes_only_if_enough_tests_did(
 
 def test_only_files_with_marked_tests_go_to_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(suite.OPERATIONS, raising=False)
-    mark = "@pytest." + "mark.guest\n"
+    mark = f"@pytest.{suite.MARK}\n"
     (tmp_path / "test_a.py").write_text(mark, encoding="utf-8")
     (tmp_path / "test_b.py").write_text("def test_b(): ...\n", encoding="utf-8")
     (tmp_path / "helper.py").write_text(mark, encoding="utf-8")

@@ -23,8 +23,6 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 STAYING = 120
 ROUNDS = 6
 SIZES = (1, 3, 16, 16384)

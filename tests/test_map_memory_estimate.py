@@ -22,8 +22,6 @@ from rawbpf.uapi.names import map_type_number
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 # What the estimate may differ by: the head of each type, and the rest in parts of what the kernel says.
 HEAD = 256
 PART = 0.05

@@ -28,10 +28,7 @@ NAME = f"raw{os.getpid()}"
 AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 SSTHRESH, CWND = 7, 10
 
-pytestmark = [
-    pytest.mark.guest,
-    pytest.mark.needs("prog_type:struct_ops", "file:/sys/kernel/btf/vmlinux", f"file:{AVAILABLE}"),
-]
+pytestmark = pytest.mark.needs("prog_type:struct_ops", "file:/sys/kernel/btf/vmlinux", f"file:{AVAILABLE}")
 
 Programs = dict[str, rawbpf.Program]
 

@@ -26,7 +26,7 @@ from rawbpf.uapi.constants import BPF_F_LOCK
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("settled")]
+pytestmark = pytest.mark.usefixtures("settled")
 
 OBJECTS = Path(__file__).parent / "objects"
 NATIVE = ".bpf.o" if sys.byteorder == "little" else ".bpfeb.o"

@@ -21,8 +21,6 @@ from rawbpf.syscall.kernel import KernelBackend
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 CAN_SEE = pytest.mark.needs("kernel", "capability:CAP_SYSLOG", "file:/proc/kallsyms")
 FARTHEST = 1 << 20
 TABLE = [(0x3000, "c"), (0x1000, "a"), (0x2000, "b"), (0x2000, "alias of b"), (0, "hidden")]

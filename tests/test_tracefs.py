@@ -18,7 +18,7 @@ print(tracefs.tracepoint_id("syscalls", "sys_enter_execve"), len(opened))
 assert open("/proc/self/mounts").read() == mounts
 """
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "tool:unshare", "tool:mount")]
+pytestmark = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "tool:unshare", "tool:mount")
 
 
 def _run(setup: str) -> list[str]:

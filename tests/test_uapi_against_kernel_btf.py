@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
     from rawbpf.uapi.layout import Layout
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("file:/sys/kernel/btf/vmlinux")]
+pytestmark = pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
 
 logger = logging.getLogger(__name__)
 Field = tuple[str, int, str]

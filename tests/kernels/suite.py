@@ -38,7 +38,7 @@ class Counts(NamedTuple):
 def job(target: Target, tests: Path, options: Sequence[str] = ()) -> Entry:
     """Return what the first process of a guest reads: pytest's command line on those of `tests` that are marked."""
     command = [
-        *("python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "guest", f"--junitxml={_RESULT}"),
+        *("python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", "-m", "guest", f"--junitxml={_RESULT}"),
         *("-o", f"timeout={_SECONDS_PER_TEST}", "--durations=10"),
         f"--expected-skips=tests/kernels/expected-skips/{target.name}.txt",
         *_files(tests),
@@ -81,7 +81,10 @@ def rewritten(project: Mapping[str, Entry], tests: Path) -> dict[str, Entry]:
         subprocess.run(
             [sys.executable, "-m", "pytest", "--collect-only", "-q", *_files(tests)],
             cwd=copy,
-            env={name: value for name, value in os.environ.items() if not name.startswith("PYTHONDONTWRITE")},
+            env={
+                **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+                "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
