@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bpffs import detached_bpffs
 from support.map_shapes import PAGE
+from support.objects import native
 
 import rawbpf
 from rawbpf.map.create import create_from_spec
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.guest
 
-EXECCOUNT = Path(__file__).resolve().parents[1] / "bpf/execcount.bpf.o"
+EXECCOUNT = native("execcount")
 NO_NODE = 1 << 20
 """More than any kernel is built for."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bpffs import detached_bpffs
+from support.objects import native
 from support.verbs import BOTH, EITHER, READS, WRITES, Verb
 
 import rawbpf
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("settled")]
-
-BPF = Path(__file__).resolve().parents[1] / "bpf"
 
 
 @pytest.fixture
@@ -232,7 +231,7 @@ def test_the_info_of_an_array_of_programs_says_which_it_takes(backend: Backend) 
 
 @pytest.mark.needs("module:elftools")
 def test_a_map_under_its_pin_whose_types_read_other_values_is_not_reused(backend: Backend, root: Path) -> None:
-    spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].pinning = 1
     for key, value, words in (
         ("s32", "u64", "of its keys it is s32 instead of u32"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.bpffs import detached_bpffs
 from support.map_shapes import PAGE
+from support.objects import native
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.map.ringbuf import RingMemory
     from rawbpf.syscall.protocol import Backend
 
-RINGS = Path(__file__).parent / "objects/rings.bpf.o"
+RINGS = native("rings")
 KINDS = ["ringbuf", "user_ringbuf"]
 HEADER = c.BPF_RINGBUF_HDR_SZ
 RECORD = struct.Struct("=QQ")
