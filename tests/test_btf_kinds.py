@@ -207,6 +207,7 @@ def test_a_recursive_struct_can_be_followed_for_ever() -> None:
 
 
 @pytest.mark.needs("kernel")
+@pytest.mark.needs("btf_name:BTF_KIND_ENUM64")
 def test_the_kernel_accepts_the_sample_with_all_kinds(backend: Backend) -> None:
     load(backend, sample(sys.byteorder)[0])
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import needs
+from support.needs import require
 
 from rawbpf import features
 from rawbpf.features import Answer
@@ -126,6 +127,8 @@ class TestOnThisKernel:
         ],
     )
     def test_a_helper_is_for_some_types_only(self, backend: Backend, word: str, name: str, there: bool) -> None:
+        if there:
+            require(f"prog_type:{word}", f"btf_name:BPF_FUNC_{name}")
         assert bool(features.helper(word, name)) == there, features.helper(word, name)
 
     def test_a_helper_for_a_type_that_is_not_there_is_not_there(self, backend: Backend) -> None:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [
-    pytest.mark.guest,
     pytest.mark.needs("map_type:sockmap", "map_type:sockhash", "prog_type:sk_skb", "prog_type:sk_msg"),
 ]
 

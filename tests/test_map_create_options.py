@@ -82,6 +82,7 @@ def test_map_extra_is_refused_by_types_that_have_none(backend: Backend, kind: st
         rawbpf.Map.create(kind, map_extra=1, **options)
 
 
+@pytest.mark.needs("map_type:bloom_filter", "map_type:arena")
 def test_map_extra_is_shown(backend: Backend) -> None:
     # Linux 6.18 has two types that take it.
     with rawbpf.Map.create("bloom_filter", value="u32", max_entries=8, map_extra=3) as bloom:

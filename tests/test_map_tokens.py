@@ -17,8 +17,6 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 REAL = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "file:/proc/self/ns/user")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap")]
+pytestmark = [pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap")]
 
 Pair = tuple[network.Device, network.Device]
 
