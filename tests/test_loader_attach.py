@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.bpffs import detached_bpffs
+from support.objects import CALLBACKS
 
 import rawbpf
 from rawbpf.link.base import Link
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 OBJECTS = Path(__file__).parent / "objects"
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools", *CALLBACKS)]
 
 
 @pytest.fixture

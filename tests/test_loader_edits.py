@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.objects import native
+from support.objects import CALLBACKS, native
 
 import rawbpf
 from rawbpf.map.create import create_from_spec
@@ -199,6 +199,7 @@ def test_a_reused_pin_is_typed_by_the_object(backend: Backend, pins: Path) -> No
         untyped.unpin()
 
 
+@pytest.mark.needs(*CALLBACKS)
 def test_a_program_array_starts_with_the_programs_that_the_object_says(backend: Backend, pins: Path) -> None:
     shapes = rawbpf.ObjectSpec.from_file(native("shapes"))
     index, name = next(iter(shapes.maps["jumps"].values.items()))
@@ -208,6 +209,7 @@ def test_a_program_array_starts_with_the_programs_that_the_object_says(backend: 
         shapes.load(only=[], pin_dir=pins)
 
 
+@pytest.mark.needs(*CALLBACKS)
 def test_a_map_of_maps_starts_with_the_maps_that_the_object_says_and_knows_its_template(
     backend: Backend, pins: Path
 ) -> None:

@@ -37,7 +37,21 @@ _KEPT = re.compile(
     r"(etc|usr/s?bin|usr/lib|usr/lib64)/(?!python3[.0-9]*/(idlelib|lib2to3|ensurepip|pydoc_data|tkinter)/)"
 )
 _MERGED = re.compile(r"^(bin|sbin|lib|lib64)/")
-_APPLETS = ("cat", "echo", "false", "insmod", "kill", "ls", "mount", "ping", "sleep", "true", "umount", "unshare")
+_APPLETS = (
+    "cat",
+    "echo",
+    "false",
+    "insmod",
+    "kill",
+    "ls",
+    "mount",
+    "ping",
+    "pwd",
+    "sleep",
+    "true",
+    "umount",
+    "unshare",
+)
 _LEFT_OUT = re.compile(r".*\.(pyc|so)|.*/(__pycache__|\..*)(/.*)?")
 
 
