@@ -216,6 +216,7 @@ def test_btf_objects_are_listed(backend: Backend) -> None:
 
 
 @pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+@pytest.mark.needs("btf_name:kernel_btf")
 def test_the_kernels_own_btf_is_listed_by_name(backend: Backend) -> None:
     (kernel,) = rawbpf.btfs(name="vmlinux")
     assert kernel.kernel

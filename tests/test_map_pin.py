@@ -45,6 +45,7 @@ def _map(**options: Any) -> rawbpf.HashMap[int, int]:
     return rawbpf.HashMap.create(key="u32", value="u64", max_entries=8, name="pinned", **options)
 
 
+@pytest.mark.needs("btf_name:BPF_F_PATH_FD")
 def test_a_pin_below_a_directory_is_made_opened_and_removed_through_its_descriptor(
     backend: Backend, root: Path, directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +67,7 @@ def test_a_pin_below_a_directory_is_made_opened_and_removed_through_its_descript
         m.unpin()  # gone already, which is what was wanted
 
 
+@pytest.mark.needs("btf_name:BPF_F_PATH_FD")
 def test_an_object_with_a_descriptor_names_the_directory_as_well(root: Path, directory: int) -> None:
     class Directory:
         def fileno(self) -> int:
@@ -80,6 +82,7 @@ def test_an_object_with_a_descriptor_names_the_directory_as_well(root: Path, dir
     assert os.listdir(root / "inner") == []
 
 
+@pytest.mark.needs("btf_name:BPF_F_PATH_FD")
 def test_another_directory_under_the_same_number_loses_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "here").write_text("theirs")
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
@@ -229,7 +232,7 @@ def test_the_info_of_an_array_of_programs_says_which_it_takes(backend: Backend) 
         assert (info.owner_prog_type, info.owner_jited) == (c.BPF_PROG_TYPE_SOCKET_FILTER, True)
 
 
-@pytest.mark.needs("module:elftools")
+@pytest.mark.needs("module:elftools", "btf_name:BTF_KIND_FLOAT")
 def test_a_map_under_its_pin_whose_types_read_other_values_is_not_reused(backend: Backend, root: Path) -> None:
     spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].pinning = 1
