@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 XDP_PASS = 2
 PACKET = bytes(range(64))
 _XDP_ADJUST_HEAD = 44
