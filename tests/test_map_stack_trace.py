@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Stacks = rawbpf.StackTraceMap[Any]
 
 pytestmark = [
-    pytest.mark.guest,
     pytest.mark.needs("map_type:stack_trace", "prog_type:raw_tracepoint", "tracepoint:task/task_rename"),
 ]
 SEES_SYMBOLS = pytest.mark.needs("capability:CAP_SYSLOG", "file:/proc/kallsyms")
