@@ -196,7 +196,6 @@ def _take(m: rawbpf.HashMap[int, int], taken: list[int], begun: threading.Event,
         ends.append(error)
 
 
-@pytest.mark.guest
 def test_a_drain_whose_map_another_thread_closes_ends_with_closed(backend: Backend) -> None:
     for _ in range(20):
         m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=4096)

@@ -62,7 +62,7 @@ def test_an_opened_map_has_the_class_and_types_of_the_original(backend: Backend)
 )
 def test_each_type_opens_as_its_class(backend: Backend, kind: str, family: type[rawbpf.Map[object, object]]) -> None:
     with (
-        rawbpf.Map.create(kind, key="u32", value="be32", max_entries=4) as m,
+        rawbpf.Map.create(kind, key="u32", value="s32", max_entries=4) as m,
         rawbpf.Map.from_id(m.id) as again,
     ):
         assert isinstance(m, family)
