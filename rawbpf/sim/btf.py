@@ -76,7 +76,7 @@ class LoadedBtf(Identified):
         key = r.VOID_RECORD
         if key_type_id:
             key = self._of_size(key_type_id, target.key_size)[0]
-        elif not target.takes_no_key_type:
+        elif target.takes_btf and not target.takes_no_key_type:
             raise Refused(EINVAL)
         value, number = self._of_size(value_type_id, target.value_size)
         try:

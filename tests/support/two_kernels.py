@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rawbpf.sim import Simulator
-from rawbpf.testing.operation import Operation, Outcome, perform
+from rawbpf.testing.operation import LAST, Operation, Outcome, perform
 from rawbpf.testing.spec import MapSpec, create
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Chance:
     def _element(self) -> Operation:
         chance = self._random
         verb = chance.choice([each for each in self._verbs if not each.endswith("_batch")])
-        key = chance.choice(self._keys)
+        key: bytes | None = chance.choice(self._keys)
         if chance.random() < 0.05 or (not key and chance.random() < 0.9):
             key = None
         flags = chance.choice((0, 0, 0, 0, 1, 2, 3, 4, 8, 1 << 32)) if verb != "delete" or chance.random() < 0.1 else 0
@@ -104,9 +104,24 @@ class Chance:
         count = chance.randrange(5)
         elem_flags = chance.choice((0, 0, 0, 0, 0, 1, 4))
         flags = chance.choice((0, 0, 0, 0, 0, 1))
+        keys: tuple[bytes, ...] | None = tuple(chance.choice(self._keys) for _ in range(count))
+        values: tuple[bytes, ...] | None = tuple(chance.choice(self._values) for _ in range(count))
+        # Pointers that lead nowhere.
+        bad = chance.random()
+        if bad < 0.03:
+            keys = None
+        elif bad < 0.06:
+            values = None
         if verb in ("update_batch", "delete_batch"):
-            keys = tuple(chance.choice(self._keys) for _ in range(count))
-            values = tuple(chance.choice(self._values) for _ in range(count))
-            return Operation(verb, keys=keys, values=values, flags=flags, elem_flags=elem_flags)
-        cursor = chance.choice((None, b"\0\0\0\0", b"\1\0\0\0", b"\xff\xff\xff\xff"))
-        return Operation(verb, count=count, cursor=cursor, flags=flags, elem_flags=elem_flags)
+            return Operation(verb, keys=keys, values=values, count=count, flags=flags, elem_flags=elem_flags)
+        cursor = chance.choice((None, LAST, b"\0\0\0\0", b"\1\0\0\0", b"\xff\xff\xff\xff"))
+        return Operation(
+            verb,
+            keys=None if keys is None else (),
+            values=None if values is None else (),
+            count=count,
+            cursor=cursor,
+            flags=flags,
+            elem_flags=elem_flags,
+            out_batch=chance.random() > 0.03,
+        )

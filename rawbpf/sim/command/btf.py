@@ -35,7 +35,7 @@ def load(kernel: Kernel, attr: Attr) -> int:
         raise Refused(E2BIG)
     level, address, room = (attr.number(BTF_LOAD, f"btf_log_{field}") for field in ("level", "buf", "size"))
     log = Log(level, address, room)
-    refused = 0
+    loaded, refused = None, 0
     try:
         loaded = LoadedBtf(kernel, kernel.memory.read(attr.number(BTF_LOAD, "btf"), size), log)
     except Refused as error:
@@ -43,7 +43,7 @@ def load(kernel: Kernel, attr: Attr) -> int:
     needed, undelivered = log.deliver(kernel.memory)
     if attr.reaches(_TRUE_SIZE + 4):
         attr.store(_TRUE_SIZE, "=I", needed)
-    if undelivered or refused:
+    if undelivered or loaded is None:
         raise Refused(undelivered or refused)
     kernel.btfs.add(loaded)
     return kernel.files.open(loaded)

@@ -36,6 +36,7 @@ class SimArena(SimMap):
         # Where every process maps it, once that is known.
         self._start = self.map_extra
         self._end = self._start + size if self._start else 0
+        self._written = 0
         self.memory = SharedMemory(size)
         # No page was allocated by a program: whoever touches one gets a signal.
         self.protection = _PROT_NONE if shape.has(c.BPF_F_SEGV_ON_FAULT) else PROT_READ | PROT_WRITE
@@ -58,6 +59,14 @@ class SimArena(SimMap):
     def memory_usage(self) -> int:
         """None that the kernel tells. Source: arena_map_mem_usage, before v6.19."""
         return 0
+
+    @property
+    def writable_mappings(self) -> int:
+        """How many mappings there were that could be written through.
+
+        The kernel forgets to count those that go: arena_map_mmap replaces what bpf_map_mmap set up for that.
+        """
+        return self._written
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Refuse: there are no elements. Raises: Refused (EINVAL)."""
@@ -96,7 +105,8 @@ class SimArena(SimMap):
         return self.memory
 
     def placed(self, length: int, made: mmap | Array[c_char]) -> None:
-        """Remember the address."""
+        """Remember the address, and whether it can be written."""
+        self._written = max(self._written, self.memory.writers)
         self._start = address_of(made)
         self._end = self._start + rounded(length, self.kernel.host.page_size)
 

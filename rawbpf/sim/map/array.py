@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.types.record import Record, Records
 
 _INT_MAX = 0x7FFFFFFF
+_HEAD, _POINTER = 312, 8
 
 
 def next_index(key: bytes | None, max_entries: int) -> bytes:
@@ -63,6 +64,13 @@ class SimArray(SimMap):
         if shape.value_size > _INT_MAX:
             raise Refused(E2BIG)
         self.check_memory(kernel, rounded(shape.value_size) * shape.max_entries)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the elements take. Source: array_map_mem_usage."""
+        if self.memory is None:
+            return _HEAD + self.max_entries * self._stride
+        return rounded(_HEAD, self.kernel.host.page_size) + self.memory.size
 
     def check_btf(self, records: Records, key: Record, value: Record) -> None:
         """Check that the key is an int; a map of one element may do without. Source: array_map_check_btf."""
@@ -117,7 +125,7 @@ class SimArray(SimMap):
 
         Source: array_map_mmap.
         """
-        if self.memory is None or offset + rounded(length, self.kernel.host.page_size) > self.memory.size:
+        if self.memory is None or offset + length > self.memory.size:
             raise Refused(EINVAL)
         return self.memory
 
@@ -137,3 +145,8 @@ class SimPerCpuArray(SimArray):
         super().check(kernel, shape)
         if rounded(shape.value_size) > PERCPU_LIMIT:
             raise Refused(E2BIG)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the elements and pointers to them take. Source: array_map_mem_usage."""
+        return _HEAD + self.max_entries * (_POINTER + self.value_bytes)

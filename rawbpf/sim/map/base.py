@@ -78,7 +78,7 @@ class SimMap(Identified):
             raise Refused(ENOMEM)
 
     def check_btf(self, records: Records, key: Record, value: Record) -> None:
-        """Check the types of key and value, whose sizes are right. Raises: Refused. Source: the type's map_check_btf."""
+        """Check the types of key and value. Raises: Refused. Source: the type's map_check_btf."""
         if not self.takes_btf:
             raise Refused(ENOTSUPP)
 

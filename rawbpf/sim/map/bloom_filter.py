@@ -13,6 +13,7 @@ from rawbpf.sim.map.base import ACCESS, SimMap
 from rawbpf.sim.map.jhash import jhash
 from rawbpf.sim.map.queue import KMALLOC_LIMIT
 from rawbpf.sim.map.shape import power_of_two
+from rawbpf.sim.types.record import VOID
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 _DEFAULT_HASHES = 5
 _MOST_HASHES = 15
 _LEAST_BITS = 64
+_HEAD = 312
 _U32_MAX = 0xFFFFFFFF
 
 
@@ -33,6 +36,7 @@ class SimBloomFilter(SimMap):
 
     flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_ZERO_SEED
     peeks = True
+    takes_no_key_type = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -50,10 +54,15 @@ class SimBloomFilter(SimMap):
             raise Refused(EINVAL)
         self.check_memory(kernel, _bit_count(shape) // 8)
 
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
+        """Check that there is no key. Raises: Refused (EINVAL). Source: bloom_map_check_btf."""
+        if key.kind != VOID:
+            raise Refused(EINVAL)
+
     @property
     def memory_usage(self) -> int:
-        """Bytes that the bits take."""
-        return (self._mask + 1) // 8
+        """Bytes that the bits take. Source: bloom_map_mem_usage."""
+        return _HEAD + (self._mask + 1) // 8
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return `value` if it may have been pushed. Raises: Refused (ENOENT: it was not)."""

@@ -12,21 +12,25 @@ from errno import EEXIST, EINVAL, ENOENT, ENOSPC
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import ACCESS, U32, SimMap
 from rawbpf.sim.map.batch import generic_delete, generic_lookup, generic_update
+from rawbpf.sim.types.record import STRUCT
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 _KEY_SIZES = range(U32.size + 1, U32.size + 256 + 1)
 # KMALLOC_MAX_SIZE (4 MiB) less LPM_DATA_SIZE_MAX and `struct lpm_trie_node`.
 _VALUE_LIMIT = 4194024
+_NODE = 24
 
 
 class SimLpmTrie(SimMap):
     """BPF_MAP_TYPE_LPM_TRIE."""
 
+    takes_no_key_type = True
     flags_allowed = ACCESS | c.BPF_F_NO_PREALLOC | c.BPF_F_NUMA_NODE
     lookup_batch = generic_lookup
     update_batch = generic_update
@@ -51,10 +55,15 @@ class SimLpmTrie(SimMap):
         ):
             raise Refused(EINVAL)
 
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
+        """Check that the key is a struct. Raises: Refused (EINVAL). Source: trie_check_btf."""
+        if key.kind != STRUCT:
+            raise Refused(EINVAL)
+
     @property
     def memory_usage(self) -> int:
         """Bytes that the elements take. Source: trie_mem_usage."""
-        return len(self._elements) * (self.key_size + self.value_size)
+        return len(self._elements) * (_NODE + self.key_size - U32.size + self.value_size)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the value of the longest prefix that covers `key`. Raises: Refused (ENOENT)."""

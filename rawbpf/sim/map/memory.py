@@ -14,7 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import Array, c_char
 
-_MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000  # Source: include/uapi/asm-generic/mman-common.h (v6.12)
+_MAP_FIXED, _MAP_FIXED_NOREPLACE, _MADV_DONTFORK = (
+    0x10,
+    0x100000,
+    10,
+)  # Source: include/uapi/asm-generic/mman-common.h (v6.12)
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -58,6 +62,8 @@ class SharedMemory:
         pages = self._pages
         pages.grow(length)
         found = _map(address, length, protection, _MAP_FIXED_NOREPLACE if address else 0, pages.fd, 0)
+        # A forked child maps an arena anew. Source: kernel/bpf/arena.c:arena_map_mmap (v6.18), VM_DONTCOPY
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(found), ctypes.c_size_t(length), _MADV_DONTFORK)
         array = (ctypes.c_char * length).from_address(found)
         pages.writers += 1
         # Not at exit: views may be read until the very end.
@@ -68,14 +74,14 @@ class SharedMemory:
         copied = SharedMemory.__new__(SharedMemory)
         copied.size = self.size
         copied._pages = self._pages
-        copied._saved = self.view[:] if self._saved is None else self._saved
+        copied._saved = os.pread(self._pages.fd, self.size, 0) if self._saved is None else self._saved
         memo[id(self)] = copied
         return copied
 
     def wake(self) -> None:
         """Put the bytes back that a copy was made of."""
         if self._saved is not None:
-            self.view[:] = self._saved
+            os.pwrite(self._pages.fd, self._saved, 0)
             self._saved = None
 
 
@@ -107,25 +113,27 @@ class Mapping(mmap.mmap):
 
 
 class _Pages:
-    # The memfd and the simulator's own mapping of it, for as long as anything refers to them.
+    # The memfd, for as long as anything refers to it, and the simulator's own mapping, once it is needed.
     def __init__(self, size: int, twice: int) -> None:
         self.writers = 0
         # Where the bytes begin that are others once more.
         self._again = size - twice if twice else None
         self._twice = twice
         self._size = size
-        self.fd = os.memfd_create("map", os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(self.fd, size)
-            self.view = mmap.mmap(self.fd, size)
-            self.repeat(self.view, 0, mmap.PROT_READ | mmap.PROT_WRITE)
-        except BaseException:
-            os.close(self.fd)
-            raise
+        self._view: mmap.mmap | None = None
+        self.fd = os.memfd_create("bpf-map", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, size)
 
     def __del__(self) -> None:
-        if hasattr(self, "view"):
+        if hasattr(self, "fd"):
             os.close(self.fd)
+
+    @property
+    def view(self) -> mmap.mmap:
+        if self._view is None:
+            self._view = mmap.mmap(self.fd, self._size)
+            self.repeat(self._view, 0, mmap.PROT_READ | mmap.PROT_WRITE)
+        return self._view
 
     def grow(self, size: int) -> None:
         # Only arenas are mapped beyond what they hold.

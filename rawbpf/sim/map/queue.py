@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KMALLOC_LIMIT = 4 << 20
 """Bytes of a value that a system call can copy. Source: include/linux/slab.h:KMALLOC_MAX_SIZE (v6.12)."""
 
+_HEAD = 312
+
 
 class SimQueue(SimMap):
     """BPF_MAP_TYPE_QUEUE."""
@@ -37,6 +39,11 @@ class SimQueue(SimMap):
         if shape.value_size > KMALLOC_LIMIT:
             raise Refused(E2BIG)
         self.check_memory(kernel, (shape.max_entries + 1) * shape.value_size)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the values take, and one more. Source: queue_stack_map_mem_usage."""
+        return _HEAD + (self.max_entries + 1) * self.value_size
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the value that is popped next. Raises: Refused (ENOENT: empty)."""

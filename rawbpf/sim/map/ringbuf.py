@@ -30,6 +30,7 @@ _BUSY, _DISCARD = c.BPF_RINGBUF_BUSY_BIT, 1 << 30
 _LENGTH = ~(_BUSY | _DISCARD)
 # Pages that the kernel has before the data: its own, which nobody else sees, and one for each position.
 _PAGES_BEFORE = 3
+_HEAD = 304
 _LONGEST_RECORD = 0xFFFFFFFF // 4
 _LONGEST_SAMPLE = (1 << 24) - 1  # Source: kernel/bpf/helpers.c:bpf_dynptr_check_size
 _MOST_SAMPLES = 128 * 1024
@@ -57,8 +58,9 @@ class _SimRing(SimMap):
 
     @property
     def memory_usage(self) -> int:
-        """Bytes that the map takes."""
-        return self.memory.size - self.max_entries
+        """Bytes that pages and pointers to them take, twice for those of data. Source: ringbuf_map_mem_usage."""
+        pages = self.max_entries // self._page
+        return _HEAD + (_PAGES_BEFORE + pages) * self._page + (_PAGES_BEFORE + 2 * pages) * _POSITION.size
 
     @property
     def consumer(self) -> int:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.map.shape import Shape
 
 _ADDRESS, _BUILD_ID = 8, 32
+_HEAD, _BUCKET, _POINTER = 320, 16, 8
 _DEEPEST = 127  # the sysctl kernel.perf_event_max_stack, as it is by default
 
 
@@ -54,10 +55,14 @@ class SimStackTrace(SimMap):
             raise Refused(E2BIG)
         self.check_memory(kernel, shape.max_entries * shape.value_size)
 
-    def put(self, addresses: Sequence[int], flags: int = 0) -> int:
-        """Store a trace as a program does, and return its id.
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that pointers and traces take. Source: stack_map_mem_usage."""
+        return _HEAD + self._buckets * _POINTER + self.max_entries * (_BUCKET + self.value_size)
 
-        `flags`: BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID. Raises: Refused (EEXIST: another has the id).
+    def put(self, addresses: Sequence[int], flags: int) -> int:
+        """Store a trace as a program does; return its id, or -EEXIST where another has it.
+
         Source: __bpf_get_stackid.
         """
         depth = self.value_size // _ADDRESS
@@ -66,10 +71,11 @@ class SimStackTrace(SimMap):
         number = whole & (self._buckets - 1)
         held = self._traces.get(number)
         trace = (whole, content.ljust(self.value_size, b"\0"))
-        if held is not None and held[0] == whole and (flags & c.BPF_F_FAST_STACK_CMP or held == trace):
-            return number
-        if held is not None and not flags & c.BPF_F_REUSE_STACKID:
-            raise Refused(EEXIST)
+        if held is not None:
+            if held == trace or (held[0] == whole and flags & c.BPF_F_FAST_STACK_CMP):
+                return number
+            if not flags & c.BPF_F_REUSE_STACKID:
+                return -EEXIST
         self._traces[number] = trace
         return number
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from errno import E2BIG, EINVAL
 
-from rawbpf.sim.error import ENOTSUPP, Refused
+from rawbpf.sim.error import ENOTSUPP
 from rawbpf.sim.types import record as r
 from rawbpf.sim.types.record import Record, Records
 

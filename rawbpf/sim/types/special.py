@@ -122,7 +122,9 @@ class Finder:
                 raise Refused(EEXIST)
             end = field.offset + field.size
             if field.kind & (KPTR | UPTR):
-                field.of_kernel = self._check_kernel(self._records.name(self._records[field.type_id].name_offset), field.kind)
+                field.of_kernel = self._check_kernel(
+                    self._records.name(self._records[field.type_id].name_offset), field.kind
+                )
             elif field.kind & ROOTS:
                 self._check_node(field)
         mask = _mask(found)
