@@ -8,7 +8,7 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP
 from sys import byteorder
 
-from rawbpf.sim.error import Refused
+from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.kernel import Identified
 from rawbpf.sim.map.field import Fields
 from rawbpf.sim.types import record as r
@@ -62,7 +62,8 @@ class LoadedBtf(Identified):
         self._finder = special.Finder(
             self.records, kernel.release.special_fields, lambda name, kind: _check_pointer(host, name, kind)
         )
-        if kernel.release.checks_structs:
+        self._checks_structs = kernel.release.checks_structs
+        if self._checks_structs:
             self._finder.check_structs()
 
     def __deepcopy__(self, memo: dict[int, object]) -> LoadedBtf:
@@ -100,7 +101,8 @@ class LoadedBtf(Identified):
             raise Refused(EACCES)
         for kinds, types in _ALLOWED:
             if target.type not in types and any(field.kind & kinds for field in found):
-                raise Refused(EOPNOTSUPP)
+                # Source: commit aa3496accc41 ("bpf: Refactor kptr_off_tab into btf_record") (in v6.2)
+                raise Refused(EOPNOTSUPP if self._checks_structs else ENOTSUPP)
         self._finder.check_owners(found)
 
 
@@ -125,7 +127,8 @@ class KernelBtf(Identified):
 
 def _layout(found: list[special.Field], size: int) -> Fields:
     spans = ((field.offset, _ONE if field.kind == special.REFCOUNT else bytes(field.size)) for field in found)
-    return Fields(spans, size, any(field.kind == special.SPIN_LOCK for field in found))
+    kinds = special.mask(found)
+    return Fields(spans, size, bool(kinds & special.SPIN_LOCK), kinds)
 
 
 def _check_pointer(host: SimulatedHost, name: bytes, kind: int) -> bool:

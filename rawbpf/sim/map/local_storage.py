@@ -33,13 +33,14 @@ STORAGE_LIMIT = 65407
 _REQUIRED = c.BPF_F_NO_PREALLOC
 _CGROUP_SUPER_MAGIC = 0x27E0EB
 _CGROUP2_SUPER_MAGIC = 0x63677270
-_MAP, _BUCKET = 320, 16
+_BUCKET = 16
 
 
 class SimLocalStorage(SimMap):
     """What the four types have in common."""
 
     takes_no_key_type = True
+    head_bytes = 448
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -63,7 +64,7 @@ class SimLocalStorage(SimMap):
     @property
     def memory_usage(self) -> int:
         """Bytes of the map without its values, which are their owners'. Source: bpf_local_storage_map_mem_usage."""
-        return _MAP + _BUCKET * max(power_of_two(self.kernel.host.possible_cpus), 2)
+        return self.head_bytes + _BUCKET * max(power_of_two(self.kernel.host.possible_cpus), 2)
 
     def owner(self, fd: int) -> Owner:
         """Return what tells the owner from others. Raises: Refused."""

@@ -24,6 +24,11 @@ class Owner:
         self._same_attach_type = same_attach_type and kernel.release.version >= (6, 18)
         self._first: tuple[int, bool, int, tuple[int, int]] | None = None
 
+    @property
+    def prog_type(self) -> int | None:
+        """The type of the first program; None before there is one."""
+        return None if self._first is None else self._first[0]
+
     def admits(self, program: SimProgram) -> bool:
         """Return whether `program` suits; the first one does, and decides."""
         target = program.target if program.resolved_type in _BY_TARGET else (0, 0)
