@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.base import SimMap
     from rawbpf.sim.types.log import Log
-    from rawbpf.sim.types.record import Record
+    from rawbpf.sim.types.record import Record, Records
 
 _HASHES = (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_LRU_HASH)
 _PERCPU_HASHES = (c.BPF_MAP_TYPE_PERCPU_HASH, c.BPF_MAP_TYPE_LRU_PERCPU_HASH)
@@ -88,7 +88,7 @@ class LoadedBtf(Identified):
         if found:
             self._check_fields(target, found)
         target.check_btf(self.records, key, value)
-        return _layout(found, target.value_size) if found else None
+        return _layout(self.records, found, target.value_size) if found else None
 
     def _of_size(self, number: int, size: int) -> tuple[Record, int]:
         found = self.records.sized(number)
@@ -125,10 +125,11 @@ class KernelBtf(Identified):
         return b"" if types is None else types.raw
 
 
-def _layout(found: list[special.Field], size: int) -> Fields:
+def _layout(records: Records, found: list[special.Field], size: int) -> Fields:
     spans = ((field.offset, _ONE if field.kind == special.REFCOUNT else bytes(field.size)) for field in found)
     kinds = special.mask(found)
-    return Fields(spans, size, bool(kinds & special.SPIN_LOCK), kinds)
+    pointers = tuple((field.offset, records[field.type_id].size) for field in found if field.kind == special.UPTR)
+    return Fields(spans, size, bool(kinds & special.SPIN_LOCK), kinds, pointers)
 
 
 def _check_pointer(host: SimulatedHost, name: bytes, kind: int) -> bool:

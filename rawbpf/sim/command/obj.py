@@ -28,7 +28,10 @@ def pin(kernel: Kernel, attr: Attr) -> int:
     if flags & ~kernel.release.pin_flags or (at and not flags & c.BPF_F_PATH_FD):
         raise Refused(EINVAL)
     path = kernel.memory.string(address, _PATH_MAX)
-    file = kernel.files.find(fd)
+    try:
+        file = kernel.files.find(fd)
+    except Refused:
+        file = None
     if file is None:
         raise Refused(EINVAL)
     kernel.pins.pin(path, at if flags & c.BPF_F_PATH_FD else None, file.content)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from errno import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, ENOTSOCK
-from struct import unpack
+from errno import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, ENOTSOCK, EOPNOTSUPP
+from struct import unpack, unpack_from
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import SimMap
@@ -130,6 +130,23 @@ class SimInodeStorage(SimLocalStorage):
 
 class SimTaskStorage(SimLocalStorage):
     """BPF_MAP_TYPE_TASK_STORAGE."""
+
+    def update(self, key: bytes, value: bytes, flags: int) -> None:
+        """Store a task's value, whose pointers to the caller's memory must be good.
+
+        Raises: Refused (EFAULT; EOPNOTSUPP: across pages, or with a lock). Source: bpf_obj_pin_uptrs.
+        """
+        pointers = self.fields.user_pointers if self.fields is not None else ()
+        for offset, size in pointers:
+            (address,) = unpack_from("=Q", value, offset)
+            if address:
+                if address % self.kernel.host.page_size + size > self.kernel.host.page_size:
+                    raise Refused(EOPNOTSUPP)
+                # It must be writable, too.
+                self.kernel.memory.write(address, self.kernel.memory.read(address, size))
+        if pointers and flags & c.BPF_F_LOCK:
+            raise Refused(EOPNOTSUPP)
+        super().update(key, value, flags)
 
     def owner(self, fd: int) -> Owner:
         """Return a task by its number and when it started. Raises: Refused (EBADF: no pidfd; ENOENT: it is gone).
