@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rawbpf import clock as clock
     from rawbpf import errors as errors
     from rawbpf import features as features
+    from rawbpf import sim as sim
     from rawbpf.codec import Codec as Codec
     from rawbpf.codec import MapId as MapId
     from rawbpf.codec import PerCpu as PerCpu
@@ -170,7 +171,7 @@ _HOMES = {
     "programs": "program.info",
     "using": "syscall.current",
 }
-_MODULES = ("asm", "btf", "clock", "errors", "features")
+_MODULES = ("asm", "btf", "clock", "errors", "features", "sim")
 # What this module needs itself, and nobody asks it for.
 _HELPERS = ("TYPE_CHECKING", "annotations", "default")
 
