@@ -17,11 +17,19 @@ if TYPE_CHECKING:
     from rawbpf.testing.calls import Trace as Trace
     from rawbpf.testing.calls import trace as trace
     from rawbpf.testing.fault import faults as faults
+    from rawbpf.testing.recorder import Recorder as Recorder
+    from rawbpf.testing.recorder import record as record
+    from rawbpf.testing.recording import Recording as Recording
+    from rawbpf.testing.replayer import replay as replay
 
 # Where each public name lives.
 _HOMES = {
+    "Recorder": "recorder",
+    "Recording": "recording",
     "Trace": "calls",
     "faults": "fault",
+    "record": "recorder",
+    "replay": "replayer",
     "trace": "calls",
 }
 
