@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.memory import Memory
 from rawbpf.testing import naming
 from rawbpf.testing.pointee import BOTH, IN, TEXT, Pointee, Shape, info_pointees, pointees, pointers_of, subject_field
-from rawbpf.testing.recording import CLOSED, Event, Image
+from rawbpf.testing.recording import Event, Image
 from rawbpf.uapi.attr import ATTR_SIZE, LAYOUTS
 from rawbpf.uapi.names import cmd_name
 
@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Host
     from rawbpf.testing.naming import Objects
+    from rawbpf.uapi.layout import Layout
 
 _LONGEST_PATH = 4096
 _MOST = 1 << 28
@@ -101,10 +102,9 @@ class Capture:
             rest[offset : offset + struct.calcsize(form)] = bytes(struct.calcsize(form))
             if name in pointers_of(self.cmd):
                 continue
-            if isinstance(value, bytes):
-                value = value.rstrip(b"\0").decode("latin-1")
-            if value:
-                image.attr[name] = value
+            plain = value.rstrip(b"\0").decode("latin-1") if isinstance(value, bytes) else value
+            if plain:
+                image.attr[name] = plain
         numbers = {name: value for name, value in image.attr.items() if isinstance(value, int)}
         objects = self._side.objects
         for name in naming.descriptor_fields(self.cmd, numbers):
@@ -161,14 +161,12 @@ class Built:
     def __init__(self, side: Side, cmd: int, event: Event, number: Callable[[str], int]) -> None:
         layout = LAYOUTS[cmd]
         self.attr = ctypes.create_string_buffer(max(event.size, ATTR_SIZE))
-        self.attr[: len(event.before.rest)] = event.before.rest
+        memoryview(self.attr).cast("B")[: len(event.before.rest)] = event.before.rest
         forms = {name: form for name, _, form in layout.fields}
         for name, value in event.before.attr.items():
             if isinstance(value, str):
                 is_text = forms.get(name, "").endswith("s")
-                layout.set(
-                    self.attr, name, value.encode("latin-1") if is_text else self._word(layout, name, number(value))
-                )
+                layout.set(self.attr, name, value.encode("latin-1") if is_text else _word(layout, name, number(value)))
             else:
                 layout.set(self.attr, name, value)
         fields = layout.unpack(self.attr)
@@ -179,11 +177,7 @@ class Built:
         if "info" in self.memory:
             self._place(info_pointees(shape, self.memory["info"].raw), event, side, number)
 
-    @staticmethod
-    def _word(layout: Any, name: str, number: int) -> int:
-        return number if number >= 0 or layout.is_signed(name) else number & 0xFFFF_FFFF
-
-    def _place(self, found: Any, event: Event, side: Side, number: Callable[[str], int]) -> None:
+    def _place(self, found: Iterable[Pointee], event: Event, side: Side, number: Callable[[str], int]) -> None:
         for each in found:
             if each.name not in event.before.memory:
                 continue
@@ -201,6 +195,10 @@ class Built:
                 address = ctypes.addressof(buffer)
             container = self.memory[each.within] if each.within else self.attr
             struct.pack_into("=Q", container, each.offset, address)
+
+
+def _word(layout: Layout, name: str, number: int) -> int:
+    return number if number >= 0 or layout.is_signed(name) else number & 0xFFFF_FFFF
 
 
 def described(shape: Shape, objects: Objects) -> dict[str, int | str]:
@@ -221,6 +219,3 @@ def is_input(direction: int) -> bool:
 def opaque(cmd: int) -> Event:
     """Return the event of a call that cannot be made again: what its pointers lead to is not known."""
     return Event(cmd_name(cmd).replace(" ", "_"), described={"opaque": 1})
-
-
-__all__ = ["CLOSED", "Built", "Capture", "Side", "described", "first_fields", "is_input", "opaque"]

@@ -102,7 +102,7 @@ class Alias:
 
     def bind(self, then: str, now: str) -> bool:
         """Note that two names mean the same; False if one of them means something else."""
-        if then == CLOSED or now == CLOSED:
+        if CLOSED in {then, now}:
             return then == now
         return self._now.setdefault(then, now) == now and self._then.setdefault(now, then) == then
 

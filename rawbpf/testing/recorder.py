@@ -11,6 +11,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOENT
 from itertools import starmap
 from operator import call as apply
 from threading import RLock
@@ -22,6 +23,7 @@ from rawbpf.testing.capture import Capture, Side, described, opaque
 from rawbpf.testing.naming import Objects
 from rawbpf.testing.pointee import Shape, is_understood
 from rawbpf.testing.recording import Event, Image, Recording
+from rawbpf.testing.walk import BATCHES
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import cmd_name
 
@@ -116,7 +118,9 @@ class Recorder(Wrapper):
             number = number if result < 0 else 0
             event = opaque(cmd)
             if capture is not None:
-                event = Event(cmd_name(cmd), size, capture.before, capture.after(result >= 0))
+                # A batch that came to the end of the map has read something all the same.
+                has_read = result >= 0 or (cmd in BATCHES and number == ENOENT)
+                event = Event(cmd_name(cmd), size, capture.before, capture.after(has_read))
             self._end(cmd, event, int(result), number, capture)
             ctypes.set_errno(number)
             return int(result)
@@ -210,7 +214,7 @@ class Recorder(Wrapper):
     def mmap(self, fd: int, length: int, offset: int = 0, writable: bool = True) -> mmap.mmap:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         with self._lock:
-            arguments = {
+            arguments: dict[str, int | str] = {
                 "fd": self.side.objects.fd_name(fd),
                 "length": length,
                 "offset": offset,
@@ -238,7 +242,7 @@ class Recorder(Wrapper):
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
         with self._lock:
-            arguments = {"fd": self.side.objects.fd_name(fd), "count": size}
+            arguments: dict[str, int | str] = {"fd": self.side.objects.fd_name(fd), "count": size}
             event, content = self._other("read", lambda: self.inner.read(fd, size), **arguments)
             assert isinstance(content, bytes)
             event.after.memory["memory"] = content

@@ -187,7 +187,7 @@ class _Replayer:
         return next(each for each in events[start:] if each.call == cmd_name(cmd))
 
     def _next_key(self, cmd: int, event: Event, shape: Shape) -> None:
-        walk = self._walks.find(shape.id, cmd) if "key" in event.before.memory else self._walks.start(shape.id, cmd)
+        walk = self._walks.get(shape.id, cmd, is_first="key" not in event.before.memory)
         now = self._call(cmd, event)
         if now.result < 0 and not is_last(now):
             self._differs(next(compare(event, now, shape, self._alias, self.found.masked)))
@@ -198,15 +198,13 @@ class _Replayer:
             self._differs(what)
 
     def _batch(self, cmd: int, event: Event, shape: Shape) -> None:
-        walk = (
-            self._walks.find(shape.id, cmd) if "in_batch" in event.before.memory else self._walks.start(shape.id, cmd)
-        )
+        walk = self._walks.get(shape.id, cmd, is_first="in_batch" not in event.before.memory)
         if wants_room(event):
             return
         walk.then.update(elements(event, shape, self._side.cpus, str))
         count = event.before.attr.get("count", 0)
         while not walk.is_over and isinstance(count, int) and 0 < count <= _MOST_ELEMENTS:
-            now = self._call(cmd, self._chunk(event, walk.cursor, count, shape))
+            now = self._call(cmd, _chunk(event, walk.cursor, count))
             if wants_room(now):
                 count *= 2
                 continue
@@ -219,12 +217,6 @@ class _Replayer:
                 return
         if is_last(event) and (what := walk.difference()):
             self._differs(what)
-
-    def _chunk(self, event: Event, cursor: bytes | None, count: int, shape: Shape) -> Event:
-        memory: dict[str, bytes | None] = dict.fromkeys(event.before.memory, b"")
-        if cursor is not None:
-            memory["in_batch"] = cursor
-        return replace(event, before=replace(event.before, attr={**event.before.attr, "count": count}, memory=memory))
 
     # Pins ----------------------------------------------------------------------------
 
@@ -302,7 +294,7 @@ class _Replayer:
         if now.after.memory != event.after.memory:
             self._differs("read something else")
 
-    def _make_poll(self, event: Event) -> None:
+    def _make_poll(self, _: Event) -> None:
         self.found.masked["what was ready when"] += 1
 
     def _make_ioctl(self, event: Event) -> None:
@@ -339,3 +331,11 @@ class _Replayer:
         memory, where, content = self._range(event)
         if memory[where] != content:
             self._differs(f"mapped memory: recorded {content[:16].hex()}, now {memory[where][:16].hex()}")
+
+
+def _chunk(event: Event, cursor: bytes | None, count: int) -> Event:
+    # The call that reads the next elements of a walk.
+    memory: dict[str, bytes | None] = dict.fromkeys(event.before.memory, b"")
+    if cursor is not None:
+        memory["in_batch"] = cursor
+    return replace(event, before=replace(event.before, attr={**event.before.attr, "count": count}, memory=memory))

@@ -70,14 +70,12 @@ class Walks:
     def __init__(self) -> None:
         self._walks: dict[tuple[int, int], Walk] = {}
 
-    def start(self, map_id: int, cmd: int) -> Walk:
-        """Return a new walk."""
-        self._walks[map_id, cmd] = walk = Walk()
+    def get(self, map_id: int, cmd: int, *, is_first: bool) -> Walk:
+        """Return the walk that a call is of: a new one for its first call."""
+        walk = None if is_first else self._walks.get((map_id, cmd))
+        if walk is None:
+            walk = self._walks[map_id, cmd] = Walk()
         return walk
-
-    def find(self, map_id: int, cmd: int) -> Walk:
-        """Return the walk that is under way."""
-        return self._walks.get((map_id, cmd)) or self.start(map_id, cmd)
 
     def disturb(self, map_id: int, cmd: int) -> None:
         """Note that the map was changed, after which a walk comes by what it happens to."""
