@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from rawbpf.map.devmap import DevMapHash as DevMapHash
     from rawbpf.map.hash import HashMap as HashMap
     from rawbpf.map.hash import LruHashMap as LruHashMap
+    from rawbpf.map.insn_array import InsnArrayMap as InsnArrayMap
     from rawbpf.map.local_storage import CgrpStorageMap as CgrpStorageMap
     from rawbpf.map.local_storage import InodeStorageMap as InodeStorageMap
     from rawbpf.map.local_storage import SkStorageMap as SkStorageMap
@@ -123,6 +124,7 @@ _HOMES = {
     "Histogram": "histogram",
     "IndexOutOfRange": "errors",
     "InodeStorageMap": "map.local_storage",
+    "InsnArrayMap": "map.insn_array",
     "IterationAborted": "errors",
     "KeyExists": "errors",
     "KeyNotFound": "errors",

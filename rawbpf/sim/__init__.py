@@ -10,13 +10,16 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.simulator import Simulator as Simulator
+    from rawbpf.sim.simulator import Snapshot as Snapshot
 
-__all__ = ["Simulator"]
+__all__ = ["Simulator", "Snapshot"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "Simulator":
-        from rawbpf.sim.simulator import Simulator
+    if name in __all__:
+        from rawbpf.sim import simulator
 
-        return Simulator
+        value: object = getattr(simulator, name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -22,15 +22,16 @@ class Attr:
     Source: kernel/bpf/syscall.c:bpf_check_uarg_tail_zero (v6.12).
     """
 
-    __slots__ = ("_memory", "address", "image")
+    __slots__ = ("_address", "_memory", "_size", "image")
 
     def __init__(self, memory: Memory, address: int, size: int, known: int) -> None:
         if size > _PAGE_SIZE:
             raise Refused(E2BIG)
         self._memory = memory
-        self.address = address
+        self._address = address
+        self._size = size
         image = memory.read(address, size)
-        if image[known:].strip(b"\0"):
+        if size > known and image[known:].strip(b"\0"):
             raise Refused(E2BIG)
         self.image = image[:known].ljust(known, b"\0")
 
@@ -47,6 +48,10 @@ class Attr:
         """Return the fields at the start by a `struct` format, for the commands that are called most."""
         return unpack_from(form, self.image)
 
+    def reaches(self, end: int) -> bool:
+        """Whether the caller's own attr goes up to `end`."""
+        return self._size >= end
+
     def store(self, offset: int, form: str, value: int) -> None:
         """Write a number back into the caller's attr. Raises: Refused (EFAULT)."""
-        self._memory.write(self.address + offset, pack(form, value))
+        self._memory.write(self._address + offset, pack(form, value))

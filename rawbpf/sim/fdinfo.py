@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from rawbpf.sim.btf import LoadedBtf
 from rawbpf.sim.map.base import SimMap
+from rawbpf.sim.map.prog_array import SimProgArray
 from rawbpf.sim.program import SimProgram
 
 TYPE_CHECKING = False
@@ -33,10 +34,12 @@ def describe(file: File) -> str:
             "map_id": content.id,
             "frozen": int(content.frozen),
         }
+        if isinstance(content, SimProgArray) and content.owner.prog_type:
+            fields |= {"owner_prog_type": content.owner.prog_type, "owner_jited": 1}
     elif isinstance(content, SimProgram):
         fields |= {
             "prog_type": content.type,
-            "prog_jited": 0,
+            "prog_jited": 1,
             "prog_tag": content.tag.hex(),
             "memlock": len(content.instructions),
             "prog_id": content.id,

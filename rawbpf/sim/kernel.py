@@ -6,6 +6,7 @@ references are Python's own, so the tables of ids hold their objects weakly.
 
 from __future__ import annotations
 
+import copy
 import random
 from errno import EINVAL, ENOENT
 from typing import Generic, TypeVar
@@ -13,11 +14,13 @@ from weakref import WeakValueDictionary
 
 from rawbpf.sim.bpffs import BpfFs
 from rawbpf.sim.error import Refused
-from rawbpf.sim.file import Files
+from rawbpf.sim.file import Content, Files
 from rawbpf.sim.memory import Memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rawbpf.sim.btf import LoadedBtf
     from rawbpf.sim.host import SimulatedHost
     from rawbpf.sim.map.base import SimMap
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.release import Release
 
 
-class Identified:
+class Identified(Content):
     """An object that has an id."""
 
     id: int = 0
@@ -40,6 +43,16 @@ class Ids(Generic[T]):
     def __init__(self) -> None:
         self._next = 1
         self._alive: WeakValueDictionary[int, T] = WeakValueDictionary()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Ids[T]:
+        # A weak dictionary's own way leaves its values as they are.
+        copied: Ids[T] = Ids()
+        copied._next = self._next
+        copied._alive.update({number: copy.deepcopy(item, memo) for number, item in self._alive.items()})
+        return copied
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._alive.values()))
 
     def add(self, item: T) -> None:
         """Give `item` its id."""
@@ -80,9 +93,15 @@ class Kernel:
         self.maps: Ids[SimMap] = Ids()
         self.programs: Ids[SimProgram] = Ids()
         self.btfs: Ids[LoadedBtf] = Ids()
+        self.last_event_id = 0
         self.pins = BpfFs()
 
     def sweep(self) -> None:
         """Let go of what was closed or unlinked without a call to this kernel."""
         self.files.sweep()
         self.pins.sweep()
+
+    def adopt(self, current: Kernel) -> None:
+        """Take over descriptors and files from `current`, for a kernel that was copied from an earlier moment of it."""
+        self.files.adopt(current.files)
+        self.pins.adopt(current.pins)

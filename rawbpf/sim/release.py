@@ -20,15 +20,15 @@ class Release:
 
     def has_command(self, number: int) -> bool:
         """Whether this kernel has the command."""
-        return self._reached(since.COMMANDS.get(cmd_name(number)))
+        return self.reached(since.COMMANDS.get(cmd_name(number)))
 
     def has_map_type(self, number: int) -> bool:
         """Whether this kernel has the map type."""
-        return self._reached(since.MAP_TYPES.get(map_type_name(number)))
+        return self.reached(since.MAP_TYPES.get(map_type_name(number)))
 
     def has_prog_type(self, number: int) -> bool:
         """Whether this kernel has the program type."""
-        return self._reached(since.PROG_TYPES.get(prog_type_name(number)))
+        return self.reached(since.PROG_TYPES.get(prog_type_name(number)))
 
     def can_lookup_and_delete(self, map_type: int) -> bool:
         """Whether this kernel has LOOKUP_AND_DELETE_ELEM for a type that has it today."""
@@ -39,11 +39,37 @@ class Release:
         return True
 
     @property
+    def last_btf_kind(self) -> int:
+        """The last kind of BTF type that this kernel knows."""
+        return 19
+
+    @property
+    def has_flagged_tags(self) -> bool:
+        """Whether decl tags and type tags may be attributes (kind_flag)."""
+        return True
+
+    @property
+    def has_signed_enums(self) -> bool:
+        """Whether an enum may say that it is signed (kind_flag)."""
+        return True
+
+    @property
+    def special_fields(self) -> int:
+        """The kinds of field of a value that this kernel knows for its own."""
+        return 0x3FFF
+
+    @property
+    def checks_structs(self) -> bool:
+        """Whether BTF_LOAD looks for such fields in every struct."""
+        return True
+
+    @property
     def attr_size(self) -> int:
         """Bytes of this kernel's `union bpf_attr`."""
         return 168
 
-    def _reached(self, release: str | None) -> bool:
+    def reached(self, release: str | None) -> bool:
+        """Whether this kernel is not older than `release`; None is every kernel."""
         return release is None or _numbers(release) <= self.version
 
 

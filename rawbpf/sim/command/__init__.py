@@ -5,7 +5,7 @@ A command takes the kernel and its attr, returns what bpf(2) returns, and raises
 
 from __future__ import annotations
 
-from rawbpf.sim.command import batch, btf, info, map, obj, prog
+from rawbpf.sim.command import batch, btf, info, link, map, obj, prog, token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[int, Callable[[Kernel, Attr], int]] = {
     number: function
-    for table in (map.COMMANDS, batch.COMMANDS, obj.COMMANDS, info.COMMANDS, btf.COMMANDS, prog.COMMANDS)
-    for number, function in table.items()
+    for noun in (map, batch, obj, info, btf, prog, link, token)
+    for number, function in noun.COMMANDS.items()
 }
 """The function of each command, by its number."""

@@ -9,6 +9,7 @@ from errno import E2BIG, EINVAL
 
 from rawbpf.sim.btf import LoadedBtf
 from rawbpf.sim.command.map import access
+from rawbpf.sim.command.prog_info import prog_info
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import SimMap
 from rawbpf.sim.program import SimProgram
@@ -39,7 +40,7 @@ def get_info(kernel: Kernel, attr: Attr) -> int:
     if isinstance(file.content, SimMap):
         info = _map_info(file.content)
     elif isinstance(file.content, SimProgram):
-        info = _prog_info(kernel, file.content, _given(kernel, PROG_INFO, address, length))
+        info = prog_info(kernel, file.content, _given(kernel, PROG_INFO, address, length))
     elif isinstance(file.content, LoadedBtf):
         info = _btf_info(kernel, file.content, _given(kernel, BTF_INFO, address, length))
     else:
@@ -93,33 +94,6 @@ def _map_info(target: SimMap) -> bytes:
             "btf_value_type_id": target.btf_value_type_id,
         }
     return _filled(MAP_INFO, fields)
-
-
-def _prog_info(kernel: Kernel, program: SimProgram, given: bytes) -> bytes:
-    image = bytearray(given)
-    for name in ("jited_prog_len", "nr_jited_ksyms", "nr_jited_func_lens", "nr_func_info", "nr_line_info"):
-        PROG_INFO.set(image, name, 0)
-    room = PROG_INFO.integer(given, "nr_map_ids")
-    ids = b"".join(each.id.to_bytes(4, kernel.host.byteorder) for each in program.maps[:room])
-    kernel.memory.write(PROG_INFO.integer(given, "map_ids"), ids)
-    room = PROG_INFO.integer(given, "xlated_prog_len")
-    kernel.memory.write(PROG_INFO.integer(given, "xlated_prog_insns"), program.instructions[:room])
-    fields: dict[str, int | bytes] = {
-        "type": program.type,
-        "id": program.id,
-        "tag": program.tag,
-        "xlated_prog_len": len(program.instructions),
-        "load_time": program.load_time,
-        "created_by_uid": 0,
-        "nr_map_ids": len(program.maps),
-        "name": program.name,
-        "gpl_compatible": int(program.gpl),
-        "btf_id": program.btf.id if program.btf else 0,
-        "verified_insns": len(program.instructions) // 8,
-    }
-    for name, value in fields.items():
-        PROG_INFO.set(image, name, value)
-    return bytes(image)
 
 
 def _btf_info(kernel: Kernel, btf: LoadedBtf, given: bytes) -> bytes:

@@ -6,7 +6,7 @@ Source: kernel/bpf/syscall.c (v6.12): map_create and the functions named at each
 
 from __future__ import annotations
 
-from errno import EBUSY, EINVAL, EPERM
+from errno import EACCES, EBUSY, EINVAL, EPERM
 
 from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.map.base import SimMap
@@ -66,12 +66,15 @@ def create(kernel: Kernel, attr: Attr) -> int:
 
 
 def _give_btf(kernel: Kernel, attr: Attr, made: SimMap, key_type_id: int, value_type_id: int) -> None:
-    from rawbpf.sim.btf import LoadedBtf
+    from rawbpf.sim.btf import KernelBtf, LoadedBtf
 
-    btf = kernel.files.get(attr.number(MAP_CREATE, "btf_fd"), LoadedBtf).content
-    assert isinstance(btf, LoadedBtf)
-    made.fields = btf.check_map(made, key_type_id, value_type_id)
+    btf = kernel.files.get(attr.number(MAP_CREATE, "btf_fd"), (LoadedBtf, KernelBtf)).content
+    if not isinstance(btf, LoadedBtf):
+        raise Refused(EACCES)
+    if value_type_id:
+        made.fields = btf.check_map(made, key_type_id, value_type_id)
     made.btf, made.btf_key_type_id, made.btf_value_type_id = btf, key_type_id, value_type_id
+    made.btf_vmlinux_value_type_id = attr.number(MAP_CREATE, "btf_vmlinux_value_type_id")
 
 
 def access(flags: int) -> tuple[bool, bool]:
@@ -136,7 +139,7 @@ def update(kernel: Kernel, attr: Attr) -> int:
         raise Refused(EPERM)
     _check_lock(target, flags)
     key = key_at(kernel, target, key_address)
-    target.update(key, kernel.memory.read(value_address, target.value_bytes), flags)
+    target.update_through(file, key, kernel.memory.read(value_address, target.value_bytes), flags)
     return 0
 
 

@@ -5,7 +5,7 @@ Source: kernel/bpf/arraymap.c (v6.12).
 
 from __future__ import annotations
 
-from errno import E2BIG, EEXIST, EINVAL, ENOENT, ENOMEM
+from errno import E2BIG, EEXIST, EINVAL, ENOENT
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import ACCESS, U32, SimMap
@@ -13,14 +13,18 @@ from rawbpf.sim.map.batch import generic_lookup, generic_update
 from rawbpf.sim.map.hash import PERCPU_LIMIT
 from rawbpf.sim.map.memory import SharedMemory
 from rawbpf.sim.map.shape import rounded
+from rawbpf.sim.types.check import check_index_type
+from rawbpf.sim.types.record import DATASEC, VOID
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 _INT_MAX = 0x7FFFFFFF
+_HEAD, _POINTER = 312, 8
 
 
 def next_index(key: bytes | None, max_entries: int) -> bytes:
@@ -39,7 +43,9 @@ def next_index(key: bytes | None, max_entries: int) -> bytes:
 class SimArray(SimMap):
     """BPF_MAP_TYPE_ARRAY."""
 
-    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_PRESERVE_ELEMS | c.BPF_F_INNER_MAP
+    takes_no_key_type = True
+    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE | c.BPF_F_MMAPABLE | c.BPF_F_INNER_MAP
+    can_be_mapped = True
     lookup_batch = generic_lookup
     update_batch = generic_update
 
@@ -47,9 +53,8 @@ class SimArray(SimMap):
         super().__init__(kernel, shape)
         self._values: dict[int, bytes] = {}
         self._stride = rounded(shape.value_size)
-        self._memory: SharedMemory | None = None
         if shape.has(c.BPF_F_MMAPABLE):
-            self._memory = SharedMemory(rounded(self._stride * self.max_entries, kernel.host.page_size))
+            self.memory = SharedMemory(rounded(self._stride * self.max_entries, kernel.host.page_size))
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Source: array_map_alloc_check, array_map_alloc."""
@@ -60,11 +65,20 @@ class SimArray(SimMap):
             raise Refused(E2BIG)
         self.check_memory(kernel, rounded(shape.value_size) * shape.max_entries)
 
-    def check_memory(self, kernel: Kernel, size: int) -> None:
-        """Check that the elements fit memory. Raises: Refused (ENOMEM)."""
-        available = kernel.host.memory_available
-        if available is not None and size > available:
-            raise Refused(ENOMEM)
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the elements take. Source: array_map_mem_usage."""
+        if self.memory is None:
+            return _HEAD + self.max_entries * self._stride
+        return rounded(_HEAD, self.kernel.host.page_size) + self.memory.size
+
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
+        """Check that the key is an int; a map of one element may do without. Source: array_map_check_btf."""
+        if key.kind == VOID:
+            if self.type != c.BPF_MAP_TYPE_ARRAY or self.max_entries != 1 or value.kind != DATASEC:
+                raise Refused(EINVAL)
+        else:
+            check_index_type(key)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return an element. Raises: Refused (ENOENT: no such index)."""
@@ -93,33 +107,34 @@ class SimArray(SimMap):
 
     def element(self, index: int) -> bytes:
         """Return the bytes of an element that exists."""
-        if self._memory is not None:
+        if self.memory is not None:
             at = index * self._stride
-            return self._memory.view[at : at + self.value_size]
+            return self.memory.view[at : at + self.value_size]
         return self._values.get(index) or bytes(self.value_bytes)
 
     def set_element(self, index: int, value: bytes) -> None:
         """Store the bytes of an element that exists."""
-        if self._memory is not None:
+        if self.memory is not None:
             at = index * self._stride
-            self._memory.view[at : at + self.value_size] = value
+            self.memory.view[at : at + self.value_size] = value
         else:
             self._values[index] = value
 
-    def map_memory(self, length: int, offset: int, writable: bool) -> int:
-        """Return the descriptor of the elements' memory. Raises: Refused (EINVAL: not MMAPABLE, or too long).
+    def map_memory(self, length: int, offset: int, writable: bool) -> SharedMemory:
+        """Return the elements' memory. Raises: Refused (EINVAL: not MMAPABLE, or too long).
 
         Source: array_map_mmap.
         """
-        if self._memory is None or offset + rounded(length, self.kernel.host.page_size) > self._memory.size:
+        if self.memory is None or offset + length > self.memory.size:
             raise Refused(EINVAL)
-        return self._memory.fd
+        return self.memory
 
 
 class SimPerCpuArray(SimArray):
     """BPF_MAP_TYPE_PERCPU_ARRAY."""
 
     flags_allowed = ACCESS
+    can_be_mapped = False
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -130,3 +145,8 @@ class SimPerCpuArray(SimArray):
         super().check(kernel, shape)
         if rounded(shape.value_size) > PERCPU_LIMIT:
             raise Refused(E2BIG)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the elements and pointers to them take. Source: array_map_mem_usage."""
+        return _HEAD + self.max_entries * (_POINTER + self.value_bytes)

@@ -6,7 +6,8 @@ checked by the commands before; flags are the type's own to check, as in the ker
 
 from __future__ import annotations
 
-from errno import EINVAL
+from errno import EINVAL, ENOMEM
+from mmap import PROT_READ, PROT_WRITE
 from struct import Struct
 
 from rawbpf.sim.error import ENOTSUPP, Refused
@@ -15,11 +16,17 @@ from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ctypes import Array, c_char
+    from mmap import mmap
+
     from rawbpf.sim.btf import LoadedBtf
+    from rawbpf.sim.file import File
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.batch import Batch
     from rawbpf.sim.map.field import Fields
+    from rawbpf.sim.map.memory import SharedMemory
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.types.record import Record, Records
 
 U32 = Struct("=I")
 ACCESS = c.BPF_F_RDONLY | c.BPF_F_WRONLY | c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG
@@ -30,13 +37,18 @@ class SimMap(Identified):
     """A map of any type.
 
     `value_bytes` is what a value takes in the caller's memory: `value_size`, or for per-CPU types eight-byte
-    units for each possible CPU. `peeks` types read the caller's value before a lookup.
+    units for each possible CPU. `peeks` types read the caller's value before a lookup. `memory` is what
+    mappings show, `protection` how a mapping at a fixed address is protected.
     """
 
     flags_allowed = 0
     takes_btf = True
+    takes_no_key_type = False
     peeks = False
     freezable = True
+    can_be_mapped = False
+    protection = PROT_READ | PROT_WRITE
+    memory: SharedMemory | None = None
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         self.check(kernel, shape)
@@ -50,8 +62,6 @@ class SimMap(Identified):
         self.name = b""
         self.value_bytes = shape.value_size
         self.frozen = False
-        # Mappings that may be written through, which prevent freezing.
-        self.writable_mappings = 0
         self.btf: LoadedBtf | None = None
         self.btf_key_type_id = 0
         self.btf_value_type_id = 0
@@ -61,10 +71,21 @@ class SimMap(Identified):
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check what the map shall be. Raises: Refused. Source: the type's map_alloc_check and map_alloc."""
 
-    def check_btf(self, btf: LoadedBtf, key_type_id: int, value_type_id: int) -> None:
+    def check_memory(self, kernel: Kernel, size: int) -> None:
+        """Check that so many bytes can be allocated. Raises: Refused (ENOMEM)."""
+        available = kernel.host.memory_available
+        if available is not None and size > available:
+            raise Refused(ENOMEM)
+
+    def check_btf(self, records: Records, key: Record, value: Record) -> None:
         """Check the types of key and value. Raises: Refused. Source: the type's map_check_btf."""
         if not self.takes_btf:
             raise Refused(ENOTSUPP)
+
+    @property
+    def writable_mappings(self) -> int:
+        """How many mappings may be written through, which prevents freezing."""
+        return 0 if self.memory is None else self.memory.writers
 
     @property
     def has_lock(self) -> bool:
@@ -97,6 +118,10 @@ class SimMap(Identified):
         """Store `value`."""
         raise Refused(ENOTSUPP)
 
+    def update_through(self, file: File, key: bytes, value: bytes, flags: int) -> None:
+        """Store `value`, handed in through `file`, which some types remember."""
+        self.update(key, value, flags)
+
     def delete(self, key: bytes) -> None:
         """Remove `key`."""
         raise Refused(ENOTSUPP)
@@ -125,9 +150,17 @@ class SimMap(Identified):
         """Remove elements."""
         raise Refused(ENOTSUPP)
 
-    def map_memory(self, length: int, offset: int, writable: bool) -> int:
-        """Return a descriptor of memory that a mapping of the map is to show, and stays the map's.
+    def readable(self) -> bool:
+        """Whether poll(2) reports the map: at once, as an error, where the type cannot be polled."""
+        return True
 
-        Raises: Refused (ENOTSUPP: the type cannot be mapped).
-        """
+    def place(self, length: int, offset: int, address: int) -> int:
+        """Return where a mapping is to lie that is wanted at `address`; 0 is anywhere. Raises: Refused."""
+        return address
+
+    def map_memory(self, length: int, offset: int, writable: bool) -> SharedMemory:
+        """Return the memory that a mapping of the map is to show. Raises: Refused."""
         raise Refused(ENOTSUPP)
+
+    def placed(self, length: int, made: mmap | Array[c_char]) -> None:
+        """Take note of a new mapping."""

@@ -6,6 +6,7 @@ changed in place. Source: kernel/bpf/hashtab.c (v6.12).
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from errno import E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC
 
 from rawbpf.sim.error import Refused
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 # KMALLOC_MAX_SIZE (4 MiB) less `struct htab_elem` and the stack that a key must fit on.
 _ELEMENT_LIMIT = 4194255
+# Buckets of 16 bytes, a power of two of them, that 32 bits can count.
+_MOST_BUCKETS = 1 << 27
+# Bytes of struct bpf_htab, bucket and htab_elem, of a pointer, and of the locks of each CPU (HASHTAB_MAP_LOCK_COUNT).
+_HEAD, _BUCKET, _ELEMENT, _POINTER, _LOCKS = 832, 16, 48, 8, 32
 
 
 class SimHash(SimMap):
@@ -31,6 +36,8 @@ class SimHash(SimMap):
     flags_allowed = ACCESS | c.BPF_F_NO_PREALLOC | c.BPF_F_NUMA_NODE | c.BPF_F_ZERO_SEED
     # An existing element's value is replaced by a new element, not changed in place.
     in_place = False
+    # There is an element to spare for each CPU, so that one can be replaced in a full map.
+    has_spare = True
     update_batch = generic_update
     delete_batch = generic_delete
 
@@ -41,18 +48,47 @@ class SimHash(SimMap):
         self._values: dict[bytes, bytes] = {}
         # Only buckets that hold something; the key that a walk meets first stands first.
         self._buckets: dict[int, list[bytes]] = {}
+        # Their numbers, once somebody walks.
+        self._order: list[int] | None = None
+        self.check_memory(kernel, self.memory_usage)
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Source: htab_map_alloc_check, htab_map_alloc."""
         shape.check_flags(self.flags_allowed)
         if not shape.max_entries or not shape.key_size or not shape.value_size:
             raise Refused(EINVAL)
-        if shape.key_size + shape.value_size > _ELEMENT_LIMIT or shape.max_entries > 1 << 31:
+        if shape.key_size + shape.value_size > _ELEMENT_LIMIT or shape.max_entries > _MOST_BUCKETS:
             raise Refused(E2BIG)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes that the table and its elements take. Source: htab_map_mem_usage."""
+        cpus = self.kernel.host.possible_cpus
+        element = _ELEMENT + rounded(self.key_size) + self.element_value_bytes
+        table = _HEAD + _BUCKET * self.n_buckets + _LOCKS * cpus
+        if self.flags & c.BPF_F_NO_PREALLOC:
+            return table + len(self._values) * (element + self.allocations * _POINTER)
+        # Each CPU's is kept by a pointer.
+        spare = cpus if self.has_spare else 0
+        return table + (self.max_entries + spare) * element + spare * _POINTER
+
+    @property
+    def element_value_bytes(self) -> int:
+        """Bytes of an element that its value takes."""
+        return rounded(self.value_size)
+
+    @property
+    def allocations(self) -> int:
+        """Pointers that precede what is allocated for an element, where that is not done at once."""
+        return 1
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the value. Raises: Refused (ENOENT)."""
-        return self.cleaned(self.value(key))
+        try:
+            found = self._values[key]
+        except KeyError:
+            raise Refused(ENOENT) from None
+        return found if self.fields is None else self.fields.zeroed(found)
 
     def value(self, key: bytes) -> bytes:
         """Return the value as it is stored. Raises: Refused (ENOENT)."""
@@ -83,10 +119,16 @@ class SimHash(SimMap):
 
     def store(self, key: bytes, value: bytes) -> None:
         """Make `key` the first of its bucket, with this value."""
-        keys = self._buckets.setdefault(self._hash(key), [])
-        if key in self._values:
-            keys.remove(key)
-        keys.insert(0, key)
+        number = self._hash(key)
+        keys = self._buckets.get(number)
+        if keys is None:
+            self._buckets[number] = [key]
+            if self._order is not None:
+                insort(self._order, number)
+        else:
+            if key in self._values:
+                keys.remove(key)
+            keys.insert(0, key)
         self._values[key] = value
 
     def delete(self, key: bytes) -> None:
@@ -100,6 +142,8 @@ class SimHash(SimMap):
         self._buckets[number].remove(key)
         if not self._buckets[number]:
             del self._buckets[number]
+            if self._order is not None:
+                del self._order[bisect_left(self._order, number)]
         del self._values[key]
         return value
 
@@ -164,9 +208,10 @@ class SimHash(SimMap):
 
     def _next_bucket(self, first: int) -> int:
         # The first bucket from this one on that holds something; -1: none.
-        if len(self._buckets) * 8 < self.n_buckets:
-            return min((number for number in self._buckets if number >= first), default=-1)
-        return next((number for number in range(first, self.n_buckets) if number in self._buckets), -1)
+        if self._order is None:
+            self._order = sorted(self._buckets)
+        at = bisect_left(self._order, first)
+        return self._order[at] if at < len(self._order) else -1
 
     def _hash(self, key: bytes) -> int:
         return jhash(key, self._seed) & (self.n_buckets - 1)
@@ -177,10 +222,21 @@ class SimPerCpuHash(SimHash):
 
     flags_allowed = ACCESS | c.BPF_F_NO_PREALLOC | c.BPF_F_ZERO_SEED
     in_place = True
+    has_spare = False
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
         self.value_bytes = rounded(shape.value_size) * kernel.host.possible_cpus
+
+    @property
+    def element_value_bytes(self) -> int:
+        """Bytes of a pointer and of the value of each CPU."""
+        return _POINTER + rounded(self.value_size) * self.kernel.host.possible_cpus
+
+    @property
+    def allocations(self) -> int:
+        """The element, the values and the pointer to them."""
+        return 3
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags; a value must fit a per-CPU allocation (PCPU_MIN_UNIT_SIZE)."""

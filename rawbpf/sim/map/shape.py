@@ -14,9 +14,22 @@ if TYPE_CHECKING:
 
 
 class Shape:
-    """The numbers of a MAP_CREATE attr, and the inner map that it leads to, if any."""
+    """The numbers of a MAP_CREATE attr."""
 
-    __slots__ = ("inner", "key_size", "map_extra", "map_flags", "map_type", "max_entries", "numa_node", "value_size")
+    __slots__ = (
+        "inner_map_fd",
+        "kernel_value_type_id",
+        "key_size",
+        "key_type_id",
+        "map_extra",
+        "map_flags",
+        "map_type",
+        "max_entries",
+        "numa_node",
+        "value_size",
+        "value_type_id",
+        "value_types_fd",
+    )
 
     def __init__(self, attr: Attr) -> None:
         self.map_type = attr.number(MAP_CREATE, "map_type")
@@ -26,7 +39,11 @@ class Shape:
         self.map_flags = attr.number(MAP_CREATE, "map_flags")
         self.numa_node = attr.number(MAP_CREATE, "numa_node")
         self.map_extra = attr.number(MAP_CREATE, "map_extra")
-        self.inner: object = attr.number(MAP_CREATE, "inner_map_fd")
+        self.inner_map_fd = attr.number(MAP_CREATE, "inner_map_fd")
+        self.key_type_id = attr.number(MAP_CREATE, "btf_key_type_id")
+        self.value_type_id = attr.number(MAP_CREATE, "btf_value_type_id")
+        self.kernel_value_type_id = attr.number(MAP_CREATE, "btf_vmlinux_value_type_id")
+        self.value_types_fd = attr.number(MAP_CREATE, "value_type_btf_obj_fd")
 
     def has(self, flag: int) -> bool:
         """Whether the map is created with `flag`."""
