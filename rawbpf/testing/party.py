@@ -52,10 +52,11 @@ class Party:
         fd = self.fds.get(operation.mode)
         if fd is None:
             fd = self.fds[operation.mode] = self._reopen(_MODES[operation.mode])
+        outcome = perform(self.backend, fd, self.spec, operation, self.objects, self._last)
         for _ in range(_REPEATS):
-            outcome = perform(self.backend, fd, self.spec, operation, self.objects, self._last)
             if outcome.error != "EAGAIN":
                 break
+            outcome = perform(self.backend, fd, self.spec, operation, self.objects, self._last)
         if outcome.cursor is not None:
             self._last = outcome.cursor
         return outcome

@@ -62,7 +62,7 @@ CLOSED = 0x7FFFFFF0
 """A descriptor that no process has: the limit of descriptors is below."""
 
 _AF_XDP, _SOL_XDP = 44, 283
-_RX_RING, _UMEM_REG, _FILL_RING, _COMPLETION_RING = 1, 4, 5, 6
+_RX_RING, _UMEM_REG, _FILL_RING, _COMPLETION_RING = 2, 4, 5, 6
 _FRAMES, _FRAME_SIZE = 16, 2048
 _SO_COOKIE = 57
 _PROGRAMS = {
@@ -151,7 +151,7 @@ class Stage:
 
 
 def _load(backend: Backend, prog_type: str, attach_type: int) -> int:
-    code = encode([build.mov_imm(0, 1), build.exit_()])
+    code = encode([build.mov_imm(0, 1), build.exit_()], backend.host.byteorder)
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
     fields: dict[str, int | bytes] = {

@@ -42,6 +42,7 @@ class Model:
         self.frozen = False
         self.cell = Cell(spec.map_type, "", "")
         self.cursor: bytes | None = None
+        self.operation = Operation("info")
         self.observed = Outcome()
         self.keyless = spec.map_type in KEYLESS
         self.valueless = spec.map_type in VALUELESS
@@ -51,6 +52,7 @@ class Model:
 
         Afterwards the model is what the map is, and `cell` says which answer was given.
         """
+        self.operation = operation
         self.observed = observed
         verb = operation.verb
         if verb == "lookup":

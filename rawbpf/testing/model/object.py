@@ -36,3 +36,8 @@ def answer(map_type: str, named: Named) -> str:
     """Return "" where a map of this type takes the object, else the case of the refusal."""
     what = kind(named)
     return "closed" if what == "closed" else _ANSWERS[map_type].get(what, "another kind")
+
+
+def is_beyond(value: bytes | Named) -> bool:
+    """Return whether a value is no number that a descriptor can have, as -1 is where it counts as unsigned."""
+    return isinstance(value, bytes) or value.name == "descriptor -1"

@@ -7,7 +7,7 @@ net/xdp/xskmap.c (v6.18)
 from __future__ import annotations
 
 from rawbpf.testing.model.array import Indexed
-from rawbpf.testing.model.object import answer, kind
+from rawbpf.testing.model.object import answer, is_beyond, kind
 from rawbpf.testing.named import Named
 from rawbpf.testing.operation import Value
 from rawbpf.testing.spec import MapSpec
@@ -82,8 +82,9 @@ class Sockets(Slots):
 
     def update_case(self, key: Value, value: Value, flags: int) -> str:
         """Return the case of an update."""
-        if isinstance(value, bytes):
+        if is_beyond(value):
             return "beyond descriptors"
+        assert isinstance(value, Named)
         return answer(self.spec.map_type, value) or self.flagged(flags, self.state(key))
 
 
@@ -112,8 +113,10 @@ class Reuseport(Slots):
         state = self.state(key)
         if flags > BPF_EXIST or state == "out of range":
             return self.flagged(flags, state)
-        if isinstance(value, bytes):
+        # Values of 4 bytes are taken as signed.
+        if is_beyond(value) and self.spec.value_size == 8:
             return "beyond descriptors"
+        assert isinstance(value, Named)
         case = answer(self.spec.map_type, value)
         if case in {"closed", "another kind"}:
             return case

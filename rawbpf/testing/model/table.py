@@ -12,11 +12,14 @@ import sys
 from collections.abc import Sequence
 
 from rawbpf.testing.model.base import Model
-from rawbpf.testing.model.object import answer
+from rawbpf.testing.model.object import answer, is_beyond
 from rawbpf.testing.named import Named
 from rawbpf.testing.operation import Operation, Outcome, Value
 from rawbpf.testing.spec import MapSpec
-from rawbpf.uapi.constants import BPF_F_NO_COMMON_LRU, BPF_F_ZERO_SEED
+from rawbpf.uapi.constants import BPF_EXIST, BPF_F_LOCK, BPF_F_NO_COMMON_LRU, BPF_F_ZERO_SEED, BPF_NOEXIST
+
+# What an errno tells of a key.
+_REVEALED = {"": True, "EEXIST": True, "EFAULT": True, "ENOENT": False}
 
 
 class HashTable(Model):
@@ -48,10 +51,13 @@ class HashTable(Model):
         return key in self.elements
 
     def _revealed(self) -> bool | None:
-        error, count = self.observed.error, self.observed.count
-        if count is not None:  # a batch, at its element _at
-            return self._at < count if self._at < count or error == "ENOENT" else None
-        return {"": True, "EEXIST": True, "EFAULT": True, "ENOENT": False}.get(error)
+        verb, error, count = self.operation.verb, self.observed.error, self.observed.count
+        if verb == "delete_batch" and count is not None:
+            return True if self._at < count else False if error == "ENOENT" else None
+        if verb == "update":
+            word = self.operation.flags & ~BPF_F_LOCK
+            return {(BPF_NOEXIST, ""): False, (BPF_EXIST, ""): True}.get((word, error), _REVEALED.get(error or "any"))
+        return _REVEALED.get(error) if verb != "update_batch" else None
 
     def batch_at(self, position: int) -> None:
         """Remember the position."""
@@ -83,6 +89,7 @@ class HashTable(Model):
         """Store the value."""
         assert isinstance(key, bytes)
         self.elements[key] = self.clean(value)
+        self.unsure.discard(key)
 
     def delete_case(self, key: Value) -> str:
         """Return the case of a delete."""
@@ -211,17 +218,16 @@ class LruTable(HashTable):
         return self.spec.max_entries
 
     def update_case(self, key: Value, value: Value, flags: int) -> str:
-        """Return the case of an update; whatever comes of it, others may have been evicted for its sake."""
-        case = super().update_case(key, value, flags)
-        if case != "flags":
-            self._evict(key)
-        return case
+        """Return the case of an update. Before it is known whether the key is there, any may have gone, this one too."""
+        if flags & ~BPF_F_LOCK <= BPF_EXIST:
+            self._evict()
+        return super().update_case(key, value, flags)
 
-    def _evict(self, key: Value) -> None:
+    def _evict(self) -> None:
         # Elements lie in lists of the CPUs, so that a table can be out of room before it is full.
         lists = self.cpus if self.spec.flags & BPF_F_NO_COMMON_LRU else 1
         if 2 * lists * (len(self.elements) + 1) > self.spec.max_entries:
-            self.unsure |= self.elements.keys() - {key}
+            self.unsure |= self.elements.keys()
 
 
 class MapTable(HashTable):
@@ -248,6 +254,7 @@ class SocketTable(HashTable):
 
     def update_case(self, key: Value, value: Value, flags: int) -> str:
         """Return the case of an update."""
-        if isinstance(value, bytes):
+        if is_beyond(value):
             return "beyond descriptors"
+        assert isinstance(value, Named)
         return answer(self.spec.map_type, value) or super().update_case(key, value, flags)
