@@ -27,7 +27,8 @@ class Cell(NamedTuple):
         return f"{self.map_type}: {self.verb}, {self.case}"
 
 
-# A table says, by verb: "case ok" or "case ERRNO". Three answers of an update are for the flags ANY, NOEXIST, EXIST.
+# A table says, by verb: "case ok" or "case ERRNO". Three answers of an update are for the flags ANY, NOEXIST, EXIST;
+# "-" is what falls into another case.
 Table = dict[str, str]
 
 _HASH: Table = {
@@ -203,8 +204,8 @@ TABLES: dict[str, Table] = {
     "reuseport_sockarray": _SLOTS
     | {
         "lookup": "existing ok, missing ENOENT, out of range ENOENT, short value ENOSPC",
-        "update": "existing EBUSY EEXIST EBUSY, replaced ok EEXIST ok, missing ok ok ENOENT, "
-        "elsewhere EBUSY EBUSY ENOENT, "
+        "update": "existing EBUSY EEXIST EBUSY, replaced ok - ok, missing ok ok ENOENT, "
+        "elsewhere EBUSY EBUSY -, "
         "out of range E2BIG E2BIG E2BIG, flags EINVAL, closed EBADF, beyond descriptors EINVAL, "
         "another kind ENOTSOCK, unsuitable EINVAL",
         "delete": "existing ok, missing ENOENT, out of range E2BIG",
@@ -290,12 +291,13 @@ def _parse(map_type: str, verb: str, text: str) -> dict[Cell, str]:
         case = " ".join(word for word in words if not _is_answer(word))
         answers = ["" if word == "ok" else word for word in words if _is_answer(word)]
         for prefix, answer in zip(("", "NOEXIST, ", "EXIST, "), answers, strict=False):
-            found[Cell(map_type, verb, prefix + case)] = answer
+            if answer != "-":
+                found[Cell(map_type, verb, prefix + case)] = answer
     return found
 
 
 def _is_answer(word: str) -> bool:
-    return word == "ok" or (word[0] == "E" and word.isupper() and len(word) > 3) or word == "E2BIG"
+    return word in {"ok", "-"} or (word[0] == "E" and word.isupper() and len(word) > 3) or word == "E2BIG"
 
 
 def _cells() -> dict[Cell, str]:

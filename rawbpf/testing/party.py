@@ -74,10 +74,7 @@ class Party:
         return result
 
     def close(self) -> None:
-        """Close the map. Sockets are taken out of a reuseport array: freeing it may take longer than the next test."""
-        if self.spec.map_type == "reuseport_sockarray" and "" in self.fds:
-            for index in range(self.spec.max_entries):
-                self.perform(Operation("delete", index.to_bytes(4, self.backend.host.byteorder)))
+        """Close the map."""
         # The one that was made goes last: a program array that is emptied must not be opened again.
         for mode in sorted(self.fds, reverse=True):
             self.backend.close(self.fds.pop(mode))
@@ -96,6 +93,7 @@ class Meeting:
         self.parties: list[Party] = []
         try:
             for stage in stages:
+                stage.renew()
                 self.parties.append(Party(stage.backend, spec, stage.objects))
         except BaseException:
             self.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterable, Sequence
-from itertools import product
+from itertools import pairwise, product
 
 from rawbpf.testing.cells import CELLS, KEYLESS, LOCKABLE, VALUELESS, Cell
 from rawbpf.testing.model.device import LONGEST_QUEUE, LOOPBACK
@@ -36,7 +36,8 @@ _WEIGHTS = {
     "delete": 10,
     "next_key": 8,
     "lookup_and_delete": 6,
-    "read batches": 12,
+    "read batches": 6,
+    "taking batches": 6,
     "write batches": 10,
     "odd flags": 6,
     "null pointers": 5,
@@ -44,7 +45,10 @@ _WEIGHTS = {
     "info": 1,
     "freeze": 0.5,
 }
-_CHANGING = ("update", "update NOEXIST or EXIST", "delete", "write batches")
+# What takes the kernel long, and is tried less often: changes after which it waits until no program uses what was there
+# before (15 ms), also after batches that were refused, or for which it starts a thread.
+_SLOW = {"array_of_maps": 0.02, "hash_of_maps": 0.02, "cpumap": 0.2, "prog_array": 0.5}
+_CHANGING = ("update", "update NOEXIST or EXIST", "delete", "write batches", "taking batches")
 _SHARES = 2000  # about how many entries a pool has
 
 
@@ -119,7 +123,7 @@ def operations(spec: MapSpec, cpus: int) -> tuple[Operation, ...]:
     total = sum(weights.values())
     found: list[Operation] = []
     for name, group in groups.items():
-        share = max(1, round(_SHARES * weights[name] / total))
+        share = round(_SHARES / slow**0.5 * weights[name] / total)
         found += [group[at % len(group)] for at in range(max(share, len(group)))]
     return tuple(found)
 
@@ -127,9 +131,13 @@ def operations(spec: MapSpec, cpus: int) -> tuple[Operation, ...]:
 def _groups(spec: MapSpec, cpus: int) -> dict[str, list[Operation]]:
     some_keys: Sequence[Value | None] = keys(spec) or (None,)
     some_values = values(spec, cpus)
+    # A bloom filter is asked by the value.
+    held = some_values if spec.map_type == "bloom_filter" else (b"",)
     locks = (0, BPF_F_LOCK) if spec.btf == "lock" else (0,)
-    groups = {
-        "lookup": [Operation("lookup", key, flags=lock) for key in some_keys for lock in locks],
+    return {
+        "lookup": [
+            Operation("lookup", key, value, flags=lock) for key in some_keys for lock in locks for value in held
+        ],
         "update": [Operation("update", key, value) for value in some_values for key in some_keys],
         "delete": [Operation("delete", key) for key in some_keys],
         "info": [Operation("info")],
@@ -139,37 +147,30 @@ def _groups(spec: MapSpec, cpus: int) -> dict[str, list[Operation]]:
         ],
         "next_key": [Operation("next_key", key) for key in (None, *(keys(spec) or (b"",)))],
         "lookup_and_delete": [Operation("lookup_and_delete", key, flags=lock) for key in some_keys for lock in locks],
-        "read batches": list(_reading(spec)),
+        "read batches": list(_reading(spec, "lookup_batch")),
+        "taking batches": list(_reading(spec, "lookup_and_delete_batch")),
         "write batches": list(_writing(spec, some_values)),
         "odd flags": list(_flagged(spec, some_keys, some_values)),
         "null pointers": list(_null(spec, some_keys, some_values)),
         "modes": list(_modes(some_keys, some_values)),
         "freeze": [Operation("freeze")],
     }
-    return groups
-
-
-# What takes the kernel long, and is tried less often: updates that wait until no program can use what was there before, or
-# that start a thread for a queue.
-_SLOW = {"array_of_maps": 0.1, "hash_of_maps": 0.1, "cpumap": 0.2, "prog_array": 0.5}
 
 
 def _supported(spec: MapSpec, verb: str) -> bool:
     return Cell(spec.map_type, verb, "always") not in CELLS
 
 
-def _reading(spec: MapSpec) -> Iterable[Operation]:
+def _reading(spec: MapSpec, verb: str) -> Iterable[Operation]:
+    if not _supported(spec, verb):
+        yield Operation(verb, count=1)
+        return
     many = min(spec.max_entries, 64)
-    for verb in ("lookup_batch", "lookup_and_delete_batch"):
-        if not _supported(spec, verb):
-            yield Operation(verb, count=1)
-            continue
-        for cursor, count in product((None, LAST), (1, 2, 3, many, many + 1)):
-            yield Operation(verb, count=count, cursor=cursor)
-        yield Operation(verb, count=0)
-        width = max(4, spec.key_size)
-        for number in (1, 2, 1 << 16):
-            yield Operation(verb, count=many, cursor=_number(number, width))
+    for cursor, count in product((None, LAST), (1, 2, 3, many, many + 1)):
+        yield Operation(verb, count=count, cursor=cursor)
+    yield Operation(verb, count=0)
+    for number in (1, 2, 1 << 16):
+        yield Operation(verb, count=many, cursor=_number(number, max(4, spec.key_size)))
 
 
 def _writing(spec: MapSpec, some_values: tuple[Value, ...]) -> Iterable[Operation]:
@@ -179,7 +180,7 @@ def _writing(spec: MapSpec, some_values: tuple[Value, ...]) -> Iterable[Operatio
             one = (pool[0],) if pool else (b"",)
             yield Operation(verb, keys=one, values=some_values[:1])
             continue
-        rows = [(), *((key,) for key in pool), *zip(pool, pool[1:], strict=False), pool, pool[::-1], (pool[0],) * 2]
+        rows = [(), *((key,) for key in pool), *pairwise(pool), pool, pool[::-1], (pool[0],) * 2]
         for at, row in enumerate(rows):
             if verb == "delete_batch":
                 yield Operation(verb, keys=row)

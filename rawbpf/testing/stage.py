@@ -81,12 +81,22 @@ class Stage:
 
     def __init__(self, backend: Backend, map_type: str) -> None:
         self.backend = backend
+        self._map_type = map_type
+        self._make()
+
+    def _make(self) -> None:
         self.objects = Objects()
         self.objects.add("closed descriptor", CLOSED)
         with ExitStack() as stack:
-            for kind in KINDS.get(map_type, ()):
+            for kind in KINDS.get(self._map_type, ()):
                 _MAKERS[kind](self, kind, stack)
             self._stack = stack.pop_all()
+
+    def renew(self) -> None:
+        """Make anew what a map that was closed may still hold: it is freed later, and a socket is in one array only."""
+        if self._map_type == "reuseport_sockarray":
+            self.close()
+            self._make()
 
     def close(self) -> None:
         """Close the objects."""

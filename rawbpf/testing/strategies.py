@@ -36,9 +36,9 @@ _OPTIONAL_FLAGS: dict[str, tuple[int, ...]] = {
 
 @st.composite
 def map_specs(draw: st.DrawFn, types: str | Iterable[str] = MAP_TYPES) -> MapSpec:
-    """Draw the spec of a map that can be made, of one of `types`. Hash tables are made with BPF_F_ZERO_SEED where that exists.
+    """Draw the spec of a map that can be made, of one of `types`.
 
-    So that two kernels walk them in the same order.
+    Hash tables have BPF_F_ZERO_SEED where that exists, so that two kernels walk them in the same order.
     """
     map_type = draw(st.sampled_from((types,) if isinstance(types, str) else tuple(types)))
     return draw(_SPECS[map_type])
@@ -62,8 +62,8 @@ def operations(spec: MapSpec, cpus: int = 1) -> st.SearchStrategy[Operation]:
 def programs(spec: MapSpec, cpus: int = 1, length: int = 100) -> st.SearchStrategy[list[Operation]]:
     """Draw up to `length` operations on a map of `spec`: nearly that many, and few where few show a failure.
 
-    All of them are one choice of bytes, two for each operation: a list of choices takes ten times the time, is short, and
-    prefers its first elements.
+    All of them are one choice of bytes, two for each operation: a list of choices takes ten times the time, is short,
+    and prefers its first elements.
     """
     choices = pool.operations(spec, cpus)
 

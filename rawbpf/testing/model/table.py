@@ -218,7 +218,7 @@ class LruTable(HashTable):
         return self.spec.max_entries
 
     def update_case(self, key: Value, value: Value, flags: int) -> str:
-        """Return the case of an update. Before it is known whether the key is there, any may have gone, this one too."""
+        """Return the case of an update. Any element may have gone before it is looked for, this one too."""
         if flags & ~BPF_F_LOCK <= BPF_EXIST:
             self._evict()
         return super().update_case(key, value, flags)
