@@ -120,6 +120,26 @@ class Meeting:
         assert first is not None
         return first
 
+    def walk(self) -> list[bytes]:
+        """Walk the map by its keys and return them. Raises: Disagreement when one comes twice or does not come.
+
+        Nothing is done to a map that cannot be walked.
+        """
+        found: list[bytes] = []
+        key: bytes | None = None
+        while True:
+            outcome = self.perform(Operation("next_key", key))
+            if outcome.error or not isinstance(outcome.value, bytes):
+                break
+            key = outcome.value
+            found.append(key)
+            if len(set(found)) < len(found):
+                raise self._disagreement("model", Outcome("ENOENT"), self.parties[0].backend.name, outcome)
+        missed = self.parties[0].model.walked(found) if outcome.error == "ENOENT" else set()
+        if missed:
+            raise self._disagreement("model", Outcome(value=min(missed)), self.parties[0].backend.name, outcome)
+        return found
+
     def _disagreement(self, one: str, first: Outcome, other: str, second: Outcome) -> Disagreement:
         lines = [f"{self.spec}", *(f"    {operation!r}," for operation in self.program)]
         lines += ["of which the last came to", f"    {one}: {first}", f"    {other}: {second}"]

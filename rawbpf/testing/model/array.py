@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rawbpf.testing.model.base import Model
 from rawbpf.testing.operation import Operation, Outcome, Value
@@ -24,6 +25,10 @@ class Indexed(Model):
         if index == self.spec.max_entries - 1:
             return "last", None
         return "next", (index + 1).to_bytes(4, sys.byteorder)
+
+    def walked(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the indices that were not walked."""
+        return {index.to_bytes(4, sys.byteorder) for index in range(self.spec.max_entries)} - set(keys)
 
     def read_batch(self, operation: Operation, count: int) -> Outcome:
         """Return what a batch reads: by index."""

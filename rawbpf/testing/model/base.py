@@ -76,6 +76,10 @@ class Model:
         """Return the keys that may or may not be there, for whoever drives to look up at once."""
         return ()
 
+    def walked(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the keys that a walk to the end should have come by and did not."""
+        return set()
+
     # What a family answers. `key` has the map's size (b"" in maps without keys), `value` fits.
 
     def lookup_case(self, key: Value) -> str:

@@ -39,6 +39,10 @@ class HashTable(Model):
         """Return the keys that a failed batch may have removed."""
         return sorted(self.unsure)
 
+    def walked(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the keys that are surely there and were not walked."""
+        return self.elements.keys() - self.unsure - set(keys)
+
     def _has(self, key: Value) -> bool:
         # Whether the key is there; of one that may be gone, the kernel's answer tells.
         assert isinstance(key, bytes)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from rawbpf.testing.model.base import Model
 from rawbpf.testing.operation import Operation, Outcome, Value
@@ -77,6 +78,10 @@ class Trie(Model):
         assert bits is not None
         at = order.index(bits) + 1
         return ("last", None) if at == len(order) else ("next", self.elements[order[at]][0])
+
+    def walked(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the prefixes that were not walked."""
+        return {key for key, _ in self.elements.values()} - set(keys)
 
     def read_batch(self, operation: Operation, count: int) -> Outcome:
         """Return what a batch reads: in the order of the walk."""
