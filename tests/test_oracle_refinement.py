@@ -26,22 +26,18 @@ def test_a_map_does_what_its_model_does(map_type: str, record_property: Callable
         count = oracle.explore(map_type, stages, seen, oracle.OPERATIONS)
     each = (time.monotonic() - started) / count * 1e6
     assert count >= oracle.OPERATIONS
-    missing = [str(cell) for cell in seen.missing(map_type)]
     record_property("operations", count)
     record_property("microseconds", round(each))
     record_property("seed", oracle.SEED)
-    record_property("cells not seen", "; ".join(missing))
-    if count >= oracle.FULL:
-        assert not missing
+    record_property("cells not seen", "; ".join(map(str, seen.missing(map_type))))
 
 
-@pytest.mark.parametrize("map_type", ["hash", "array", "queue", "lpm_trie"])
+@pytest.mark.parametrize("map_type", MAP_TYPES)
 def test_operations_fall_into_every_cell(map_type: str) -> None:
-    # Of all types, this is what the run of 20,000 operations each shows.
     oracle.require(map_type)
     seen = Seen()
     with oracle.stages(map_type) as stages:
-        for number in range(10):
+        for number in range(20):
             oracle.explore(map_type, stages, seen, oracle.FULL // 10, oracle.SEED + 100 * number)
             if not seen.missing(map_type):
                 break

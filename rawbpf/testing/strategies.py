@@ -143,3 +143,28 @@ def _spec(
 
 
 _SPECS = {map_type: _specs(map_type) for map_type in MAP_TYPES}
+
+
+@st.composite
+def odd_map_specs(draw: st.DrawFn, types: str | Iterable[str] = MAP_TYPES) -> MapSpec:
+    """Draw the spec of a map of one of `types` that a kernel may refuse: one field, or two, are unusual."""
+    spec = draw(map_specs(types))
+    for _ in range(draw(st.integers(1, 2))):
+        fields = spec._asdict()
+        fields |= draw(st.sampled_from(_ODD_FIELDS).flatmap(lambda row: st.fixed_dictionaries({row[0]: row[1]})))
+        if (fields["key_size"], fields["value_size"]) != (spec.key_size, spec.value_size):
+            fields["btf"] = ""  # types of other sizes are another mistake
+        spec = MapSpec(**fields)
+    return spec
+
+
+# Nothing here makes a big map: what is large is refused.
+_ODD_FIELDS: tuple[tuple[str, st.SearchStrategy[int | bytes]], ...] = (
+    ("key_size", st.sampled_from((0, 1, 3, 4, 5, 8, 16, 260, 261, 512))),
+    ("value_size", st.sampled_from((0, 1, 4, 8, 12, 4096, 32768, 32769))),
+    ("max_entries", st.sampled_from((0, 1, 2, 3, 64))),
+    ("flags", st.integers(0, 19).map(lambda bit: 1 << bit)),
+    ("flags", st.sampled_from((c.BPF_F_RDONLY | c.BPF_F_WRONLY, c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG, 0))),
+    ("map_extra", st.sampled_from((0, 1, 15, 16))),
+    ("name", st.sampled_from((b"", b"a b", b"a-b", b"sixteen_letters_", b"fifteen_letters"))),
+)
