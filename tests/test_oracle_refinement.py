@@ -32,12 +32,14 @@ def test_a_map_does_what_its_model_does(map_type: str, record_property: Callable
     record_property("cells not seen", "; ".join(map(str, seen.missing(map_type))))
 
 
-@pytest.mark.parametrize("map_type", MAP_TYPES)
+@pytest.mark.parametrize(
+    "map_type", [each for each in MAP_TYPES if each not in oracle.SLOW or oracle.OPERATIONS >= oracle.FULL]
+)
 def test_operations_fall_into_every_cell(map_type: str) -> None:
     oracle.require(map_type)
     seen = Seen()
     with oracle.stages(map_type) as stages:
-        for number in range(20):
+        for number in range(40):
             oracle.explore(map_type, stages, seen, oracle.FULL // 10, oracle.SEED + 100 * number)
             if not seen.missing(map_type):
                 break

@@ -38,7 +38,7 @@ _WEIGHTS = {
     "lookup_and_delete": 6,
     "read batches": 6,
     "taking batches": 6,
-    "write batches": 10,
+    "writing batches": 10,
     "odd flags": 6,
     "null pointers": 5,
     "modes": 5,
@@ -47,8 +47,8 @@ _WEIGHTS = {
 }
 # What takes the kernel long, and is tried less often: changes after which it waits until no program uses what was there
 # before (15 ms), also after batches that were refused, or for which it starts a thread.
-_SLOW = {"array_of_maps": 0.02, "hash_of_maps": 0.02, "cpumap": 0.2, "prog_array": 0.5}
-_CHANGING = ("update", "update NOEXIST or EXIST", "delete", "write batches", "taking batches")
+_SLOW = {"array_of_maps": 0.04, "hash_of_maps": 0.04, "cpumap": 0.2, "prog_array": 0.5}
+_CHANGING = frozenset(_WEIGHTS) - {"lookup", "next_key", "lookup_and_delete", "read batches", "info", "freeze"}
 _SHARES = 2000  # about how many entries a pool has
 
 
@@ -119,7 +119,9 @@ def operations(spec: MapSpec, cpus: int) -> tuple[Operation, ...]:
     """Return the operations that a map of `spec` is tried with, the likelier ones more than once."""
     groups = _groups(spec, cpus)
     slow = _SLOW.get(spec.map_type, 1)
-    weights = {name: weight * (slow if name in _CHANGING else 1) for name, weight in _WEIGHTS.items()}
+    # A batch changes much at the price of one wait.
+    scale = {name: slow**0.5 if name.endswith("ing batches") else slow if name in _CHANGING else 1 for name in _WEIGHTS}
+    weights = {name: weight * scale[name] for name, weight in _WEIGHTS.items()}
     total = sum(weights.values())
     found: list[Operation] = []
     for name, group in groups.items():
@@ -149,7 +151,7 @@ def _groups(spec: MapSpec, cpus: int) -> dict[str, list[Operation]]:
         "lookup_and_delete": [Operation("lookup_and_delete", key, flags=lock) for key in some_keys for lock in locks],
         "read batches": list(_reading(spec, "lookup_batch")),
         "taking batches": list(_reading(spec, "lookup_and_delete_batch")),
-        "write batches": list(_writing(spec, some_values)),
+        "writing batches": list(_writing(spec, some_values)),
         "odd flags": list(_flagged(spec, some_keys, some_values)),
         "null pointers": list(_null(spec, some_keys, some_values)),
         "modes": list(_modes(some_keys, some_values)),

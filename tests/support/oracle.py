@@ -34,6 +34,8 @@ LENGTH = 100
 FULL = 20000
 """So many operations fall into every cell."""
 _ROUND = 5000
+SLOW = ("array_of_maps", "hash_of_maps", "cpumap")
+"""The types whose changes take the kernel milliseconds; their cells are covered where FULL operations are asked for."""
 
 QUIET = settings(
     database=None,
