@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rawbpf import clock as clock
     from rawbpf import errors as errors
     from rawbpf import features as features
+    from rawbpf import sim as sim
     from rawbpf.codec import Codec as Codec
     from rawbpf.codec import MapId as MapId
     from rawbpf.codec import PerCpu as PerCpu
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from rawbpf.map.devmap import DevMapHash as DevMapHash
     from rawbpf.map.hash import HashMap as HashMap
     from rawbpf.map.hash import LruHashMap as LruHashMap
+    from rawbpf.map.insn_array import InsnArrayMap as InsnArrayMap
     from rawbpf.map.local_storage import CgrpStorageMap as CgrpStorageMap
     from rawbpf.map.local_storage import InodeStorageMap as InodeStorageMap
     from rawbpf.map.local_storage import SkStorageMap as SkStorageMap
@@ -122,6 +124,7 @@ _HOMES = {
     "Histogram": "histogram",
     "IndexOutOfRange": "errors",
     "InodeStorageMap": "map.local_storage",
+    "InsnArrayMap": "map.insn_array",
     "IterationAborted": "errors",
     "KeyExists": "errors",
     "KeyNotFound": "errors",
@@ -170,7 +173,7 @@ _HOMES = {
     "programs": "program.info",
     "using": "syscall.current",
 }
-_MODULES = ("asm", "btf", "clock", "errors", "features")
+_MODULES = ("asm", "btf", "clock", "errors", "features", "sim")
 # What this module needs itself, and nobody asks it for.
 _HELPERS = ("TYPE_CHECKING", "annotations", "default")
 

@@ -140,6 +140,7 @@ _MAPS: dict[int, tuple[int, int, int, int]] = {
     c.BPF_MAP_TYPE_RINGBUF: (0, 0, _PAGE, 0),
     c.BPF_MAP_TYPE_USER_RINGBUF: (0, 0, _PAGE, 0),
     c.BPF_MAP_TYPE_ARENA: (0, 0, 1, c.BPF_F_MMAPABLE),
+    c.BPF_MAP_TYPE_INSN_ARRAY: (4, 16, 1, 0),
     **dict.fromkeys(
         (
             c.BPF_MAP_TYPE_SK_STORAGE,

@@ -21,6 +21,7 @@ CASES = [
     pytest.param(build.alu_imm(2, "+=", -8), "07020000f8ffffff", "07200000fffffff8", id="alu_imm"),
     pytest.param(build.alu_reg(2, "^=", 3, bits=32), "ac32000000000000", "ac23000000000000", id="alu_reg 32"),
     pytest.param(build.neg(4), "8704000000000000", "8740000000000000", id="neg"),
+    pytest.param(build.jump_indirect(1), "0d01000000000000", "0d10000000000000", id="jump_indirect"),
     pytest.param(build.jump(-3), "0500fdff00000000", "0500fffd00000000", id="jump"),
     pytest.param(build.jump_imm(0, "==", 5, 2), "1500020005000000", "1500000200000005", id="jump_imm"),
     pytest.param(build.jump_reg(0, "s<", 1, 2, bits=32), "ce10020000000000", "ce01000200000000", id="jump_reg 32"),

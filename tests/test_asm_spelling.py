@@ -74,6 +74,7 @@ def log(backend: Backend) -> dict[int, tuple[int, str]]:
     return found
 
 
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
 def test_each_instruction_reads_as_in_the_verifiers_log(log: dict[int, tuple[int, str]]) -> None:
     expected = {}
     slot = 0
@@ -100,6 +101,7 @@ CASES = [
     (Instruction(0xC3, 10, 1, -8, 0x110), "store_release((u32 *)(r10 -8), r1)"),
     (Instruction(0x06, imm=70000), "gotol pc+70000"),
     (Instruction(0xE5, offset=3), "may_goto pc+3"),
+    (build.jump_indirect(1), "gotox r1"),
     (Instruction(0x48, 0, 2, imm=4), "r0 = *(u16 *)skb[r2 + 4]"),
     (Instruction(0x8D, 1), "callx r1"),
     (build.call_kfunc(77), "call kernel-function#77"),

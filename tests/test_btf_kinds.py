@@ -209,6 +209,7 @@ def test_the_kernel_accepts_the_sample_with_all_kinds(backend: Backend) -> None:
     load(backend, sample(sys.byteorder)[0])
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel", f"file:{VMLINUX}")
 def test_the_kernel_accepts_a_copy_of_a_struct_of_its_own(backend: Backend) -> None:
     builder = Builder()

@@ -47,6 +47,8 @@ LOOSE = {"openers", "refused", "keep_log", "missed"}
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take such an object, and a network and a cgroup of their own."""
 PINNING = {"share_by_pin", "open_pin", "pin_below"}
+NEWER = {"jump_table": "map_type:insn_array"}
+"""Samples of what not every kernel has."""
 UID = "12345"
 
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -79,6 +81,7 @@ def compiled(sample: Path, directory: Path) -> str:
     return str(made)
 
 
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 @pytest.mark.parametrize(
     "sample",
@@ -86,7 +89,10 @@ def compiled(sample: Path, directory: Path) -> str:
         pytest.param(
             sample,
             id=f"{sample.parent.name}/{sample.stem}",
-            marks=[pytest.mark.needs("tool:clang", "file:/usr/include/bpf/bpf_helpers.h")] * (sample.stem in COMPILED),
+            marks=[
+                *[pytest.mark.needs("tool:clang", "file:/usr/include/bpf/bpf_helpers.h")] * (sample.stem in COMPILED),
+                *[pytest.mark.needs(NEWER[stem]) for stem in NEWER if stem == sample.stem],
+            ],
         )
         for sample in SAMPLES
         if sample.stem not in PINNING | NETWORKED
@@ -100,6 +106,7 @@ def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> No
     assert matches(printed, sample, uid), printed
 
 
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 @pytest.mark.needs(*network.NEEDS, *cgroup_tree.NEEDS, "tool:clang", "file:/usr/include/bpf/bpf_helpers.h")
 @pytest.mark.parametrize("name", sorted(NETWORKED))
@@ -112,6 +119,7 @@ def test_a_sample_for_the_network_prints_what_its_page_shows(name: str, tmp_path
     assert matches(printed, sample), printed
 
 
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 def test_a_map_pinned_by_one_sample_is_opened_by_the_other() -> None:
     with detached_bpffs() as directory:
@@ -199,6 +207,7 @@ def code_in_last_columns(page: str, heading: str) -> Iterator[str]:
             yield from re.findall(r"`([^`]+)`", cells[-1])
 
 
+@pytest.mark.real_kernel("DOCS")
 @needs_kernel
 @pytest.mark.needs("capability:CAP_SYS_ADMIN")
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ def bpftool() -> dict[str, dict[str, object]]:
     return answer
 
 
+@pytest.mark.real_kernel("another tool is asked about the same objects")
 @pytest.mark.needs("kernel", "tool:bpftool")
 class TestAgainstBpftool:
     def test_map_types_agree(self, backend: Backend, bpftool: dict[str, dict[str, object]]) -> None:
@@ -183,6 +184,7 @@ def test_each_refusal_of_a_program_has_its_answer(backend: Backend, number: int,
     assert features.prog_type("perf_event", backend=FaultBackend(backend, {c.BPF_PROG_LOAD: due})) == answer
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 def test_an_unprivileged_process_is_told_that_it_may_not_ask(backend: Backend) -> None:
     read, write = os.pipe()
     child = os.fork()

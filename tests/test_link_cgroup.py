@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*cgroup_tree.NEEDS, "prog_type:cgroup_skb", "prog_type:cgroup_sock")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.needs(*cgroup_tree.NEEDS, "prog_type:cgroup_skb", "prog_type:cgroup_sock"),
+]
 
 Counts = rawbpf.ArrayMap[int]
 DOOMED = b"dropped"

@@ -23,7 +23,10 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("prog_type:tracepoint", f"tracepoint:{'/'.join(tracers.GETPGID)}")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.needs("prog_type:tracepoint", f"tracepoint:{'/'.join(tracers.GETPGID)}"),
+]
 
 Counts = rawbpf.ArrayMap[int]
 

@@ -133,9 +133,9 @@ def test_a_map_of_the_callers_replaces_the_objects_own(backend: Backend, spec: r
 
 @pytest.fixture
 def pins(backend: Backend) -> Iterator[Path]:
-    from support.bpffs import detached_bpffs
+    from support.bpffs import bpffs
 
-    with detached_bpffs() as path:
+    with bpffs(backend) as path:
         yield path
 
 
@@ -247,6 +247,7 @@ def test_what_was_taken_outlives_the_object(backend: Backend, spec: rawbpf.Objec
         assert taken[1] == 2
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_closing_the_object_detaches_what_its_programs_were_attached_by(
     backend: Backend, spec: rawbpf.ObjectSpec
 ) -> None:
@@ -300,6 +301,7 @@ def test_closing_lets_go_of_the_variables_memory(backend: Backend, spec: rawbpf.
             _ = variable.value
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_what_cannot_be_closed_keeps_nothing_else_open(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
     obj = spec.load()
     links = obj.attach()
@@ -309,6 +311,7 @@ def test_what_cannot_be_closed_keeps_nothing_else_open(backend: Backend, spec: r
     assert all(each.closed for each in (*links, *obj.programs.values(), *obj.maps.values()))
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_nothing_stays_attached_when_attaching_fails(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
     failing = FaultBackend(backend, {c.BPF_LINK_CREATE: [(1, 16)]})
     with spec.load(backend=failing) as obj:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import tracers
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.program.program import Program
@@ -36,7 +36,7 @@ def spec() -> rawbpf.ObjectSpec:
 
 @pytest.fixture
 def pins(backend: Backend) -> Iterator[Path]:
-    with detached_bpffs() as path:
+    with bpffs(backend) as path:
         yield path
 
 

@@ -15,7 +15,10 @@ BPF = Path(__file__).resolve().parents[1] / "bpf"
 UID = 100_000 + 2 * os.getpid()
 OTHER = UID + 1
 
-pytestmark = pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools")
+pytestmark = [
+    pytest.mark.real_kernel("the command line is used on the running kernel"),
+    pytest.mark.needs("capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools"),
+]
 
 
 def test_a_hundred_executions_are_counted_as_exactly_a_hundred() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.map_shapes import PAGE
 
 import rawbpf
@@ -101,7 +101,7 @@ def test_a_pin_that_was_made_without_an_option_does_not_fit(
 ) -> None:
     spec = rawbpf.ObjectSpec.from_file(EXECCOUNT)
     spec.maps["exec_count"].pinning = 1
-    with detached_bpffs() as pins, spec.load(pin_dir=pins):
+    with bpffs(backend) as pins, spec.load(pin_dir=pins):
         setattr(spec.maps["exec_count"], field, value)
         with pytest.raises(rawbpf.SpecError, match=difference):
             spec.load(pin_dir=pins)

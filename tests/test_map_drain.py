@@ -471,6 +471,9 @@ def test_a_forked_child_does_not_yield_what_its_parent_keeps(backend: Backend) -
         assert len(list(m.drain())) == 39
 
 
+@pytest.mark.real_kernel(
+    "kernel/fork.c:copy_files: a forked child shares the kernel's maps, but has a copy of a simulator's"
+)
 def test_a_forked_child_puts_back_what_it_took_itself(backend: Backend) -> None:
     with _filled() as m:
         drain = m.drain()

@@ -197,6 +197,7 @@ def _lookup_of_the_first_word(map_fd: int) -> list[Instruction]:
     )
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 @pytest.mark.parametrize("kind", ["lru_hash", "lru_percpu_hash"])
 @pytest.mark.parametrize(

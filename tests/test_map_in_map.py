@@ -78,6 +78,7 @@ def pair(backend: Backend) -> Iterator[tuple[rawbpf.ArrayMap[int], rawbpf.ArrayM
         yield one, two
 
 
+@pytest.mark.real_kernel("programs run there only")
 @each
 @pytest.mark.needs("prog_type:syscall")
 def test_inner_maps_are_exchanged_under_a_running_program(

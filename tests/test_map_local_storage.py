@@ -98,6 +98,7 @@ def _send(sender: socket.socket, receiver: socket.socket, times: int) -> None:
 # What they are for -----------------------------------------------------------------
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("map_type:sk_storage", "prog_type:cgroup_skb")
 def test_packets_are_counted_per_socket_and_the_count_goes_with_it(backend: Backend) -> None:
     with (
@@ -142,6 +143,7 @@ def test_an_accepted_connection_starts_with_a_copy_of_the_listeners_value(backen
             assert (cloned[server], cloned[accepted]) == (7, 8)
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("map_type:task_storage", "prog_type:tracing", "tracepoint:task/task_rename")
 def test_events_are_counted_per_task_and_the_count_ends_with_it(backend: Backend) -> None:
     ready, done = os.pipe(), os.pipe()
@@ -176,6 +178,7 @@ def test_events_are_counted_per_task_and_the_count_ends_with_it(backend: Backend
                 os.close(fd)
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("map_type:cgrp_storage", "prog_type:tracing", "tracepoint:task/task_rename")
 def test_events_are_counted_per_cgroup_and_read_by_path(backend: Backend) -> None:
     with (

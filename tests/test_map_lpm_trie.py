@@ -355,6 +355,7 @@ def _count_destination(m: Trie, family: str) -> list[Instruction]:
     )
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 @pytest.mark.parametrize(
     ("family", "networks", "packets", "counts"),

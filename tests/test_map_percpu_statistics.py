@@ -44,6 +44,7 @@ def adding(map_fd: int) -> list[Instruction]:
     ]
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:raw_tracepoint")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_each_cpu_counted_is_combined_by_field(backend: Backend, kind: Any) -> None:

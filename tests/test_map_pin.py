@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.verbs import BOTH, EITHER, READS, WRITES, Verb
 
 import rawbpf
@@ -31,7 +31,7 @@ BPF = Path(__file__).resolve().parents[1] / "bpf"
 
 @pytest.fixture
 def root(backend: Backend) -> Iterator[Path]:
-    with detached_bpffs() as path:
+    with bpffs(backend) as path:
         yield path
 
 
@@ -157,6 +157,7 @@ def test_an_array_in_memory_keeps_to_the_mode(root: Path, mode: str) -> None:
         m.unpin()
 
 
+@pytest.mark.real_kernel("another process is to see the map, too")
 def test_another_process_opens_each_mode(root: Path) -> None:
     code = """if True:
         import sys, rawbpf

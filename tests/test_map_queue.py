@@ -172,6 +172,7 @@ def _take_into_packet(m: Pile, helper: str) -> list[Instruction]:
     return xdp.reading(4, [*xdp.on_stack(m.fileno(), helper), *store])
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 def test_user_space_pops_what_a_program_pushed_for_each_packet(pile: Pile) -> None:
     with (
@@ -184,6 +185,7 @@ def test_user_space_pops_what_a_program_pushed_for_each_packet(pile: Pile) -> No
     assert list(pile.drain()) == ([11, 12, 14] if isinstance(pile, rawbpf.QueueMap) else [14, 12, 11])
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 def test_a_program_takes_from_a_pool_that_user_space_fills(pile: Pile) -> None:
     with (

@@ -80,6 +80,7 @@ def _of_one_port(count: int, stack: ExitStack) -> list[socket.socket]:
     return made
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("prog_type:sk_reuseport")
 def test_datagrams_arrive_at_the_socket_that_the_program_chooses(
     array: rawbpf.ReuseportSockArray, stack: ExitStack
@@ -110,6 +111,7 @@ def test_datagrams_arrive_at_the_socket_that_the_program_chooses(
     assert all(sockets.nothing_arrived(other) for other in receivers)
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("prog_type:sk_reuseport")
 @pytest.mark.parametrize("slot", [0, 1, 2])
 def test_connections_arrive_at_the_socket_that_the_program_chooses(

@@ -208,6 +208,7 @@ def _allocated(operation: Callable[[], object]) -> int:
         gc.enable()
 
 
+@pytest.mark.real_kernel("a simulated call is made in Python, which allocates")
 @pytest.mark.parametrize("kind", ["hash", "lru_hash", "array"])
 def test_a_call_on_a_number_allocates_nothing(backend: Backend, kind: str) -> None:
     with rawbpf.Map.create(kind, key="u32", value="u64", max_entries=N, flags=0) as m:
@@ -220,6 +221,7 @@ def test_a_call_on_a_number_allocates_nothing(backend: Backend, kind: str) -> No
             assert _allocated(lambda: 1 in m) == 0
 
 
+@pytest.mark.real_kernel("a simulated call is made in Python, which allocates")
 def test_a_call_on_a_struct_allocates_the_packed_bytes_and_the_result(backend: Backend) -> None:
     with rawbpf.HashMap.create(key=FLOW, value=WIDE, max_entries=N) as m:
         key, value = m.key_type.unpack(bytes(16)), m.value_type.unpack(bytes(64))

@@ -21,6 +21,7 @@ BPF = Path(__file__).resolve().parents[1] / "bpf"
 REAL = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "file:/proc/self/ns/user")
 
 
+@pytest.mark.real_kernel("a token is of a user namespace of the running kernel")
 @REAL
 def test_a_token_makes_typed_maps_where_capabilities_count_for_nothing(backend: Backend) -> None:
     def container(token: int) -> str:
@@ -40,6 +41,7 @@ def test_a_token_makes_typed_maps_where_capabilities_count_for_nothing(backend: 
     assert run_with_token(container) == "True record(hits=5) u8[4] 5"
 
 
+@pytest.mark.real_kernel("a token is of a user namespace of the running kernel")
 @REAL
 @pytest.mark.needs("module:elftools")
 def test_a_token_loads_an_object(backend: Backend) -> None:
@@ -50,6 +52,7 @@ def test_a_token_loads_an_object(backend: Backend) -> None:
     assert run_with_token(container) == "['count_execve'] u32"
 
 
+@pytest.mark.real_kernel("a token is of a user namespace of the running kernel")
 @REAL
 def test_a_token_allows_no_more_than_was_delegated(backend: Backend) -> None:
     def container(token: int) -> str:
@@ -74,6 +77,7 @@ class _Token:
         return self.fd
 
 
+@pytest.mark.needs("module:elftools")
 @pytest.mark.parametrize("as_object", [False, True], ids=["number", "object"])
 def test_the_token_is_handed_over_with_every_command_that_takes_it(backend: Backend, as_object: bool) -> None:
     calls: list[Call] = []

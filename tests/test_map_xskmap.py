@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import network, packets
-from support.xsk import AF_XDP, XskSocket
+from support.xsk import AF_XDP, XskSocket, set_rx_ring
 
 import rawbpf
 from rawbpf.errors import BpfError, IndexOutOfRange, KeyExists, KeyNotFound
 from rawbpf.program.program import Program
+from rawbpf.syscall.fault import FaultBackend
+from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap")
+pytestmark = [
+    pytest.mark.real_kernel("it is about network interfaces and AF_XDP sockets, of which a simulated kernel has none"),
+    pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap"),
+]
 
 Pair = tuple[network.Device, network.Device]
 
@@ -66,6 +71,8 @@ def test_a_frame_goes_to_the_socket_and_past_the_stack(pair: Pair, sockets: rawb
 
 def test_a_slot_takes_another_socket_only_by_name_of_it(sockets: rawbpf.XskMap) -> None:
     with socket.socket(AF_XDP, socket.SOCK_RAW) as one, socket.socket(AF_XDP, socket.SOCK_RAW) as two:
+        for each in (one, two):  # Linux 7.2 takes none without
+            set_rx_ring(each)
         with pytest.raises(KeyNotFound):
             sockets.replace(0, one)
         sockets.insert(0, one)
@@ -91,6 +98,16 @@ def test_a_slot_beyond_the_last_is_refused(sockets: rawbpf.XskMap) -> None:
             del sockets[2]
         with pytest.raises(IndexOutOfRange, match="no index 2"):
             sockets.delete_many([0, 2])
+
+
+def test_a_socket_without_a_ring_is_refused_with_that(backend: Backend) -> None:
+    newer = FaultBackend(backend, {c.BPF_MAP_UPDATE_ELEM: [(1, errno.ENOBUFS)]})
+    with (
+        socket.socket(AF_XDP, socket.SOCK_RAW) as one,
+        rawbpf.XskMap.create(max_entries=1, backend=newer) as sockets,
+        pytest.raises(BpfError, match="ENOBUFS: the socket has no ring to receive by: set its XDP_RX_RING first"),
+    ):
+        sockets[0] = one
 
 
 @pytest.mark.parametrize("kind", ["TCP socket", "file"])

@@ -92,6 +92,7 @@ def test_the_list_of_expected_skips_bounds_each_reason(listed: str, complaints: 
     assert len(needs.unlisted({"no tool": 2, "no module": 1}, listed)) == complaints
 
 
+@pytest.mark.real_kernel("another tool is asked about the same objects")
 @pytest.mark.needs("kernel", "tool:bpftool")
 @pytest.mark.parametrize("feature", ["map_type:hash", "prog_type:xdp", "helper:xdp:map_lookup_elem"])
 def test_a_skip_for_a_feature_that_the_kernel_has_is_a_complaint(feature: str) -> None:
@@ -110,6 +111,7 @@ def test_a_need_that_the_kernel_meets_does_not_skip(backend: object, need: str) 
     needs.require(need)
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel", "file:/sys/kernel/btf/vmlinux")
 @pytest.mark.parametrize(
     ("need", "reason"),

@@ -7,7 +7,8 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
-from support.map_shapes import SMALLEST
+from support.backends import said
+from support.map_shapes import SMALLEST, needed
 
 from rawbpf import errors as e
 from rawbpf.syscall import map as command
@@ -25,7 +26,7 @@ FAR = (1 << 31) - 1
 # (map type, command, key, expected): on an empty map of one element. A key of None is NULL.
 ASKED: list[tuple[str, str, int | None, type[e.BpfError] | None]] = [
     *((word, "lookup", FAR, e.KeyNotFound) for word in ("hash", "percpu_hash", "lru_hash", "lpm_trie", "stack_trace")),
-    *((word, "lookup", FAR, e.IndexOutOfRange) for word in ("array", "percpu_array")),
+    *((word, "lookup", FAR, e.IndexOutOfRange) for word in ("array", "percpu_array", "insn_array")),
     *((word, "lookup", FAR, e.KeyNotFound) for word in ("prog_array", "devmap", "devmap_hash", "cpumap")),
     ("hash_of_maps", "lookup", FAR, e.KeyNotFound),
     *((word, "lookup", None, e.Empty) for word in ("queue", "stack")),
@@ -38,7 +39,7 @@ ASKED: list[tuple[str, str, int | None, type[e.BpfError] | None]] = [
     ("cgroup_storage", "lookup", FAR, e.KeyNotFound),
     *((word, "update", FAR, e.IndexOutOfRange) for word in ("array", "percpu_array", "prog_array", "perf_event_array")),
     *((word, "update", FAR, e.IndexOutOfRange) for word in ("cgroup_array", "array_of_maps", "devmap", "cpumap")),
-    *((word, "update", FAR, e.IndexOutOfRange) for word in ("xskmap", "reuseport_sockarray")),
+    *((word, "update", FAR, e.IndexOutOfRange) for word in ("xskmap", "reuseport_sockarray", "insn_array")),
     ("stack_trace", "update", 0, e.NotSupported),
     ("ringbuf", "update", None, e.NotSupported),
     ("arena", "update", None, e.NotSupported),
@@ -47,15 +48,17 @@ ASKED: list[tuple[str, str, int | None, type[e.BpfError] | None]] = [
     ("array_of_maps", "delete", 0, e.KeyNotFound),
     *((word, "delete", FAR, e.IndexOutOfRange) for word in ("prog_array", "perf_event_array", "array_of_maps")),
     *((word, "delete", FAR, e.IndexOutOfRange) for word in ("devmap", "cpumap", "xskmap", "stack_trace")),
-    *((word, "delete", 0, e.NotSupported) for word in ("array", "percpu_array", "cgroup_storage")),
+    *((word, "delete", 0, e.NotSupported) for word in ("array", "percpu_array", "cgroup_storage", "insn_array")),
     ("sockmap", "delete", 0, e.KeyNotFound),
     *((word, "delete", None, e.NotSupported) for word in ("queue", "stack", "bloom_filter", "ringbuf", "arena")),
     *((word, "take", FAR, e.KeyNotFound) for word in ("hash", "percpu_hash", "lru_hash")),
-    *((word, "take", 0, e.NotSupported) for word in ("array", "lpm_trie", "prog_array", "devmap")),
+    *((word, "take", 0, e.NotSupported) for word in ("array", "lpm_trie", "prog_array", "devmap", "insn_array")),
     *((word, "take", None, e.Empty) for word in ("queue", "stack")),
     *((word, "next", None, e.NotSupported) for word in ("queue", "stack", "bloom_filter", "ringbuf", "arena")),
-    *((word, "next", FAR, None) for word in ("hash", "array", "lpm_trie", "devmap")),
+    *((word, "next", FAR, None) for word in ("hash", "array", "lpm_trie", "devmap", "insn_array")),
     *((word, "insert", 0, e.KeyExists) for word in ("array", "percpu_array", "hash", "lru_hash", "lpm_trie")),
+    ("insn_array", "insert", 0, e.KeyExists),
+    *(("insn_array", what, 0, e.NotSupported) for what in ("batch", "delete_batch")),
     *((word, "replace", FAR, e.KeyNotFound) for word in ("hash", "percpu_hash", "lru_hash", "lpm_trie")),
     *((word, "fill", None, e.MapFull) for word in ("hash", "percpu_hash", "queue", "stack", "lpm_trie")),
     *((word, "batch", None, e.MapFull) for word in ("hash", "percpu_hash", "lpm_trie")),
@@ -75,7 +78,7 @@ def inner(backend: Backend) -> Iterator[int]:
 @pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")
 @pytest.mark.parametrize(
     ("word", "what", "key", "expected"),
-    [pytest.param(*row, id=f"{row[0]}-{row[1]}-{row[2]}") for row in ASKED],
+    [pytest.param(*row, id=f"{row[0]}-{row[1]}-{row[2]}", marks=needed(row[0])) for row in ASKED],
 )
 def test_the_kernels_answer_becomes_the_class_of_the_table(
     backend: Backend, inner: int, word: str, what: str, key: int | None, expected: type[e.BpfError] | None
@@ -172,13 +175,18 @@ def test_an_error_knows_what_failed(backend: Backend) -> None:
     error = bpf_error(backend, 2, cmd=c.BPF_MAP_LOOKUP_ELEM, subject="'counts'", map_type=c.BPF_MAP_TYPE_HASH)
     assert isinstance(error, KeyError)
     assert isinstance(error, OSError)
-    assert (error.errno, error.cmd, error.subject, error.backend) == (2, c.BPF_MAP_LOOKUP_ELEM, "'counts'", "kernel")
-    assert str(error) == "map_lookup_elem 'counts': ENOENT: the map has no such key"
+    assert (error.errno, error.cmd, error.subject, error.backend) == (
+        2,
+        c.BPF_MAP_LOOKUP_ELEM,
+        "'counts'",
+        backend.name,
+    )
+    assert said(error) == "map_lookup_elem 'counts': ENOENT: the map has no such key"
 
 
 def test_a_hint_that_was_handed_in_is_kept(backend: Backend) -> None:
     error = bpf_error(backend, 22, cmd=c.BPF_MAP_CREATE, hint="because")
-    assert str(error) == "map_create: EINVAL: because"
+    assert said(error) == "map_create: EINVAL: because"
 
 
 @pytest.mark.parametrize("number", range(1, 134))

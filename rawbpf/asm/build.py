@@ -183,6 +183,11 @@ def jump(delta: int) -> Instruction:
     return Instruction(0x05, offset=delta)
 
 
+def jump_indirect(dst: int) -> Instruction:
+    """Go on where `dst` points, an address that was read from an `insn_array` map. Since: Linux 6.19."""
+    return Instruction(0x0D, dst)
+
+
 def jump_imm(dst: int, operator: str, imm: int, delta: int, *, bits: Literal[32, 64] = 64) -> Instruction:
     """`if dst operator imm`, go on `delta` slots after the next instruction."""
     return Instruction(_code(_JUMPS, operator) | (5 if bits == 64 else 6), dst, 0, delta, imm)

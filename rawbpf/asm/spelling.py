@@ -99,6 +99,8 @@ def _jump(i: Instruction, kind: int) -> str:
         return f"goto pc{i.offset:+d}"
     if i.opcode == 0x06:
         return f"gotol pc{i.imm:+d}"
+    if i.opcode == 0x0D:
+        return f"gotox r{i.dst}"
     if i.opcode == 0xE5:
         return f"may_goto pc{i.offset:+d}"
     if i.opcode == 0x95:

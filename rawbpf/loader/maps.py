@@ -49,7 +49,7 @@ _ELSEWHERE = "others may be using it: load with another pin_dir"
 _DEFAULT_PIN_DIR = "/sys/fs/bpf"
 _PREFIX = 8
 # The kernel adds BPF_F_RDONLY_PROG to these by itself.
-_READ_ONLY_TO_PROGRAMS = (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH)
+_READ_ONLY_TO_PROGRAMS = (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH, c.BPF_MAP_TYPE_INSN_ARRAY)
 
 
 def make_maps(

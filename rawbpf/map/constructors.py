@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rawbpf.map.cpumap import CpuMap
     from rawbpf.map.devmap import DevMap, DevMapHash
     from rawbpf.map.hash import HashMap, LruHashMap
+    from rawbpf.map.insn_array import InsnArrayMap
     from rawbpf.map.local_storage import CgrpStorageMap, InodeStorageMap, SkStorageMap, TaskStorageMap
     from rawbpf.map.lpm_trie import LpmTrieMap
     from rawbpf.map.map_in_map import ArrayOfMaps, HashOfMaps
@@ -204,6 +205,9 @@ class Constructors(_Base["K", "V"]):
         @overload
         @classmethod
         def create(cls, map_type: Literal["arena"], /, **options: Unpack[CreateOptions]) -> ArenaMap: ...
+        @overload
+        @classmethod
+        def create(cls, map_type: Literal["insn_array"], /, **options: Unpack[CreateOptions]) -> InsnArrayMap: ...
         @overload
         @classmethod
         def create(cls, map_type: str | int, /, **options: Unpack[CreateOptions]) -> AnyMap: ...

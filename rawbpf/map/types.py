@@ -48,6 +48,7 @@ CLASSES = {
     constants.BPF_MAP_TYPE_USER_RINGBUF: "ringbuf:UserRingBufMap",
     constants.BPF_MAP_TYPE_CGRP_STORAGE: "local_storage:CgrpStorageMap",
     constants.BPF_MAP_TYPE_ARENA: "arena:ArenaMap",
+    constants.BPF_MAP_TYPE_INSN_ARRAY: "insn_array:InsnArrayMap",
 }
 
 

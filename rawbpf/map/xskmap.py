@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.codec.descriptor import HasFileno
 
-_EBADF, _ENOTSOCK, _EOPNOTSUPP = 9, 88, 95
+_EBADF, _ENOTSOCK, _EOPNOTSUPP, _ENOBUFS = 9, 88, 95, 105
 
 
 class XskMap(SlotMap[int, int]):
@@ -31,7 +31,7 @@ class XskMap(SlotMap[int, int]):
     _noun = "an AF_XDP socket"
     _refusals = dict.fromkeys(
         (_EBADF, _ENOTSOCK, _EOPNOTSUPP), "the value is no AF_XDP socket: socket.socket(44, socket.SOCK_RAW)"
-    )
+    ) | {_ENOBUFS: "the socket has no ring to receive by: set its XDP_RX_RING first (seen on Linux 7.2)"}
 
     def insert(self, key: int, value: HasFileno) -> None:
         """Store in an empty slot, or where the same socket is.

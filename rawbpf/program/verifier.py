@@ -8,6 +8,7 @@ Source: kernel/bpf/verifier.c, kernel/bpf/log.c (v6.12); lines of older releases
 
 from __future__ import annotations
 
+import errno as _errno
 import re
 
 from rawbpf.errors import VerifierError
@@ -27,6 +28,15 @@ _FAR = 2000
 _PLACE = re.compile(r"\binsn (\d+)")
 # Jumps are printed without a line feed until the branch is known, so that a message may follow on the same line.
 _AFTER_JUMP = re.compile(r"goto pc[+-]\d+ (.+)$")
+
+# Of an array of instructions the log says no more than that it would not do.
+# Source: kernel/bpf/bpf_insn_array.c:bpf_insn_array_init (v6.19)
+_BAD_INSN_ARRAY = "Failed to properly initialize insn array"
+_WHY_BAD_INSN_ARRAY = {
+    _errno.EBUSY: "an insn_array map serves one program, ever: create another one, also to load the same program again",
+    _errno.EINVAL: "freeze() an insn_array map before the program is loaded; and what it holds are numbers of "
+    "instructions, an LD_IMM64 counting twice, of which the second is none",
+}
 
 # What a log has beside messages: instructions, source, states, the analyses' diary and statistics.
 _NOISE = re.compile(
@@ -130,6 +140,8 @@ def verifier_error(
     if not telling.summary:
         return None
     first, *below = telling.lines()
+    if telling.summary == _BAD_INSN_ARRAY and errno in _WHY_BAD_INSN_ARRAY:
+        first = f"{first}: {_WHY_BAD_INSN_ARRAY[errno]}"
     error = VerifierError(errno, call="prog_load", cmd=cmd, subject=subject, hint=first, backend=backend)
     error._where = "".join(f"\n{line}" for line in below)
     error.log = log

@@ -20,6 +20,7 @@ _HEAD = 312  # struct bpf_array; those of other types differ by less than 200 by
 _HTAB_HEAD = 896
 _HTAB_ELEM, _POINTER = 48, 8
 _DEV_ELEM, _SOCK_ELEM, _TRIE_NODE, _STACK_ELEM = 64, 48, 24, 16
+_INSN_ELEM = 16 + _POINTER  # the value, and the address of the instruction
 _RING_PAGES = 3
 _BLOOM_BITS = 1 << 32
 _BY_HASH = (*group.HASHES, c.BPF_MAP_TYPE_HASH_OF_MAPS)
@@ -57,6 +58,8 @@ def _parts(host: Host, values: Mapping[str, int | bytes]) -> tuple[int, int]:
         return _HEAD + entries * (_POINTER + value * host.possible_cpus), 0
     if kind in group.SLOT_ARRAYS:
         return _HEAD + entries * _POINTER, 0
+    if kind == c.BPF_MAP_TYPE_INSN_ARRAY:
+        return _HEAD + entries * _INSN_ELEM, 0
     if kind in group.RINGS:
         pages = entries // host.page_size
         # The data is mapped twice in a row, so that a record may go over the end.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rawbpf.uapi import constants as c
 
-PLAIN_ARRAYS = (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY)
+PLAIN_ARRAYS = (c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_PERCPU_ARRAY, c.BPF_MAP_TYPE_INSN_ARRAY)
 # Arrays of pointers to objects of the kernel, and hashes of such.
 SLOT_ARRAYS = (
     c.BPF_MAP_TYPE_PROG_ARRAY,

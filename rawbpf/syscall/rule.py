@@ -61,7 +61,7 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
     c.BPF_MAP_TYPE_QUEUE: (_NU | _RW | _PROG, 0, _NONE, None),
     c.BPF_MAP_TYPE_STACK: (_NU | _RW | _PROG, 0, _NONE, None),
     c.BPF_MAP_TYPE_BLOOM_FILTER: (_NU | _RW | _ZS | _PROG, 0, _NONE, None),
-    c.BPF_MAP_TYPE_RINGBUF: (_NU, 0, _NONE, _NONE),
+    c.BPF_MAP_TYPE_RINGBUF: (_NU | c.BPF_F_RB_OVERWRITE, 0, _NONE, _NONE),
     c.BPF_MAP_TYPE_USER_RINGBUF: (_NU, 0, _NONE, _NONE),
     c.BPF_MAP_TYPE_SK_STORAGE: (_LOCAL_FLAGS, _NP, _INDEX, None),
     c.BPF_MAP_TYPE_INODE_STORAGE: (_LOCAL_FLAGS, _NP, _INDEX, None),
@@ -75,7 +75,7 @@ _RULES: dict[int, tuple[int, int, _Size, _Size]] = {
 
 # KMALLOC_MAX_SIZE, of which the key and the node take a little. Source: kernel/bpf/lpm_trie.c:LPM_VAL_SIZE_MAX (v6.12)
 _MOST_OF_A_TRIE = (4 << 20) - 280
-_REFUSE_BTF = (*group.QUEUES, *group.RINGS, c.BPF_MAP_TYPE_ARENA)
+_REFUSE_BTF = (*group.QUEUES, *group.RINGS, c.BPF_MAP_TYPE_ARENA, c.BPF_MAP_TYPE_INSN_ARRAY)
 
 _FLAG_NAMES = {
     c.BPF_F_NO_PREALLOC: "BPF_F_NO_PREALLOC",
@@ -97,12 +97,13 @@ _FLAG_NAMES = {
     c.BPF_F_TOKEN_FD: "BPF_F_TOKEN_FD",
     c.BPF_F_SEGV_ON_FAULT: "BPF_F_SEGV_ON_FAULT",
     c.BPF_F_NO_USER_CONV: "BPF_F_NO_USER_CONV",
+    c.BPF_F_RB_OVERWRITE: "BPF_F_RB_OVERWRITE",
 }
 _NAME_BYTES = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.")
 
 
 def flag_names(flags: int) -> str:
-    """Return the names of MAP_CREATE flags, `BPF_F_NUMA_NODE | 0x80000` for one without a name."""
+    """Return the names of MAP_CREATE flags, `BPF_F_NUMA_NODE | 0x800000` for one without a name."""
     names = [name for bit, name in _FLAG_NAMES.items() if flags & bit]
     unknown = flags & ~sum(_FLAG_NAMES)
     return " | ".join([*names, *([hex(unknown)] if unknown else [])])

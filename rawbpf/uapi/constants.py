@@ -230,6 +230,7 @@ BPF_F_VTYPE_BTF_OBJ_FD = 1 << 15
 BPF_F_TOKEN_FD = 1 << 16
 BPF_F_SEGV_ON_FAULT = 1 << 17
 BPF_F_NO_USER_CONV = 1 << 18
+BPF_F_RB_OVERWRITE = 1 << 19  # since Linux 6.19
 
 # enum bpf_task_fd_type: what TASK_FD_QUERY found
 BPF_FD_TYPE_RAW_TRACEPOINT = 0

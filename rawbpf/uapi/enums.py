@@ -107,6 +107,7 @@ class MapType(IntEnum):
     USER_RINGBUF = c.BPF_MAP_TYPE_USER_RINGBUF
     CGRP_STORAGE = c.BPF_MAP_TYPE_CGRP_STORAGE
     ARENA = c.BPF_MAP_TYPE_ARENA
+    INSN_ARRAY = c.BPF_MAP_TYPE_INSN_ARRAY
 
 
 class ProgType(IntEnum):
@@ -252,6 +253,7 @@ class MapFlag(IntFlag):
     TOKEN_FD = c.BPF_F_TOKEN_FD
     SEGV_ON_FAULT = c.BPF_F_SEGV_ON_FAULT
     NO_USER_CONV = c.BPF_F_NO_USER_CONV
+    RB_OVERWRITE = c.BPF_F_RB_OVERWRITE
 
 
 class UpdateFlag(IntFlag):

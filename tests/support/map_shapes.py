@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+
+import pytest
 
 from rawbpf.uapi import constants as c
 
@@ -37,8 +40,19 @@ SMALLEST = {
     "bloom_filter": (0, 4, 1, 0),
     "user_ringbuf": (0, 0, PAGE, 0),
     "arena": (0, 0, 1, c.BPF_F_MMAPABLE),
+    "insn_array": (4, 16, 1, 0),
     "sk_storage": (4, 4, 0, c.BPF_F_NO_PREALLOC),
     "inode_storage": (4, 4, 0, c.BPF_F_NO_PREALLOC),
     "task_storage": (4, 4, 0, c.BPF_F_NO_PREALLOC),
     "cgrp_storage": (4, 4, 0, c.BPF_F_NO_PREALLOC),
 }
+
+
+def each(words: Iterable[str] = SMALLEST) -> list[object]:
+    """Return a parameter of a test for each of these types, which needs the kernel to have it."""
+    return [pytest.param(word, marks=needed(word)) for word in words]
+
+
+def needed(word: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that needs this type."""
+    return pytest.mark.needs(f"map_type:{word}")

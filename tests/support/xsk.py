@@ -65,6 +65,11 @@ class _Ring:
         self._memory.close()
 
 
+def set_rx_ring(sock: socket.socket) -> None:
+    """Give an AF_XDP socket the ring that it receives by."""
+    sock.setsockopt(_SOL_XDP, _RX_RING, _FRAMES.to_bytes(4, sys.byteorder))
+
+
 class XskSocket:
     """A socket bound to one queue of a device, in copy mode, which any driver has. An object with fileno()."""
 

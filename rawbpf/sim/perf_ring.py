@@ -1,0 +1,58 @@
+"""The buffer of a perf event, as its readers see it: a page that says where, and the records.
+
+Source: include/uapi/linux/perf_event.h:perf_event_mmap_page, kernel/events/ring_buffer.c (v6.12).
+"""
+
+from __future__ import annotations
+
+from struct import pack_into, unpack_from
+
+from rawbpf.sim.map.memory import SharedMemory
+
+# Of struct perf_event_mmap_page.
+_CAPABILITIES, _SIZE, _RESERVED = 40, 72, 96
+_BIT0_IS_DEPRECATED = 2
+_HEAD, _TAIL, _DATA_OFFSET = 1024, 1032, 1040
+
+
+class PerfRing:
+    """`pages` pages of records after the first page; `writable`: readers say how far they came.
+
+    Readers of a buffer that is not writable find the newest records: older ones are written over. `woken_at` is the
+    position of the last wakeup, and one more for each that a number of events caused, as in the kernel.
+    """
+
+    def __init__(self, pages: int, page_size: int, writable: bool, watermark: int) -> None:
+        self.size = pages * page_size
+        self.writable = writable
+        self.memory = SharedMemory(page_size + self.size)
+        self.lost = 0
+        self._first = page_size
+        self._head = 0
+        self._watermark = min(self.size, watermark) or self.size // 2
+        self.woken_at = 0
+        view = self.memory.view
+        pack_into("=Q", view, _CAPABILITIES, _BIT0_IS_DEPRECATED)
+        pack_into("=I", view, _SIZE, _RESERVED)
+        pack_into("=QQ", view, _DATA_OFFSET, page_size, self.size)
+
+    def has_room(self, size: int) -> bool:
+        """Return whether `size` more bytes fit. Source: ring_buffer_has_space."""
+        if not self.size or size > self.size:
+            return False
+        tail: int = unpack_from("=Q", self.memory.view, _TAIL)[0] if self.writable else self._head
+        return (tail - (self._head + 1)) & (self.size - 1) >= size
+
+    def write(self, content: bytes) -> bool:
+        """Store records, for which there is room; return whether the watermark was passed."""
+        at = self._head & (self.size - 1)
+        first = content[: self.size - at]
+        view, start = self.memory.view, self._first
+        view[start + at : start + at + len(first)] = first
+        view[start : start + len(content) - len(first)] = content[len(first) :]
+        self._head += len(content)
+        pack_into("=Q", view, _HEAD, self._head)
+        if self._head - self.woken_at <= self._watermark:
+            return False
+        self.woken_at += self._watermark
+        return True
