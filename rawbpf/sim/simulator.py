@@ -20,8 +20,11 @@ from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.mapping import map_pages, map_pages_at
 from rawbpf.sim.map.memory import SharedMemory
+from rawbpf.sim.map.perf_event_array import SimPerfEventArray
 from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
+from rawbpf.sim.map.stack_trace import SimStackTrace
 from rawbpf.sim.perf_event import SimPerfEvent
+from rawbpf.sim.perf_output import PerfEventArray
 from rawbpf.sim.release import Release
 from rawbpf.sim.ring import RingBuf, UserRingBuf
 
@@ -215,6 +218,23 @@ class Simulator:
         Raises: ValueError for what is no user ring buffer of this simulator.
         """
         return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._guard)
+
+    def put_stack(self, fd: int, addresses: Sequence[int], flags: int = 0) -> int:
+        """Store a stack, innermost first, in the stack trace map `fd`, and return its id or a negative errno.
+
+        What bpf_get_stackid does with the stack that it finds; `flags`: BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID.
+        Raises: ValueError for what is no stack trace map of this simulator.
+        """
+        target = self._target(fd, SimStackTrace, "stack trace map")
+        with self._lock:
+            return target.put(addresses, flags)
+
+    def perf_event_array(self, fd: int) -> PerfEventArray:
+        """Return a program's side of the perf event array `fd`: output.
+
+        Raises: ValueError for what is no perf event array of this simulator.
+        """
+        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._lock)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._guard:

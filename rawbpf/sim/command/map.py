@@ -74,6 +74,7 @@ def _give_btf(kernel: Kernel, attr: Attr, made: SimMap, key_type_id: int, value_
     if value_type_id:
         made.fields = btf.check_map(made, key_type_id, value_type_id)
     made.btf, made.btf_key_type_id, made.btf_value_type_id = btf, key_type_id, value_type_id
+    made.btf_vmlinux_value_type_id = attr.number(MAP_CREATE, "btf_vmlinux_value_type_id")
 
 
 def access(flags: int) -> tuple[bool, bool]:

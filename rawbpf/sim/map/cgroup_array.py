@@ -24,11 +24,16 @@ def cgroup_of(fd: int) -> tuple[int, int]:
         status = os.fstat(fd)
     except (OSError, OverflowError):
         raise Refused(EBADF) from None
-    found = _STATFS()
-    ctypes.PyDLL(None).fstatfs(fd, ctypes.byref(found))
-    if not stat.S_ISDIR(status.st_mode) or found[0] != _CGROUP2_SUPER_MAGIC:
+    if not stat.S_ISDIR(status.st_mode) or file_system(fd) != _CGROUP2_SUPER_MAGIC:
         raise Refused(EBADF)
     return status.st_dev, status.st_ino
+
+
+def file_system(fd: int) -> int:
+    """Return the number of the file system's type, of an open descriptor."""
+    found = _STATFS()
+    ctypes.PyDLL(None).fstatfs(fd, ctypes.byref(found))
+    return found[0]
 
 
 class SimCgroupArray(SimFdArray[tuple[int, int]]):

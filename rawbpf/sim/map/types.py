@@ -6,9 +6,11 @@ from rawbpf.sim.map.arena import SimArena
 from rawbpf.sim.map.array import SimArray, SimPerCpuArray
 from rawbpf.sim.map.bloom_filter import SimBloomFilter
 from rawbpf.sim.map.cgroup_array import SimCgroupArray
+from rawbpf.sim.map.cgroup_storage import SimCgroupStorage, SimPerCpuCgroupStorage
 from rawbpf.sim.map.cpumap import SimCpuMap
 from rawbpf.sim.map.devmap import SimDevMap, SimDevMapHash
 from rawbpf.sim.map.hash import SimHash, SimPerCpuHash
+from rawbpf.sim.map.local_storage import SimCgrpStorage, SimInodeStorage, SimSkStorage, SimTaskStorage
 from rawbpf.sim.map.lpm_trie import SimLpmTrie
 from rawbpf.sim.map.lru import SimLruHash, SimLruPerCpuHash
 from rawbpf.sim.map.map_in_map import SimArrayOfMaps, SimHashOfMaps
@@ -19,6 +21,7 @@ from rawbpf.sim.map.reuseport import SimReusePortArray
 from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
 from rawbpf.sim.map.sockmap import SimSockHash, SimSockMap
 from rawbpf.sim.map.stack_trace import SimStackTrace
+from rawbpf.sim.map.struct_ops import SimStructOps
 from rawbpf.sim.map.xskmap import SimXskMap
 from rawbpf.uapi import constants as c
 
@@ -53,5 +56,12 @@ TYPES: dict[int, type[SimMap]] = {
     c.BPF_MAP_TYPE_BLOOM_FILTER: SimBloomFilter,
     c.BPF_MAP_TYPE_USER_RINGBUF: SimUserRingBuf,
     c.BPF_MAP_TYPE_ARENA: SimArena,
+    c.BPF_MAP_TYPE_CGROUP_STORAGE: SimCgroupStorage,
+    c.BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE: SimPerCpuCgroupStorage,
+    c.BPF_MAP_TYPE_SK_STORAGE: SimSkStorage,
+    c.BPF_MAP_TYPE_STRUCT_OPS: SimStructOps,
+    c.BPF_MAP_TYPE_INODE_STORAGE: SimInodeStorage,
+    c.BPF_MAP_TYPE_TASK_STORAGE: SimTaskStorage,
+    c.BPF_MAP_TYPE_CGRP_STORAGE: SimCgrpStorage,
 }
 """The class of each map type that is simulated, by its number."""
