@@ -226,7 +226,7 @@ class Simulator:
         Raises: ValueError for what is no stack trace map of this simulator.
         """
         target = self._target(fd, SimStackTrace, "stack trace map")
-        with self._lock:
+        with self._guard:
             return target.put(addresses, flags)
 
     def perf_event_array(self, fd: int) -> PerfEventArray:
@@ -234,7 +234,7 @@ class Simulator:
 
         Raises: ValueError for what is no perf event array of this simulator.
         """
-        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._lock)
+        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._guard)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._guard:
