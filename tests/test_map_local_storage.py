@@ -130,6 +130,9 @@ def test_packets_are_counted_per_socket_and_the_count_goes_with_it(backend: Back
                 assert (new.fileno(), new in packets) == (number, False)
 
 
+@pytest.mark.real_kernel(
+    "net/core/bpf_sk_storage.c:bpf_sk_storage_clone copies when the running kernel accepts a connection"
+)
 @pytest.mark.needs("map_type:sk_storage")
 def test_an_accepted_connection_starts_with_a_copy_of_the_listeners_value(backend: Backend) -> None:
     with (
@@ -333,6 +336,9 @@ def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Back
         assert m[tmp_path] == 5
 
 
+@pytest.mark.real_kernel(
+    "net/core/bpf_sk_storage.c:sk_storage_charge counts against the running kernel's sysctl net.core.optmem_max"
+)
 @pytest.mark.needs("map_type:sk_storage")
 def test_a_socket_has_room_for_so_much(backend: Backend) -> None:
     with open("/proc/sys/net/core/optmem_max", encoding="ascii") as file:
