@@ -13,6 +13,8 @@ from rawbpf.syscall import current, opener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rawbpf.program.program import Program
     from rawbpf.syscall.protocol import Backend
 
@@ -23,16 +25,50 @@ def choose() -> Backend:
     Raises: ValueError for an unknown `RAWBPF_BACKEND`; NotSupported on other systems than Linux.
     """
     name = os.environ.get("RAWBPF_BACKEND", "kernel")
-    if name != "kernel":
-        raise ValueError(f"RAWBPF_BACKEND={name!r}: the only backend of this release is 'kernel'")
-    from rawbpf.syscall.kernel import KernelBackend
-
-    backend: Backend = KernelBackend()
+    if name not in _BACKENDS:
+        raise ValueError(f"RAWBPF_BACKEND={name!r}: expected {', '.join(_BACKENDS)}")
+    backend = _BACKENDS[name]()
     if os.environ.get("RAWBPF_TRACE", "") not in ("", "0"):
         from rawbpf.syscall.trace import TraceBackend
 
         backend = TraceBackend(backend)
     return backend
+
+
+def _kernel() -> Backend:
+    from rawbpf.syscall.kernel import KernelBackend
+
+    return KernelBackend()
+
+
+def _sim() -> Backend:
+    from rawbpf.sim.simulator import Simulator
+
+    return Simulator()
+
+
+def _auto() -> Backend:
+    # The kernel where it makes a map for us, which is the least that it can be used for.
+    from rawbpf.errors import BpfError
+    from rawbpf.syscall.map import map_create
+    from rawbpf.uapi.constants import BPF_MAP_TYPE_HASH
+
+    try:
+        backend = _BACKENDS["kernel"]()
+        backend.close(map_create(backend, map_type=BPF_MAP_TYPE_HASH, key_size=4, value_size=4, max_entries=1))
+    except BpfError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        import warnings
+
+        message = f"RAWBPF_BACKEND=auto: a simulated kernel is used, for the running one refuses: {error}"
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return _sim()
+    return backend
+
+
+_REFUSALS = (1, 13, 38)  # EPERM, EACCES, ENOSYS: of the kernel itself, or of the sandbox around this process
+_BACKENDS: dict[str, Callable[[], Backend]] = {"kernel": _kernel, "sim": _sim, "auto": _auto}
 
 
 def kernel_types() -> memoryview:

@@ -1,4 +1,4 @@
-"""Fixtures and rules of every test: the backend, the leak check, and the accounting of skips."""
+"""Fixtures and rules of every test: the backends, the leak check, and the accounting of skips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import kernel_ids, needs
+from support import backends, kernel_ids, needs
 from support.leaks import Snapshot, left_since
 
 if TYPE_CHECKING:
@@ -20,9 +20,13 @@ _first_seen: dict[tuple[str, int], str] = {}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--expected-skips", metavar="FILE", help="fail on a skip that FILE does not list")
+    parser.addoption(
+        "--kernel-only", metavar="FILE", help="fail if FILE has other numbers of tests for the kernel only"
+    )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "guest: the test also runs under other kernels; see tests/kernels/")
     # A run in the background (nohup, &) ignores these, and children inherit that: Ctrl-C would end nothing.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
@@ -31,15 +35,30 @@ def pytest_configure() -> None:
     os.environ["PATH"] = needs.PATH
 
 
-@pytest.fixture(params=["kernel"])
+@pytest.fixture(params=["kernel", "sim"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
-    """The kernel to test against, which is also the one that new objects are made with."""
-    needs.require("kernel")
+    """The kernel to test against, real and simulated, which is also the one that new objects are made with."""
     from rawbpf.syscall.current import using
-    from rawbpf.syscall.kernel import KernelBackend
 
-    with using(KernelBackend()) as chosen:
-        yield chosen
+    if request.param == "kernel":
+        needs.require("kernel")
+        from rawbpf.syscall.kernel import KernelBackend
+
+        with using(KernelBackend()) as chosen:
+            yield chosen
+        return
+    from rawbpf.sim.simulator import Simulator
+
+    with Simulator() as simulator:
+        with using(simulator):
+            yield simulator
+        left = backends.left_in(simulator)
+        assert not left, "left behind by this test: " + "; ".join(left)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = backends.select(items)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -65,13 +84,18 @@ def _skips_are_accounted_for(request: pytest.FixtureRequest, _nothing_outlives_t
     path = request.config.getoption("--expected-skips")
     if path is not None:
         problems += needs.unlisted(needs.skips, Path(path).read_text(encoding="utf-8"))
+    path = request.config.getoption("--kernel-only")
+    if path is not None:
+        problems += backends.unlisted(backends.kernel_only, Path(path).read_text(encoding="utf-8"))
     assert not problems, "; ".join(problems)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_outlives_the_test(request: pytest.FixtureRequest, _nothing_outlives_the_session: None) -> Iterator[None]:
+    if request.node.get_closest_marker("real_kernel") is not None:
+        needs.require("kernel", simulated=False)
     for marker in request.node.iter_markers("needs"):
-        needs.require(*marker.args)
+        needs.require(*marker.args, simulated=backends.chosen(request.node) == "sim")
     before = Snapshot()
     yield
     left = left_since(before)
@@ -120,3 +144,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("skips by reason")
         for reason, count in sorted(needs.skips.items()):
             terminalreporter.write_line(f"{count:5} {reason}")
+    if backends.kernel_only:
+        terminalreporter.section("tests for the real kernel only")
+        for reason, tests in sorted(backends.kernel_only.items()):
+            terminalreporter.write_line(f"{len(tests):5} {reason}")

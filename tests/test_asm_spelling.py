@@ -74,6 +74,7 @@ def log(backend: Backend) -> dict[int, tuple[int, str]]:
     return found
 
 
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
 def test_each_instruction_reads_as_in_the_verifiers_log(log: dict[int, tuple[int, str]]) -> None:
     expected = {}
     slot = 0

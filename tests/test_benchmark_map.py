@@ -10,6 +10,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
@@ -49,6 +51,7 @@ def _quick() -> tuple[str, dict[str, Any]]:
         return _run(Path(directory))
 
 
+@pytest.mark.real_kernel("the running kernel is measured")
 def test_every_row_is_measured_and_compared_with_the_peers_that_there_are(backend: Backend) -> None:
     _, report = _quick()
     absent = {word.partition(" ")[0] for word in report["left_out"]}
@@ -63,6 +66,7 @@ def test_every_row_is_measured_and_compared_with_the_peers_that_there_are(backen
     assert ("bpftool" in report) == ("bpftool" not in absent)
 
 
+@pytest.mark.real_kernel("the running kernel is measured")
 def test_rows_with_targets_say_whether_they_were_met(backend: Backend) -> None:
     _, report = _quick()
     targets = [target for row in report["rows"] for target in row["targets"]]
@@ -71,6 +75,7 @@ def test_rows_with_targets_say_whether_they_were_met(backend: Backend) -> None:
         assert target["met"] == (target["ratio"] <= target["limit"])
 
 
+@pytest.mark.real_kernel("the running kernel is measured")
 def test_the_table_describes_the_machine_and_has_a_line_per_row(backend: Backend) -> None:
     text, report = _quick()
     assert report["machine"].keys() == {"cpu", "cpus", "machine", "kernel", "jit", "python", "load"}

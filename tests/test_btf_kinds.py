@@ -20,6 +20,8 @@ from rawbpf.errors import FormatError
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 ORDERS = pytest.mark.parametrize("byteorder", ["little", "big"])
 
 
@@ -205,10 +207,12 @@ def test_a_recursive_struct_can_be_followed_for_ever() -> None:
 
 
 @pytest.mark.needs("kernel")
+@pytest.mark.needs("btf_name:BTF_KIND_ENUM64")
 def test_the_kernel_accepts_the_sample_with_all_kinds(backend: Backend) -> None:
     load(backend, sample(sys.byteorder)[0])
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel", f"file:{VMLINUX}")
 def test_the_kernel_accepts_a_copy_of_a_struct_of_its_own(backend: Backend) -> None:
     builder = Builder()

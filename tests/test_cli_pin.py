@@ -22,7 +22,10 @@ UID = 43410
 # A kernel's own files of a bpffs that it mounted first.
 _OWN = {"maps.debug", "progs.debug"}
 
-pytestmark = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "module:elftools")
+pytestmark = [
+    pytest.mark.real_kernel("the command line is used on the running kernel"),
+    pytest.mark.needs("capability:CAP_SYS_ADMIN", "module:elftools"),
+]
 
 
 def names(folder: Path) -> set[str]:

@@ -122,6 +122,7 @@ def test_a_file_that_is_no_bpf_object(tmp_path: Path, name: str, content: bytes,
     assert because in line
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel")
 def test_an_object_of_the_other_byte_order() -> None:
     path = BPF / f"execcount.{LEFT}.o"
@@ -177,6 +178,7 @@ def test_wrong_usage_is_status_2(arguments: list[object]) -> None:
     assert err.startswith("usage: rawbpf run ")
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON")
 def test_a_refusal_by_the_verifier_is_at_most_three_telling_lines(tmp_path: Path) -> None:
     bad = program("tp/syscalls/sys_enter_getpgid", b.load_mem(b.R0, b.R10, 8), b.exit_())
@@ -189,6 +191,7 @@ def test_a_refusal_by_the_verifier_is_at_most_three_telling_lines(tmp_path: Path
     assert 1 <= err.count("\n") <= 3
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON")
 def test_code_without_optimisation_is_told_how_to_compile(tmp_path: Path) -> None:
     # A call through a register, as clang -O0 calls helpers.
@@ -202,6 +205,7 @@ def test_code_without_optimisation_is_told_how_to_compile(tmp_path: Path) -> Non
     assert 1 <= err.count("\n") <= 3
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON")
 @pytest.mark.parametrize(
     ("section", "because"),
@@ -219,6 +223,7 @@ def test_a_program_that_cannot_be_attached(tmp_path: Path, section: str, because
     assert "spec." not in line
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON")
 def test_too_few_open_files_are_told_as_that() -> None:
     told = []
@@ -240,6 +245,7 @@ def test_too_few_open_files_are_told_as_that() -> None:
         assert ".py" not in line
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN")
 def test_the_library_does_not_take_too_many_open_files_for_a_missing_tracefs() -> None:
     code = (

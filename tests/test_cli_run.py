@@ -27,7 +27,10 @@ NAMES = sorted(path.name.removesuffix(".bpf.o") for path in BPF.glob("*.bpf.o"))
 EXECCOUNT = BPF / "execcount.bpf.o"
 UID = 43210
 
-pytestmark = pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools")
+pytestmark = [
+    pytest.mark.real_kernel("the command line is used on the running kernel"),
+    pytest.mark.needs("capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools"),
+]
 
 
 def test_executions_of_a_user_appear_while_it_runs() -> None:

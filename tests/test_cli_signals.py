@@ -87,6 +87,7 @@ def test_a_signal_after_its_end_does_not_change_its_status(number: signal.Signal
     assert (status, err) == (1, "rawbpf: /nowhere/x.o: No such file or directory\n")
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 @pytest.mark.parametrize("hangup", ["SIG_DFL", "SIG_IGN"])
 @pytest.mark.parametrize("interval", ["0.02", FOREVER])

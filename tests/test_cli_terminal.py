@@ -29,6 +29,7 @@ needs_kernel = pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:
 needs_rich = pytest.mark.needs("module:rich")
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 @needs_rich
 def test_the_table_is_redrawn_in_place_until_ctrl_c() -> None:
@@ -48,6 +49,7 @@ def test_the_table_is_redrawn_in_place_until_ctrl_c() -> None:
     assert "Traceback" not in command.output
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 @needs_rich
 def test_users_have_their_names_beside_them() -> None:
@@ -60,6 +62,7 @@ def test_users_have_their_names_beside_them() -> None:
         command.rest()
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 @needs_rich
 def test_a_changed_size_is_redrawn_at_once() -> None:
@@ -71,6 +74,7 @@ def test_a_changed_size_is_redrawn_at_once() -> None:
         command.rest()
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 @needs_rich
 def test_variables_that_are_not_zero_are_a_line_under_the_tables() -> None:
@@ -80,6 +84,7 @@ def test_variables_that_are_not_zero_are_a_line_under_the_tables() -> None:
         command.rest()
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 @needs_rich
 def test_the_cursor_stays_visible_whatever_ends_or_stops_it() -> None:
@@ -91,6 +96,7 @@ def test_the_cursor_stays_visible_whatever_ends_or_stops_it() -> None:
     assert command.output.rindex("\x1b[?25h") > command.output.rindex("\x1b[?25l")
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @needs_kernel
 def test_without_rich_a_terminal_gets_as_many_lines_as_it_has() -> None:
     with on_terminal(EXECCOUNT, "--interval", FOREVER, rows=5, code=WITHOUT_RICH) as command:

@@ -81,6 +81,7 @@ def compiled(sample: Path, directory: Path) -> str:
     return str(made)
 
 
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 @pytest.mark.parametrize(
     "sample",
@@ -105,6 +106,7 @@ def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> No
     assert matches(printed, sample, uid), printed
 
 
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 @pytest.mark.needs(*network.NEEDS, *cgroup_tree.NEEDS, "tool:clang", "file:/usr/include/bpf/bpf_helpers.h")
 @pytest.mark.parametrize("name", sorted(NETWORKED))
@@ -117,6 +119,7 @@ def test_a_sample_for_the_network_prints_what_its_page_shows(name: str, tmp_path
     assert matches(printed, sample), printed
 
 
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 def test_a_map_pinned_by_one_sample_is_opened_by_the_other() -> None:
     with detached_bpffs() as directory:
@@ -204,6 +207,7 @@ def code_in_last_columns(page: str, heading: str) -> Iterator[str]:
             yield from re.findall(r"`([^`]+)`", cells[-1])
 
 
+@pytest.mark.real_kernel("DOCS")
 @needs_kernel
 @pytest.mark.needs("capability:CAP_SYS_ADMIN")
 @pytest.mark.parametrize(

@@ -18,7 +18,10 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "docs/examples"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 LONG = "30"  # seconds, the deadline of each test, which ends the example once it has seen what it waits for
 
-pytestmark = pytest.mark.needs("kernel", "capability:CAP_SETUID", "module:elftools")
+pytestmark = [
+    pytest.mark.real_kernel("the command line is used on the running kernel"),
+    pytest.mark.needs("capability:CAP_SETUID", "module:elftools"),
+]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("prog_type:raw_tracepoint")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("prog_type:raw_tracepoint")]
 
 VALUES = [0, 1, 2, 3, 4, 7, 8, 100, 100, 1023, 1024, 2**32 - 1, 2**32, 2**40, 2**63 - 1, 2**63, 2**64 - 1]
 LOG2_SLOT = [  # r7 = how many binary digits r6 has, 1 at least
@@ -78,6 +78,7 @@ def fill(m: Any, slot: list[Instruction], arguments: Iterable[tuple[int, int]]) 
 KINDS = ["array", "percpu_array", "hash", "percpu_hash", "lru_hash", "lru_percpu_hash"]
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("value", "field"), [("u64", None), ({"count": "u64", "last_ns": "u64"}, "count")])
 def test_what_a_program_counts_is_what_python_counts(
@@ -90,6 +91,7 @@ def test_what_a_program_counts_is_what_python_counts(
     assert histogram.count == len(VALUES)
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps_are_counted_alike(backend: Backend, kind: Any) -> None:
     values = [0, 9, 10, 55, 55, 10249]
@@ -98,6 +100,7 @@ def test_steps_are_counted_alike(backend: Backend, kind: Any) -> None:
         assert Histogram.linear(m, step=10) == Histogram.linear_of(values, step=10)
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.parametrize("kind", ["hash", "percpu_hash", "lru_hash"])
 def test_a_key_with_more_than_the_slot_makes_sections(backend: Backend, kind: Any) -> None:
     by_uid = {1000: VALUES[:9], 0: VALUES[4:], 7: [5]}
@@ -110,6 +113,7 @@ def test_a_key_with_more_than_the_slot_makes_sections(backend: Backend, kind: An
     assert "\nuid = 1000\n     usecs " in histogram.text("usecs")
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_later_look_shows_what_came_in_between(backend: Backend) -> None:
     with rawbpf.HashMap.create(key="u32", value="u64", max_entries=64) as m:
         fill(m, LOG2_SLOT, [(one, 0) for one in VALUES])
@@ -118,6 +122,7 @@ def test_a_later_look_shows_what_came_in_between(backend: Backend) -> None:
         assert Histogram.log2(m) - before == Histogram.log2_of([3, 3, 2**50])
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_map_without_types_says_how_to_decode_it(backend: Backend) -> None:
     with rawbpf.HashMap.create(key=4, value=8, max_entries=64) as m:
         fill(m, LOG2_SLOT, [(one, 0) for one in VALUES])

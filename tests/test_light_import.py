@@ -55,6 +55,7 @@ def test_importing_loads_no_third_party_and_no_heavy_module() -> None:
     assert modules & HEAVY == set()
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel")
 def test_a_first_map_loads_no_third_party_and_no_heavy_module() -> None:
     modules = {name.partition(".")[0] for name in _imported(MAP)}

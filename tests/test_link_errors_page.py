@@ -18,6 +18,8 @@ from rawbpf.program.program import Program
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
+
 PAGE = Path(__file__).resolve().parents[1] / "docs/reference/attach-errors.md"
 
 

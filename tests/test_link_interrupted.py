@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
+
 Counts = rawbpf.ArrayMap[int]
 
 

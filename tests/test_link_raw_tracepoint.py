@@ -18,7 +18,10 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("prog_type:raw_tracepoint", "tracepoint:task/task_rename")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.needs("prog_type:raw_tracepoint", "tracepoint:task/task_rename"),
+]
 
 Counts = rawbpf.ArrayMap[int]
 

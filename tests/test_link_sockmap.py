@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from rawbpf.link.base import Link
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:sockmap", "map_type:sockhash", "prog_type:sk_skb", "prog_type:sk_msg")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.needs("map_type:sockmap", "map_type:sockhash", "prog_type:sk_skb", "prog_type:sk_msg"),
+]
 
 DROP, PASS = 0, 1
 SECTIONS = {

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*network.NEEDS, "prog_type:xdp")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.needs(*network.NEEDS, "prog_type:xdp"),
+    pytest.mark.guest,
+]
 
 Counts = rawbpf.ArrayMap[int]
 Pair = tuple[network.Device, network.Device]

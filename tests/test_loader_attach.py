@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
+from support.objects import CALLBACKS
 
 import rawbpf
 from rawbpf.link.base import Link
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 OBJECTS = Path(__file__).parent / "objects"
 
-pytestmark = pytest.mark.needs("module:elftools")
+pytestmark = [
+    pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    pytest.mark.guest,
+    pytest.mark.needs("module:elftools", *CALLBACKS),
+]
 
 
 @pytest.fixture
@@ -29,10 +34,10 @@ def failing(backend: Backend) -> FaultBackend:
 
 
 @pytest.fixture
-def obj(failing: FaultBackend) -> Iterator[rawbpf.Object]:
+def obj(backend: Backend, failing: FaultBackend) -> Iterator[rawbpf.Object]:
     suffix = "bpf" if failing.host.byteorder == "little" else "bpfeb"
     spec = rawbpf.ObjectSpec.from_file(OBJECTS / f"shapes.{suffix}.o")
-    with detached_bpffs() as pins, spec.load(pin_dir=pins, backend=failing) as loaded:
+    with bpffs(backend) as pins, spec.load(pin_dir=pins, backend=failing) as loaded:
         yield loaded
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import tracers
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.elf_writer import ElfWriter
 
 import rawbpf
@@ -33,6 +33,7 @@ def test_a_license_that_is_no_text_reaches_the_kernel_as_it_is(backend: Backend)
         assert not obj.programs["count_execve"].info.gpl_compatible
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.parametrize(
     "section",
     ["tp/sched/sched_swit@", "raw_tp/sched_swit@", "tp_btf/sched_swit@", "fentry/@do_nanosleep"],
@@ -61,7 +62,7 @@ def test_no_text_of_an_object_raises_an_error_of_its_own(backend: Backend) -> No
     # name, whichever byte of the object's names is no text.
     whole = SHAPES if backend.host.byteorder == "little" else BIG
     names = [b"Dual", b"events\0", b"shared\0", b"jumps\0", b"count_execve", b"sum_up", b".rodata", b"sys_enter_execve"]
-    with detached_bpffs() as pins:
+    with bpffs(backend) as pins:
         for name in names:
             for broken in (b"\xff", b"\0", b"/"):
                 content = whole.replace(name, broken + name[1:])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:bloom_filter")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:bloom_filter")]
 
 EPERM = 1
 
@@ -162,6 +162,7 @@ def _ask_before_the_hash(bloom: rawbpf.BloomFilterMap[int], blocked: rawbpf.Hash
     )
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 def test_a_program_asks_the_filter_before_the_hash(bloom: rawbpf.BloomFilterMap[int]) -> None:
     bad = set(range(1000, 1100))
@@ -180,6 +181,7 @@ def test_a_program_asks_the_filter_before_the_hash(bloom: rawbpf.BloomFilterMap[
         assert len(wrong) < 50
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 def test_a_program_adds_what_user_space_finds(bloom: rawbpf.BloomFilterMap[int]) -> None:
     copy = [b.load_mem(b.R2, b.R7, 0, 4), b.store_reg(b.R10, -8, b.R2, 4)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:cgroup_array", *cgroup_tree.NEEDS)
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:cgroup_array", *cgroup_tree.NEEDS)]
 
 OUTSIDE, INSIDE, EMPTY = "0", "1", str(2**32 - errno.EAGAIN)
 
@@ -47,6 +47,7 @@ def group(backend: Backend) -> Iterator[Path]:
         yield made
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:raw_tracepoint")
 def test_a_program_tells_whether_the_task_is_in_the_cgroup(array: rawbpf.CgroupArrayMap, group: Path) -> None:
     with rawbpf.Program.load("raw_tracepoint", _current_task_is_in(array.fileno(), 1)) as program:
@@ -67,6 +68,7 @@ def test_a_program_tells_whether_the_task_is_in_the_cgroup(array: rawbpf.CgroupA
         assert (ask(), cgroup_tree.run_inside(group, ask)) == (EMPTY, EMPTY)
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:raw_tracepoint")
 def test_a_cgroup_is_a_path_of_any_kind_or_what_is_open_on_it(array: rawbpf.CgroupArrayMap, group: Path) -> None:
     class Directory:

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:cpumap")
+pytestmark = [
+    pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:cpumap"),
+]
 
 Pair = tuple[network.Device, network.Device]
 CPUS = sorted(os.sched_getaffinity(0))
@@ -46,6 +48,8 @@ def on_first_cpu() -> Iterator[None]:
         os.sched_setaffinity(0, CPUS)
 
 
+@pytest.mark.needs(*network.NEEDS)
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.usefixtures("on_first_cpu")
 @pytest.mark.parametrize("mode", ["skb", "driver"])
 @pytest.mark.parametrize("cpu", [pytest.param(CPUS[0], id="own CPU"), pytest.param(CPUS[-1], id="another CPU")])

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:devmap", "map_type:devmap_hash")
+pytestmark = [
+    pytest.mark.real_kernel("it is about network interfaces and AF_XDP sockets, of which a simulated kernel has none"),
+    pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:devmap", "map_type:devmap_hash"),
+]
 
 # A redirected frame leaves through the first of these devices and arrives at the second; its content begins with
 # what it goes by.

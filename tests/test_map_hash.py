@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 
 @pytest.fixture(params=["hash", "lru_hash"])
 def table(request: pytest.FixtureRequest, backend: Backend) -> Iterator[rawbpf.HashMap[Any, Any]]:
@@ -197,6 +199,7 @@ def _lookup_of_the_first_word(map_fd: int) -> list[Instruction]:
     )
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 @pytest.mark.parametrize("kind", ["lru_hash", "lru_percpu_hash"])
 @pytest.mark.parametrize(

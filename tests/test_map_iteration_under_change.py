@@ -1,4 +1,4 @@
-"""What exists during a whole iteration is yielded exactly once, while another process inserts and deletes."""
+"""What exists during a whole iteration is yielded exactly once, while another process or thread inserts and deletes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,6 +52,35 @@ def another_process(step: Callable[[int], None]) -> Iterator[None]:
         os.waitpid(pid, 0)
 
 
+@contextmanager
+def another_thread(step: Callable[[int], None]) -> Iterator[None]:
+    """Call `step` with 0, 1, 2... in a thread, from before the block begins until it has ended."""
+    running, ended = threading.Event(), threading.Event()
+
+    def work() -> None:
+        for nth in range(1 << 40):
+            step(nth)
+            if nth == 1:
+                running.set()
+            if ended.is_set():
+                return
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert running.wait(30), "the thread has failed"
+        yield
+        assert thread.is_alive(), "the thread has failed"
+    finally:
+        ended.set()
+        thread.join()
+
+
+def meanwhile(backend: Backend, step: Callable[[int], None]) -> AbstractContextManager[None]:
+    # A child has its own copy of a simulated kernel.
+    return another_thread(step) if backend.name == "sim" else another_process(step)
+
+
 def assert_each_once(read: Callable[[int], Iterator[Any]], staying: set[Any]) -> None:
     for n in SIZES:
         for _ in range(ROUNDS):
@@ -74,7 +104,7 @@ def test_hashes_yield_what_stays_exactly_once(backend: Backend, kind: str) -> No
             m[(nth % 400) * 7 + 3] = value
             m.delete_many([((nth + 200) % 400) * 7 + 3])
 
-        with another_process(insert_and_delete):
+        with meanwhile(backend, insert_and_delete):
             assert_each_once(keys_of(m), {i * 7 for i in range(STAYING)})
 
 
@@ -87,7 +117,7 @@ def test_a_trie_yields_what_stays_exactly_once(backend: Backend) -> None:
             m.raw[_network(25 + nth % 8, nth % STAYING)] = bytes(4)
             m.raw.delete_many([_network(25 + (nth + 4) % 8, (nth + 60) % STAYING)])
 
-        with another_process(insert_and_delete):
+        with meanwhile(backend, insert_and_delete):
             assert_each_once(keys_of(m.raw), {_network(24, i) for i in range(STAYING)})
 
 
@@ -122,7 +152,7 @@ def test_a_walk_by_keys_yields_what_stays_exactly_once(backend: Backend, errno: 
             m[(nth % 40) * 7 + 3] = 1
             m.delete_many([((nth + 20) % 40) * 7 + 3])
 
-        with another_process(insert_and_delete):
+        with meanwhile(backend, insert_and_delete):
             assert_each_once(keys_of(m), {i * 7 for i in range(STAYING)})
     assert old.calls[c.BPF_MAP_GET_NEXT_KEY] > STAYING
 
@@ -148,7 +178,7 @@ def test_what_holds_descriptors_yields_what_stays_exactly_once(backend: Backend,
             elements = Elements(m._handle, m._shape, 4)
             return (int(number) for keys, _, _ in elements.read(n) for number in keys.cast("I"))
 
-        with another_process(insert_and_delete):
+        with meanwhile(backend, insert_and_delete):
             assert_each_once(read, set(range(0, 2 * STAYING, 2)))
 
 

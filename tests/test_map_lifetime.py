@@ -465,6 +465,9 @@ def test_an_interrupt_keeps_no_descriptor_lent(backend: Backend) -> None:
     assert not os.path.lexists(f"/proc/self/fd/{fd}")
 
 
+@pytest.mark.real_kernel(
+    "kernel/fork.c:copy_files: a forked child shares the kernel's maps, but has a copy of a simulator's"
+)
 @every_kind
 def test_a_forked_child_uses_the_same_map(backend: Backend, kind: str) -> None:
     with _made(kind) as m:

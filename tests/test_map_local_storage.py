@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 KINDS = ["sk_storage", "inode_storage", "task_storage", "cgrp_storage"]
 COUNT = {"count": "u64"}
 
@@ -98,6 +100,7 @@ def _send(sender: socket.socket, receiver: socket.socket, times: int) -> None:
 # What they are for -----------------------------------------------------------------
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("map_type:sk_storage", "prog_type:cgroup_skb")
 def test_packets_are_counted_per_socket_and_the_count_goes_with_it(backend: Backend) -> None:
     with (
@@ -127,6 +130,9 @@ def test_packets_are_counted_per_socket_and_the_count_goes_with_it(backend: Back
                 assert (new.fileno(), new in packets) == (number, False)
 
 
+@pytest.mark.real_kernel(
+    "net/core/bpf_sk_storage.c:bpf_sk_storage_clone copies when the running kernel accepts a connection"
+)
 @pytest.mark.needs("map_type:sk_storage")
 def test_an_accepted_connection_starts_with_a_copy_of_the_listeners_value(backend: Backend) -> None:
     with (
@@ -142,6 +148,7 @@ def test_an_accepted_connection_starts_with_a_copy_of_the_listeners_value(backen
             assert (cloned[server], cloned[accepted]) == (7, 8)
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("map_type:task_storage", "prog_type:tracing", "tracepoint:task/task_rename")
 def test_events_are_counted_per_task_and_the_count_ends_with_it(backend: Backend) -> None:
     ready, done = os.pipe(), os.pipe()
@@ -176,6 +183,7 @@ def test_events_are_counted_per_task_and_the_count_ends_with_it(backend: Backend
                 os.close(fd)
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("map_type:cgrp_storage", "prog_type:tracing", "tracepoint:task/task_rename")
 def test_events_are_counted_per_cgroup_and_read_by_path(backend: Backend) -> None:
     with (
@@ -315,6 +323,7 @@ def test_values_of_any_description_are_kept(backend: Backend, value: Any) -> Non
             os.close(pidfd)
 
 
+@pytest.mark.needs("map_type:inode_storage")
 def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Backend, tmp_path: Path) -> None:
     busy = FaultBackend(backend, {c.BPF_MAP_UPDATE_ELEM: [(n, errno.EAGAIN) for n in (1, 2, 3)]})
     with rawbpf.Map.create("inode_storage", value="u64", backend=busy) as m:
@@ -327,6 +336,9 @@ def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Back
         assert m[tmp_path] == 5
 
 
+@pytest.mark.real_kernel(
+    "net/core/bpf_sk_storage.c:sk_storage_charge counts against the running kernel's sysctl net.core.optmem_max"
+)
 @pytest.mark.needs("map_type:sk_storage")
 def test_a_socket_has_room_for_so_much(backend: Backend) -> None:
     with open("/proc/sys/net/core/optmem_max", encoding="ascii") as file:

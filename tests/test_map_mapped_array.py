@@ -10,11 +10,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from mmap import mmap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support import mappings
+from support.backends import said
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm.build import alu_imm, atomic_add, call, exit_, jump_imm, ld_map_fd, mov_imm, mov_reg, store_imm
@@ -24,6 +25,8 @@ from rawbpf.uapi.constants import BPF_EXIST, BPF_F_MMAPABLE, BPF_F_RDONLY_PROG
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
+
+pytestmark = pytest.mark.guest
 
 MAPPED: dict[str, Any] = {}
 CALLED: dict[str, Any] = {"numa_node": 0}  # any wish of one's own: the array is then made as asked
@@ -44,12 +47,6 @@ def array(traced: Backend) -> Iterator[rawbpf.ArrayMap[int]]:
     with rawbpf.ArrayMap.create(value="u64", max_entries=8, name="mapped", backend=traced) as m:
         m.update({i: i * 10 for i in range(8)})
         yield m
-
-
-def _mappings() -> list[str]:
-    # How this process maps memory of maps: "r--s" for reading alone, "rw-s" for writing.
-    lines = Path("/proc/self/maps").read_text(encoding="ascii").splitlines()
-    return [line.split()[1] for line in lines if line.endswith("bpf-map")]
 
 
 class _Three(enum.IntEnum):
@@ -153,6 +150,7 @@ def test_all_ways_to_the_map_see_what_one_has_written(array: rawbpf.ArrayMap[int
         del memory
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_program_and_user_space_count_in_the_same_memory(array: rawbpf.ArrayMap[int]) -> None:
     lookup = [
         store_imm(10, -4, 3, 4),
@@ -176,13 +174,13 @@ def test_a_program_and_user_space_count_in_the_same_memory(array: rawbpf.ArrayMa
 
 
 def test_reading_maps_for_reading_and_writing_for_writing(array: rawbpf.ArrayMap[int]) -> None:
-    assert _mappings() == []
+    assert mappings.of_maps() == []
     assert array[1] == 10
-    assert _mappings() == ["r--s"]
+    assert mappings.of_maps() == ["r--s"]
     array[1] = 11
-    assert sorted(_mappings()) == ["r--s", "rw-s"]
+    assert sorted(mappings.of_maps()) == ["r--s", "rw-s"]
     array.close()
-    assert _mappings() == []
+    assert mappings.of_maps() == []
 
 
 @pytest.mark.parametrize(
@@ -194,6 +192,7 @@ def test_reading_maps_for_reading_and_writing_for_writing(array: rawbpf.ArrayMap
     ],
 )
 def test_a_descriptor_that_cannot_be_mapped_makes_system_calls(
+    backend: Backend,
     array: rawbpf.ArrayMap[int],
     traced: Backend,
     trace: list[Call],
@@ -210,7 +209,7 @@ def test_a_descriptor_that_cannot_be_mapped_makes_system_calls(
         operation()
         return len(trace) - before
 
-    with detached_bpffs() as root:
+    with bpffs(backend) as root:
         array.pin(root / "m")
         with rawbpf.Map.from_pin(root / "m", mode=mode, backend=traced) as m:
             for _ in range(2):
@@ -235,7 +234,7 @@ def test_freeze_lets_go_of_the_maps_own_memory_and_reading_goes_on_in_it(
 ) -> None:
     array[1] = array[2]
     array.raw.freeze()
-    assert _mappings() == ["r--s"]
+    assert mappings.of_maps() == ["r--s"]
     before = len(trace)
     assert array[1] == 20
     assert sum(array) == 0 + 20 + 20 + 30 + 40 + 50 + 60 + 70
@@ -265,7 +264,7 @@ def test_views_of_the_memory_that_are_alive_prevent_freezing_and_are_counted(
     assert caught.value.errno == errno.EBUSY
     views_are, them = ("a view", "it") if count == 1 else ("3 views", "them")
     hint = f"{views_are} from memory() can still write to it: drop {them}, and slices of {them}, first"
-    assert str(caught.value) == f"map_freeze 'mapped' (array): EBUSY: {hint}"
+    assert said(caught.value) == f"map_freeze 'mapped' (array): EBUSY: {hint}"
     array[2] = views[0][1] = 5
     assert array[2:4] == [5, 5]
     views.clear()
@@ -287,7 +286,7 @@ def test_closing_unmaps_and_leaves_users_their_views(array: rawbpf.ArrayMap[int]
     values = iter(array.values())
     next(values)
     array.close()
-    assert _mappings() == ["rw-s"]
+    assert mappings.of_maps() == ["rw-s"]
     row[0] = 77
     assert memory[1] == 77
     for operation in (
@@ -334,7 +333,7 @@ def test_an_array_closed_while_it_is_being_mapped_is_closed(
     fd = m.fileno()
     with pytest.raises(rawbpf.Closed):
         use(m)
-    assert _mappings() == []
+    assert mappings.of_maps() == []
     assert not os.path.lexists(f"/proc/self/fd/{fd}")
 
 
@@ -355,7 +354,7 @@ def test_an_array_dropped_open_unmaps_its_memory(backend: Backend) -> None:
     with pytest.warns(ResourceWarning, match="unclosed"):
         del m
     gc.collect()
-    assert _mappings() == []
+    assert mappings.of_maps() == []
 
 
 def test_a_child_shares_the_memory(array: rawbpf.ArrayMap[int]) -> None:

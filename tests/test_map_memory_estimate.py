@@ -33,6 +33,7 @@ def _charged(backend: Backend, fd: int) -> int:
     return next(int(line.split()[1]) for line in backend.fdinfo(fd).splitlines() if line.startswith("memlock:"))
 
 
+@pytest.mark.real_kernel("kernel/bpf/hashtab.c:htab_map_mem_usage and its like: simulated maps take other memory")
 @pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")
 @pytest.mark.parametrize("entries", [1, 8, 1000, 4096], ids="{} entries".format)
 @pytest.mark.parametrize("word", each(word for word in SMALLEST if word not in COUNT_NOTHING))
@@ -58,6 +59,7 @@ def test_the_estimate_agrees_with_what_the_kernel_charges(backend: Backend, word
     assert footprint.memory_at_once(backend.host, shape) == pytest.approx(charged, rel=PART, abs=HEAD)
 
 
+@pytest.mark.real_kernel("kernel/bpf/hashtab.c:htab_map_mem_usage and its like: simulated maps take other memory")
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -141,7 +143,7 @@ def test_a_map_for_which_there_is_no_memory_is_refused_before_the_call(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, kind: str, options: dict[str, Any], advice: str
 ) -> None:
     calls: list[Call] = []
-    monkeypatch.setattr(KernelHost, "memory_available", property(lambda _: 3 << 30))
+    monkeypatch.setattr(type(backend.host), "memory_available", property(lambda _: 3 << 30), raising=False)
     with pytest.raises(rawbpf.BpfError) as caught:
         rawbpf.Map.create(kind, max_entries=1 << 30, backend=TraceBackend(backend, calls.append), **options)
     assert calls == []
@@ -156,7 +158,7 @@ def test_a_map_for_which_there_is_no_memory_is_refused_before_the_call(
 
 
 def test_what_would_not_help_is_not_advised(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelHost, "memory_available", property(lambda _: 3 << 30))
+    monkeypatch.setattr(type(backend.host), "memory_available", property(lambda _: 3 << 30), raising=False)
     shape: dict[str, Any] = {"key": "u32", "value": "u64", "max_entries": 1 << 30}
     with pytest.raises(rawbpf.BpfError, match=r"or allocate as it fills \(BPF_F_NO_PREALLOC\)$"):
         rawbpf.HashMap.create(key="u32", value=4096, max_entries=1 << 20)
@@ -169,6 +171,7 @@ def test_what_would_not_help_is_not_advised(backend: Backend, monkeypatch: pytes
         rawbpf.HashMap.create(key="u32", value="u64", max_entries=4, flags=c.BPF_F_NO_PREALLOC, backend=lazy)
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel")
 def test_what_the_machine_has_available_is_what_it_says(backend: Backend) -> None:
     available = backend.host.memory_available
@@ -178,23 +181,25 @@ def test_what_the_machine_has_available_is_what_it_says(backend: Backend) -> Non
     assert 0 < available < said
 
 
+@pytest.mark.real_kernel("a simulated machine has no more memory than it says")
 def test_small_maps_are_made_without_looking_at_the_memory(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: KernelHost) -> int:
+    def refuse(_: object) -> int:
         raise AssertionError("/proc/meminfo was read")
 
-    monkeypatch.setattr(KernelHost, "memory_available", property(refuse))
+    monkeypatch.setattr(type(backend.host), "memory_available", property(refuse), raising=False)
     with rawbpf.HashMap.create(key="u32", value="u64", max_entries=10000):
         pass
 
 
 def test_where_the_memory_is_not_known_the_kernel_decides(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelHost, "memory_available", property(lambda _: None))
+    monkeypatch.setattr(type(backend.host), "memory_available", property(lambda _: None), raising=False)
     with rawbpf.Map.create("array", value=1 << 20, max_entries=65) as m:
         assert m.info.memory == pytest.approx(65 << 20, rel=PART)
 
 
+@pytest.mark.real_kernel("a simulated machine has no more memory than it says")
 def test_maps_that_allocate_as_they_fill_are_exempt(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelHost, "memory_available", property(lambda _: 1 << 20))
+    monkeypatch.setattr(type(backend.host), "memory_available", property(lambda _: 1 << 20), raising=False)
     flags = c.BPF_F_NO_PREALLOC
     with rawbpf.HashMap.create(key="u32", value=4096, max_entries=1 << 18, flags=flags) as m:
         m[1] = bytes(4096)
@@ -204,7 +209,7 @@ def test_maps_that_allocate_as_they_fill_are_exempt(backend: Backend, monkeypatc
 
 @pytest.mark.needs("kernel", "module:elftools")
 def test_a_map_of_an_object_is_refused_as_well(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelHost, "memory_available", property(lambda _: 1 << 30))
+    monkeypatch.setattr(type(backend.host), "memory_available", property(lambda _: 1 << 30), raising=False)
     spec = rawbpf.ObjectSpec.from_file(Path(__file__).resolve().parents[1] / "bpf/execcount.bpf.o")
     spec.maps["exec_count"].max_entries = 1 << 28
     with pytest.raises(rawbpf.BpfError, match=r"'exec_count'.* of kernel memory at once, and the machine has 1.0 GiB"):

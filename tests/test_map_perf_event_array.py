@@ -9,7 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -32,7 +32,7 @@ CPU = min(os.sched_getaffinity(0))
 POSITIONS = struct.Struct("=4Q")
 POSITIONS_AT = 1024
 
-pytestmark = pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")]
 
 
 def writer(events: rawbpf.PerfEventArrayMap, key: int = c.BPF_F_CURRENT_CPU) -> rawbpf.Program:
@@ -73,6 +73,7 @@ def samples(ring: mmap.mmap) -> list[bytes]:
     return found
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_bytes_that_a_program_writes_are_in_the_ring_of_its_cpus_event(backend: Backend) -> None:
     cpus = sorted(os.sched_getaffinity(0))
     with rawbpf.PerfEventArrayMap.create() as events:
@@ -93,6 +94,7 @@ def test_bytes_that_a_program_writes_are_in_the_ring_of_its_cpus_event(backend: 
             rings[cpu].close()
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_ring_that_is_read_takes_more_than_it_holds(backend: Backend) -> None:
     with (
         rawbpf.PerfEventArrayMap.create() as events,
@@ -109,6 +111,7 @@ def test_a_ring_that_is_read_takes_more_than_it_holds(backend: Backend) -> None:
         assert seen == list(range(500))
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_program_reads_the_counter_that_user_space_put_there(backend: Backend) -> None:
     with rawbpf.PerfEventArrayMap.create() as events:
         read = [
@@ -136,6 +139,7 @@ def test_a_program_reads_the_counter_that_user_space_put_there(backend: Backend)
 # How long an event stays ---------------------------------------------------------
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.parametrize(
     ("flags", "after"), [(0, errno.ENOENT), (c.BPF_F_PRESERVE_ELEMS, 0)], ids=["as usual", "BPF_F_PRESERVE_ELEMS"]
 )
@@ -154,6 +158,7 @@ def test_closing_the_descriptor_by_which_an_event_was_stored_removes_it(
         assert write(program, 2) == after
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_deleted_event_takes_no_more(backend: Backend) -> None:
     with (
         rawbpf.PerfEventArrayMap.create() as events,
@@ -242,7 +247,7 @@ def test_closed_events_sockets_and_closed_maps_are_refused(backend: Backend) -> 
 
 def test_a_map_opened_for_reading_takes_no_event(backend: Backend) -> None:
     with (
-        detached_bpffs() as pins,
+        bpffs(backend) as pins,
         rawbpf.PerfEventArrayMap.create(pin=pins / "events"),
         rawbpf.Map.from_pin(pins / "events", mode="r") as events,
         PerfEvent.bpf_output(CPU) as event,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")
+pytestmark = [pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")]
 
 _INGRESS = 1  # BPF_F_INGRESS
 TARGET = 5
@@ -56,6 +56,7 @@ def _pair(make: Callable[[], tuple[socket.socket, socket.socket]], stack: ExitSt
     return [stack.enter_context(each) for each in make()]
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("prog_type:sk_skb")
 @pytest.mark.parametrize("make", PAIRS)
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,6 +80,7 @@ def test_what_one_connection_receives_is_sent_out_of_another(
     assert client.recv(10) == b"back"
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("prog_type:sk_msg")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_one_socket_sends_comes_in_at_another(backend: Backend, stack: ExitStack, kind: str) -> None:
@@ -96,6 +98,7 @@ def test_what_one_socket_sends_comes_in_at_another(backend: Backend, stack: Exit
     assert sockets.nothing_arrived(other)
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("prog_type:sk_skb")
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_would_go_to_an_empty_slot_is_dropped(backend: Backend, stack: ExitStack, kind: str) -> None:
@@ -196,6 +199,7 @@ def test_sockets_are_taken_or_refused_by_their_state(
             m[1] = one
 
 
+@pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("prog_type:sk_skb")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_socket_takes_one_program_of_a_kind(backend: Backend, stack: ExitStack, kind: str) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("prog_type:xdp", "helper:xdp:spin_lock")
+pytestmark = [pytest.mark.needs("prog_type:xdp", "helper:xdp:spin_lock")]
 
 WORDS = 64
 VALUE: Any = {"lock": "bpf_spin_lock", "words": f"u64[{WORDS}]"}
@@ -88,6 +88,7 @@ def locked(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Any]:
         yield m
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_no_torn_value_is_seen_while_a_program_writes(locked: Any) -> None:
     locked[0] = {"words": [0] * WORDS}
     with rawbpf.Program.load("xdp", _one_more(locked.fileno())) as program, _running(program):
@@ -98,6 +99,7 @@ def test_no_torn_value_is_seen_while_a_program_writes(locked: Any) -> None:
     assert seen == sorted(seen)
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_no_torn_value_is_left_while_both_write(locked: Any) -> None:
     locked[0] = {"words": [0] * WORDS}
     with rawbpf.Program.load("xdp", _one_more(locked.fileno())) as program, _running(program):
@@ -112,6 +114,7 @@ def test_no_torn_value_is_left_while_both_write(locked: Any) -> None:
                     met.append(i)
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_lock_held_by_a_program_is_not_overwritten_from_here(locked: Any) -> None:
     # What stands in the lock's place, in the bytes that are written, is not stored.
     key: Any = 0 if isinstance(locked, rawbpf.ArrayMap) else bytes(4)
@@ -137,6 +140,7 @@ def test_flags_of_a_locked_update_mean_what_they_mean_without(backend: Backend) 
         assert list(m.items()) == [(1, (tuple([0] * WORDS),))]
 
 
+@pytest.mark.real_kernel("programs run there only")
 def test_a_record_has_no_lock_and_the_map_still_has_one_when_opened_again(locked: Any) -> None:
     assert "lock: bpf_spin_lock, kept by the kernel" in locked.value_type.explain()
     with pytest.raises(TypeError, match=r"'lock' \(bpf_spin_lock\) is the kernel's own: leave it out"):

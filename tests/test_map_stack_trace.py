@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     Stacks = rawbpf.StackTraceMap[Any]
 
-pytestmark = pytest.mark.needs("map_type:stack_trace", "prog_type:raw_tracepoint", "tracepoint:task/task_rename")
+pytestmark = [
+    pytest.mark.needs("map_type:stack_trace"),
+]
+STORES = pytest.mark.needs("prog_type:raw_tracepoint", "tracepoint:task/task_rename")
 SEES_SYMBOLS = pytest.mark.needs("capability:CAP_SYSLOG", "file:/proc/kallsyms")
 
 BUILD_ID_KNOWN = c.BPF_STACK_BUILD_ID_VALID
@@ -83,6 +86,8 @@ def storing(stacks: Stacks, flags: int = 0) -> Iterator[Callable[[], int]]:
 # What they are for ----------------------------------------------------------------------
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 @SEES_SYMBOLS
 def test_the_stack_that_a_program_stored_has_the_kernels_functions_in_order(stacks: Stacks) -> None:
     with storing(stacks) as store:
@@ -96,6 +101,7 @@ def test_the_stack_that_a_program_stored_has_the_kernels_functions_in_order(stac
     assert len(outermost) >= 2
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @SEES_SYMBOLS
 def test_a_return_address_belongs_to_the_function_that_calls(backend: Backend) -> None:
     # The last instruction of a function may be a call that does not return: what follows is another function.
@@ -108,6 +114,8 @@ def test_a_return_address_belongs_to_the_function_that_calls(backend: Backend) -
     assert rawbpf.ksym(first - 1) == rawbpf.Symbol(caller.name, caller.offset - 1)
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 def test_the_stack_of_user_space_has_files_and_offsets(stacks: Stacks) -> None:
     with storing(stacks, c.BPF_F_USER_STACK) as store:
         trace = stacks[store()]
@@ -117,6 +125,8 @@ def test_the_stack_of_user_space_has_files_and_offsets(stacks: Stacks) -> None:
     assert 0 < innermost.offset < os.path.getsize(innermost.name)
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 def test_equal_stacks_have_one_id(stacks: Stacks) -> None:
     with storing(stacks) as store:
         ids = [store() for _ in range(5)]
@@ -124,6 +134,8 @@ def test_equal_stacks_have_one_id(stacks: Stacks) -> None:
     assert len(stacks) == 1
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 def test_build_ids_and_offsets_are_stored_where_the_map_was_made_for_them(backend: Backend) -> None:
     with rawbpf.Map.create("stack_trace", value=8 * 32, max_entries=16, flags=c.BPF_F_STACK_BUILD_ID) as m:
         with storing(m, c.BPF_F_USER_STACK) as store:
@@ -145,6 +157,8 @@ def test_build_ids_and_offsets_are_stored_where_the_map_was_made_for_them(backen
 # What the kernel does -----------------------------------------------------------------------
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 def test_reading_and_deleting_go_by_id(stacks: Stacks) -> None:
     with storing(stacks) as store:
         stack_id = store()
@@ -179,6 +193,8 @@ def test_a_missing_stack_is_a_missing_key(stacks: Stacks) -> None:
     assert 64 not in stacks
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 def test_pop_reads_and_deletes_where_the_kernel_does_not_do_both(backend: Backend) -> None:
     older = FaultBackend(backend, {c.BPF_MAP_LOOKUP_AND_DELETE_ELEM: [(1, 524), (2, 524)]})
     with rawbpf.StackTraceMap.create(max_entries=16, backend=older) as m, storing(m) as store:
@@ -221,6 +237,8 @@ def test_what_is_no_id_is_refused(stacks: Stacks, stack_id: Any, error: type[Exc
         stacks.get(stack_id)
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 @pytest.mark.needs("helper:raw_tracepoint:get_stackid")
 def test_a_stack_whose_slot_is_taken_is_an_error_that_the_program_sees(backend: Backend) -> None:
     with rawbpf.StackTraceMap.create(max_entries=1) as m:
@@ -236,6 +254,8 @@ def test_a_stack_whose_slot_is_taken_is_an_error_that_the_program_sees(backend: 
 # What a map is made with ---------------------------------------------------------------------
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 @pytest.mark.parametrize(
     ("value", "addresses"), [(None, 127), (8, 1), (1016, 127), ("u64[4]", 4)], ids=["default", "one", "most", "array"]
 )
@@ -266,6 +286,8 @@ def test_keys_of_another_size_are_refused_before_the_kernel_sees_them(backend: B
         rawbpf.StackTraceMap.create(key="u64", max_entries=1)
 
 
+@pytest.mark.real_kernel("programs run there only")
+@STORES
 def test_a_map_opened_by_id_reads_stacks(stacks: Stacks) -> None:
     with storing(stacks) as store, rawbpf.Map.from_id(stacks.id) as other:
         stack_id = store()

@@ -28,7 +28,12 @@ NAME = f"raw{os.getpid()}"
 AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 SSTHRESH, CWND = 7, 10
 
-pytestmark = pytest.mark.needs("prog_type:struct_ops", "file:/sys/kernel/btf/vmlinux", f"file:{AVAILABLE}")
+pytestmark = [
+    pytest.mark.real_kernel(
+        "kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_update_elem registers with the running kernel's TCP"
+    ),
+    pytest.mark.needs("prog_type:struct_ops", "file:/sys/kernel/btf/vmlinux", f"file:{AVAILABLE}"),
+]
 
 Programs = dict[str, rawbpf.Program]
 

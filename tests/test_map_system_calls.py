@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rawbpf
-from rawbpf.syscall.trace import Call, TraceBackend
+from rawbpf.testing import Trace
 from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, BPF_NOEXIST
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class _Counter:
     """A backend, and how many calls `operation` makes of it."""
 
     def __init__(self, backend: Backend) -> None:
-        self.calls: list[Call] = []
-        self.backend = TraceBackend(backend, self.calls.append)
+        self.calls = Trace(backend)
+        self.backend = self.calls.backend
 
     def __call__(self, operation: Callable[[], object]) -> int:
         before = len(self.calls)
@@ -208,6 +208,7 @@ def _allocated(operation: Callable[[], object]) -> int:
         gc.enable()
 
 
+@pytest.mark.real_kernel("a simulated call is made in Python, which allocates")
 @pytest.mark.parametrize("kind", ["hash", "lru_hash", "array"])
 def test_a_call_on_a_number_allocates_nothing(backend: Backend, kind: str) -> None:
     with rawbpf.Map.create(kind, key="u32", value="u64", max_entries=N, flags=0) as m:
@@ -220,6 +221,7 @@ def test_a_call_on_a_number_allocates_nothing(backend: Backend, kind: str) -> No
             assert _allocated(lambda: 1 in m) == 0
 
 
+@pytest.mark.real_kernel("a simulated call is made in Python, which allocates")
 def test_a_call_on_a_struct_allocates_the_packed_bytes_and_the_result(backend: Backend) -> None:
     with rawbpf.HashMap.create(key=FLOW, value=WIDE, max_entries=N) as m:
         key, value = m.key_type.unpack(bytes(16)), m.value_type.unpack(bytes(64))

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 from support.codec_types import buffers, codecs, described
 
 import rawbpf
 from rawbpf.codec import Codec, codec_for
 from rawbpf.codec.structure import StructCodec
-from rawbpf.syscall.current import using
-from rawbpf.syscall.kernel import KernelBackend
 from rawbpf.uapi.constants import BPF_F_LOCK
 
 if TYPE_CHECKING:
@@ -36,10 +34,7 @@ NATIVE = ".bpf.o" if sys.byteorder == "little" else ".bpfeb.o"
 
 
 def _found_again(codec: Codec[Any], raws: list[bytes]) -> None:
-    with (
-        using(KernelBackend()),
-        rawbpf.Map.create("hash", key=codec, value="u32", max_entries=len(raws)) as m,
-    ):
+    with rawbpf.Map.create("hash", key=codec, value="u32", max_entries=len(raws)) as m:
         for number, raw in enumerate(raws):
             m.raw[raw] = number.to_bytes(4, sys.byteorder)
         keys = list(m.keys())
@@ -53,32 +48,28 @@ def _found_again(codec: Codec[Any], raws: list[bytes]) -> None:
         assert list(m.keys()) == []
 
 
-@pytest.mark.needs("kernel")
 @given(codec=codecs(orders=(sys.byteorder,)).filter(lambda codec: codec.size), data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_a_key_of_any_btf_type_is_found_whatever_its_bytes(codec: Codec[Any], data: st.DataObject) -> None:
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_key_of_any_btf_type_is_found_whatever_its_bytes(
+    backend: Backend, codec: Codec[Any], data: st.DataObject
+) -> None:
     _found_again(codec, data.draw(st.lists(buffers(codec), min_size=1, max_size=5, unique=True)))
 
 
-@pytest.mark.needs("kernel")
 @given(one=described(), data=st.data())
-@settings(max_examples=150, deadline=None)
-def test_a_key_of_any_description_is_found_whatever_its_bytes(one: Any, data: st.DataObject) -> None:
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_key_of_any_description_is_found_whatever_its_bytes(backend: Backend, one: Any, data: st.DataObject) -> None:
     codec = codec_for(one[0])
     raws = data.draw(st.lists(st.binary(min_size=codec.size, max_size=codec.size), min_size=1, max_size=5, unique=True))
     _found_again(codec, raws)
 
 
-@pytest.mark.needs("kernel")
 @given(one=described(), data=st.data())
-@settings(max_examples=100, deadline=None)
-def test_any_value_that_is_stored_reads_back_as_it_was(one: Any, data: st.DataObject) -> None:
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_that_is_stored_reads_back_as_it_was(backend: Backend, one: Any, data: st.DataObject) -> None:
     description, values = one
     stored = data.draw(st.lists(values, min_size=1, max_size=4))
-    with (
-        using(KernelBackend()),
-        rawbpf.Map.create("array", value=description, max_entries=len(stored), flags=0) as m,
-    ):
+    with rawbpf.Map.create("array", value=description, max_entries=len(stored), flags=0) as m:
         for index, value in enumerate(stored):
             m[index] = value
         assert list(m) == stored
@@ -117,10 +108,12 @@ def every(backend: Backend) -> Iterator[Any]:
         yield m
 
 
-def test_every_way_to_open_a_map_gives_the_types_that_it_was_made_with(every: Any, tmp_path: Path) -> None:
+def test_every_way_to_open_a_map_gives_the_types_that_it_was_made_with(
+    backend: Backend, every: Any, tmp_path: Path
+) -> None:
     record = every.key_type(SAMPLE)
     assert record.colour is Colour.GREEN
-    with detached_bpffs() as directory:
+    with bpffs(backend) as directory:
         every.pin(pinned := f"{directory}/every")
         openers = [
             lambda: rawbpf.Map.from_id(every.id),
@@ -251,6 +244,7 @@ def obj(backend: Backend) -> Iterator[rawbpf.Object]:
         yield loaded
 
 
+@pytest.mark.real_kernel("programs run there only")
 @needs_elf
 @pytest.mark.needs("prog_type:syscall")
 @pytest.mark.parametrize("by_id", [False, True], ids=["by-name", "by-id"])
@@ -282,6 +276,7 @@ def test_what_a_program_wrote_field_by_field_reads_field_by_field(obj: rawbpf.Ob
             m[KEY] = value._replace(delta=16)
 
 
+@pytest.mark.real_kernel("programs run there only")
 @needs_elf
 @pytest.mark.needs("prog_type:syscall")
 def test_what_the_kernel_keeps_in_a_value_of_an_object_is_left_out(obj: rawbpf.Object) -> None:
@@ -298,6 +293,7 @@ def test_what_the_kernel_keeps_in_a_value_of_an_object_is_left_out(obj: rawbpf.O
     assert [key.name for key in guarded] == ["HIGH"]
 
 
+@pytest.mark.real_kernel("programs run there only")
 @needs_elf
 @pytest.mark.needs("prog_type:syscall")
 def test_a_data_section_opened_by_id_reads_as_its_variables(obj: rawbpf.Object) -> None:

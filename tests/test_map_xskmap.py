@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap")
+pytestmark = [
+    pytest.mark.real_kernel("it is about network interfaces and AF_XDP sockets, of which a simulated kernel has none"),
+    pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap"),
+]
 
 Pair = tuple[network.Device, network.Device]
 

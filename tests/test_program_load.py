@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import tracers
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -24,6 +24,8 @@ from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
+
+pytestmark = pytest.mark.guest
 
 # r0 = r2, which was never written, after 50 calls that make the log long.
 LONG = [b.mov_imm(b.R0, 0), *[b.call(5)] * 50, b.mov_reg(b.R0, b.R2), b.exit_()]
@@ -62,6 +64,7 @@ def test_a_program_tells_its_maps(backend: Backend) -> None:
         assert sorted(program.info.map_ids) == sorted([one.id, two.id])
 
 
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
 def test_the_hint_of_a_refusal_is_one_line_and_its_text_three(backend: Backend) -> None:
     with pytest.raises(VerifierError) as caught:
         Program.load("tracepoint", LONG)
@@ -80,6 +83,7 @@ def test_a_program_of_no_instructions_is_refused_before_any_call(backend: Backen
     assert not watched.calls
 
 
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
 @pytest.mark.parametrize("license_text", ["GPL", "Dual BSD/GPL", "Proprietary"])
 def test_the_license_decides_over_helpers(backend: Backend, license_text: str) -> None:
     instructions = [
@@ -122,6 +126,7 @@ def test_instructions_that_refer_by_name_are_refused_before_the_kernel_sees_them
         Program.load("xdp", [b.ld_map_fd(b.R1, "events"), *tracers.returning(0)])
 
 
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
 class TestRefusals:
     def test_the_verifiers_refusal_is_three_lines_and_a_complete_log(self, backend: Backend) -> None:
         with pytest.raises(VerifierError) as caught:
@@ -186,6 +191,7 @@ class TestRefusals:
             Program.load("tracepoint", tracers.returning(0), backend=faulty)
         assert caught.value.errno == errno.EACCES
 
+    @pytest.mark.needs("btf_name:log_true_size")  # before Linux 6.4 what fitted is the beginning, not the end
     def test_a_kernel_that_takes_no_greater_buffer_has_told_what_fitted(self, backend: Backend) -> None:
         faulty = FaultBackend(backend, {c.BPF_PROG_LOAD: [(3, errno.EINVAL)]})
         with pytest.raises(VerifierError) as caught:
@@ -231,6 +237,7 @@ class TestRefusals:
             assert faulty.calls[c.BPF_PROG_LOAD] == 3
 
 
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
 class TestLogOfSuccess:
     def test_it_is_kept_when_asked_for(self, backend: Backend) -> None:
         with Program.load("tracepoint", tracers.returning(0), log_level=2) as program:
@@ -245,6 +252,7 @@ class TestLogOfSuccess:
             assert short.log.endswith("\n")
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 def test_without_capabilities_the_error_says_which(backend: Backend) -> None:
     read, write = os.pipe()
     child = os.fork()
@@ -291,7 +299,7 @@ class TestLifeTime:
         assert caught.value.errno == errno.ENOENT
 
     def test_a_pinned_program_opens_again(self, backend: Backend) -> None:
-        with detached_bpffs() as root:
+        with bpffs(backend) as root:
             with Program.load("xdp", tracers.returning(2), name="pinned") as program:
                 program.pin(root / "it")
                 with pytest.raises(BpfError, match="something is pinned there already"):
@@ -316,7 +324,7 @@ class TestLifeTime:
     ("section", "text"),
     [
         pytest.param("xdp/devmap", "it is not attached but stored in a devmap", id="map value"),
-        pytest.param("syscall", r"run\(\) runs them", id="run only"),
+        pytest.param("syscall", r"run\(\) runs them", marks=pytest.mark.needs("prog_type:syscall"), id="run only"),
         pytest.param(
             "tc",
             "section 'tc' does not say to what, and attaching by tc is not supported yet",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.real_kernel("programs run there only")
+
 XDP_PASS = 2
 PACKET = bytes(range(64))
 _XDP_ADJUST_HEAD = 44

@@ -17,6 +17,7 @@ SAMPLES = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) for line in block.splitlines()]
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON", "module:elftools")
 @pytest.mark.parametrize(
     ("sample", "output"),
@@ -53,6 +54,7 @@ def test_what_the_first_command_installs_is_no_part_of_the_project() -> None:
     assert directory in project["tool"]["ruff"]["extend-exclude"]
 
 
+@pytest.mark.real_kernel("the command line is used on the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_PERFMON", "module:elftools")
 def test_the_first_command_ends_in_the_main_job() -> None:
     # What comes before is pip's: this interpreter has the project already.

@@ -113,13 +113,14 @@ def charged(backend: Backend | Simulator, fd: int) -> int:
     return next(int(line.split()[1]) for line in backend.fdinfo(fd).splitlines() if line.startswith("memlock:"))
 
 
-@pytest.mark.parametrize("entries", [1, 5, 1000])
+@pytest.mark.parametrize("entries", [1, 5, 47, 1000])
 @pytest.mark.parametrize(
     "good",
     [
         *(pytest.param(spec, id=kind) for kind, spec in GOOD.items()),
         pytest.param(MapSpec("hash", 9, 13, 1, LAZY), id="hash that grows"),
         pytest.param(MapSpec("percpu_hash", 9, 13, 1, LAZY), id="percpu_hash that grows"),
+        pytest.param(MapSpec("bloom_filter", 0, 13, 1, map_extra=2), id="bloom_filter of two hashes"),
         pytest.param(MapSpec("lru_hash", 9, 13, 1, c.BPF_F_NO_COMMON_LRU), id="lru_hash of each cpu"),
         pytest.param(MapSpec("array", 4, 13, 1), id="array of odd values"),
         pytest.param(MapSpec("array", 4, 13, 1, MAPPED), id="array that can be mapped"),

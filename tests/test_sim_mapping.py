@@ -64,6 +64,7 @@ MAPS = {
     "array for writing": MapSpec("array", 4, 8, 1000, MAPPED | c.BPF_F_WRONLY),
     "array that programs read": MapSpec("array", 4, 8, 1000, MAPPED | c.BPF_F_RDONLY_PROG),
     "array that programs write": MapSpec("array", 4, 8, 1000, MAPPED | c.BPF_F_WRONLY_PROG),
+    "array with a lock": MapSpec("array", 4, 8, 1000, MAPPED, btf="lock"),
     "percpu_array": MapSpec("percpu_array", 4, 8, 4),
     "ringbuf": MapSpec("ringbuf", 0, 0, PAGE),
     "ringbuf of two pages": MapSpec("ringbuf", 0, 0, 2 * PAGE),

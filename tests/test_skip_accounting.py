@@ -92,6 +92,7 @@ def test_the_list_of_expected_skips_bounds_each_reason(listed: str, complaints: 
     assert len(needs.unlisted({"no tool": 2, "no module": 1}, listed)) == complaints
 
 
+@pytest.mark.real_kernel("another tool is asked about the same objects")
 @pytest.mark.needs("kernel", "tool:bpftool")
 @pytest.mark.parametrize("feature", ["map_type:hash", "prog_type:xdp", "helper:xdp:map_lookup_elem"])
 def test_a_skip_for_a_feature_that_the_kernel_has_is_a_complaint(feature: str) -> None:
@@ -110,6 +111,7 @@ def test_a_need_that_the_kernel_meets_does_not_skip(backend: object, need: str) 
     needs.require(need)
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel", "file:/sys/kernel/btf/vmlinux")
 @pytest.mark.parametrize(
     ("need", "reason"),
@@ -124,3 +126,19 @@ def test_a_need_that_the_kernel_does_not_meet_skips(monkeypatch: pytest.MonkeyPa
     with pytest.raises(needs.Unmet, match=reason):
         needs.require(need)
     assert needs.skips == {reason: 1}
+
+
+def test_a_name_is_looked_for_in_the_btf_of_the_kernel(pytester: pytest.Pytester) -> None:
+    body = """
+import pytest
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux", "btf_name:BPF_MAP_TYPE_HASH")
+def test_there(): pass
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux", "btf_name:BPF_MAP_TYPE_HAS")
+def test_not_there(): raise AssertionError("must not run")
+"""
+    needs.require("file:/sys/kernel/btf/vmlinux")
+    result = run_suite(pytester, body)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*1 btf_name:BPF_MAP_TYPE_HAS is not in the kernel's BTF"])

@@ -73,6 +73,7 @@ def _kernels_own() -> list[tuple[int, str]]:
     return [(int(row[0], 16), row[2]) for row in rows if len(row) == 3]
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @CAN_SEE
 def test_ksym_agrees_with_the_kernels_own_table(backend: Backend) -> None:
     table = _kernels_own()
@@ -90,6 +91,7 @@ def test_ksym_agrees_with_the_kernels_own_table(backend: Backend) -> None:
     assert len(kernel_symbols(backend.host)) >= len(names)
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @CAN_SEE
 def test_the_table_is_read_once_per_kernel(backend: Backend) -> None:
     reads = []
@@ -110,6 +112,7 @@ def test_the_table_is_read_once_per_kernel(backend: Backend) -> None:
     assert kernel_symbols(backend.host) is not first
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:CAP_SETGID", "file:/proc/kallsyms")
 def test_hidden_addresses_are_a_refusal_that_says_what_to_do(backend: Backend) -> None:
     def refusal() -> str:

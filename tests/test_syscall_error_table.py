@@ -7,6 +7,7 @@ import errno
 from typing import TYPE_CHECKING
 
 import pytest
+from support.backends import said
 from support.map_shapes import SMALLEST, needed
 
 from rawbpf import errors as e
@@ -174,13 +175,18 @@ def test_an_error_knows_what_failed(backend: Backend) -> None:
     error = bpf_error(backend, 2, cmd=c.BPF_MAP_LOOKUP_ELEM, subject="'counts'", map_type=c.BPF_MAP_TYPE_HASH)
     assert isinstance(error, KeyError)
     assert isinstance(error, OSError)
-    assert (error.errno, error.cmd, error.subject, error.backend) == (2, c.BPF_MAP_LOOKUP_ELEM, "'counts'", "kernel")
-    assert str(error) == "map_lookup_elem 'counts': ENOENT: the map has no such key"
+    assert (error.errno, error.cmd, error.subject, error.backend) == (
+        2,
+        c.BPF_MAP_LOOKUP_ELEM,
+        "'counts'",
+        backend.name,
+    )
+    assert said(error) == "map_lookup_elem 'counts': ENOENT: the map has no such key"
 
 
 def test_a_hint_that_was_handed_in_is_kept(backend: Backend) -> None:
     error = bpf_error(backend, 22, cmd=c.BPF_MAP_CREATE, hint="because")
-    assert str(error) == "map_create: EINVAL: because"
+    assert said(error) == "map_create: EINVAL: because"
 
 
 @pytest.mark.parametrize("number", range(1, 134))

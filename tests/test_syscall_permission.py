@@ -41,6 +41,7 @@ def a_map(backend: Backend, map_type: int) -> Callable[[], int]:
     return lambda: map_create(backend, map_type=map_type, key_size=4, value_size=4, max_entries=1)
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 @CAN
 @pytest.mark.parametrize(
     ("capabilities", "action", "missing"),
@@ -70,6 +71,7 @@ def test_the_missing_capability_is_named(
     assert f"setcap {missing.lower().replace(' and ', ',')}+ep" in answer
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 @CAN
 @pytest.mark.parametrize("prog_type", range(1, 33), ids=prog_type_name)
 def test_the_capabilities_that_a_program_type_needs_are_the_kernels(backend: Backend, prog_type: int) -> None:
@@ -89,6 +91,7 @@ def test_the_capabilities_that_a_program_type_needs_are_the_kernels(backend: Bac
         assert "EPERM" not in answer
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 @CAN
 @pytest.mark.parametrize("map_type", range(1, 34), ids=map_type_name)
 def test_the_capabilities_that_a_map_type_needs_are_the_kernels(backend: Backend, map_type: int) -> None:
@@ -101,6 +104,7 @@ def test_the_capabilities_that_a_map_type_needs_are_the_kernels(backend: Backend
     assert "EPERM" not in run_as_nobody(lambda: refusal(a_map(backend, map_type)), *wanted)
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 @CAN
 def test_a_refused_process_is_told_of_the_sysctl(backend: Backend) -> None:
     value = backend.host.unprivileged_bpf_disabled()

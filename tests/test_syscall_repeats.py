@@ -27,6 +27,7 @@ def _fails(backend: Backend, cmd: int, number: int, times: int) -> FaultBackend:
     return FaultBackend(backend, {cmd: [(nth, number) for nth in range(1, times + 1)]})
 
 
+@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.parametrize("times", [1, 5])
 def test_prog_load_is_repeated_on_eagain(backend: Backend, times: int) -> None:
     faulty = _fails(backend, c.BPF_PROG_LOAD, errno.EAGAIN, times)
@@ -106,6 +107,7 @@ print(json.dumps([outcome, backend.calls[c.BPF_MAP_CREATE], soft == hard, soft =
 """
 
 
+@pytest.mark.real_kernel("it is about what this process may do")
 @pytest.mark.parametrize(
     ("number", "failures", "outcome"),
     [

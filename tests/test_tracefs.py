@@ -18,7 +18,10 @@ print(tracefs.tracepoint_id("syscalls", "sys_enter_execve"), len(opened))
 assert open("/proc/self/mounts").read() == mounts
 """
 
-pytestmark = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "tool:unshare", "tool:mount")
+pytestmark = [
+    pytest.mark.real_kernel("it asks about the running kernel"),
+    pytest.mark.needs("capability:CAP_SYS_ADMIN", "tool:unshare", "tool:mount"),
+]
 
 
 def _run(setup: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from rawbpf.errors import BpfError, PermissionDenied
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import Descriptor
+from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi import perf
 
 TYPE_CHECKING = False
@@ -75,7 +76,7 @@ class PerfEvent(Descriptor):
         return cls(backend, fd, what)
 
     def __repr__(self) -> str:
-        return f"<PerfEvent {self._what}, {'closed' if self.closed else f'fd {self._fd}'}>"
+        return f"<PerfEvent {self._what}, {'closed' if self.closed else f'fd {self._fd}'}{mark(self._backend)}>"
 
 
 def _refused(backend: Backend, errno: int, what: str) -> BpfError:

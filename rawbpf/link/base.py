@@ -13,6 +13,7 @@ from rawbpf.syscall import link as command
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import Descriptor
+from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.constants import BPF_F_REPLACE
 
 TYPE_CHECKING = False
@@ -120,10 +121,9 @@ class Link(Descriptor):
         self._program_name = getattr(program, "name", "")
 
     def __repr__(self) -> str:
-        name = self._backend.name
         where = "closed" if self.closed else f"fd {self._fd}"
         of = f", of {self._program_name!r}" if self._program_name else ""
-        return f"<{type(self).__name__} {self._target}, {where}{of}{'' if name == 'kernel' else f' [{name}]'}>"
+        return f"<{type(self).__name__} {self._target}, {where}{of}{mark(self._backend)}>"
 
 
 class Attachment(Link):

@@ -6,7 +6,7 @@ Owns what was made for it: `close()` detaches, then closes programs and maps. Wh
 from __future__ import annotations
 
 from rawbpf.spec.named import Named
-from rawbpf.syscall.lifetime import opened_at, warn_unclosed
+from rawbpf.syscall.lifetime import mark, opened_at, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Object:
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"
-        return f"<Object {self.name!r}: {state}>"
+        return f"<Object {self.name!r}: {state}{mark(self.backend)}>"
 
 
 def _close_all(owned: Iterable[Link | Program | Section | AnyMap]) -> None:

@@ -12,6 +12,7 @@ import sys
 from rawbpf.codec import codec_for
 from rawbpf.errors import NotSupported, PermissionDenied
 from rawbpf.map.memory import cast_view
+from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.constants import BPF_F_MMAPABLE
 
 TYPE_CHECKING = False
@@ -96,7 +97,8 @@ class Variable:
         store(view, self.offset, content)
 
     def __repr__(self) -> str:
-        return f"<Variable {self.name!r}: {self._codec.name} at {self._section.map.name}+{self.offset}>"
+        of = self._section.map
+        return f"<Variable {self.name!r}: {self._codec.name} at {of.name}+{self.offset}{mark(of._handle.backend)}>"
 
 
 def fetch(view: memoryview, offset: int, size: int) -> bytes:

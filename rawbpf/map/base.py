@@ -20,7 +20,7 @@ from rawbpf.syscall import map as command
 from rawbpf.syscall import obj
 from rawbpf.syscall.descriptor import descriptor_number
 from rawbpf.syscall.error import bpf_error
-from rawbpf.syscall.lifetime import warn_unclosed
+from rawbpf.syscall.lifetime import mark, warn_unclosed
 from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
@@ -302,12 +302,12 @@ class Map(Family, Constructors["K", "V"]):
         return True
 
     def __repr__(self) -> str:
-        shape, backend = self._shape, self._handle.backend.name
+        shape = self._shape
         where = "closed" if self.closed else f"fd {self._handle.fd}"
-        sim = "" if backend == "kernel" else f" [{backend}]"
         types = " -> ".join(codec.name for codec in (self._key, self._value) if codec.size)
         size = f"max_entries {shape.max_entries}"
-        return f"<{type(self).__name__} {shape.name!r}: {', '.join(filter(None, (types, size, where)))}{sim}>"
+        what = ", ".join(filter(None, (types, size, where)))
+        return f"<{type(self).__name__} {shape.name!r}: {what}{mark(self._handle.backend)}>"
 
     def __copy__(self) -> Self:
         raise TypeError("a map cannot be copied: dup() opens it again, snapshot() copies its elements")

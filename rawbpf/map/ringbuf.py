@@ -13,6 +13,7 @@ from rawbpf.errors import Closed
 from rawbpf.map.base import Map
 from rawbpf.map.mapping import map_memory
 from rawbpf.map.memory import cast_view
+from rawbpf.syscall.lifetime import mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ class RingMemory:
     its end reads on as if there were none.
     """
 
-    __slots__ = ("_describe", "_views", "size")
+    __slots__ = ("_describe", "_mark", "_views", "size")
 
-    def __init__(self, describe: str, size: int, consumer: memoryview, producer: memoryview, data: memoryview) -> None:
+    def __init__(self, handle: Handle, size: int, consumer: memoryview, producer: memoryview, data: memoryview) -> None:
         self.size = size
-        self._describe = describe
+        self._describe = handle.describe
+        self._mark = mark(handle.backend)
         self._views: tuple[memoryview, memoryview, memoryview] | None = (consumer, producer, data)
 
     def _view(self, index: int) -> memoryview:
@@ -93,7 +95,7 @@ class RingMemory:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"consumer at {self.consumer[0]}, producer at {self.producer[0]}"
-        return f"<RingMemory of {self._describe}: {self.size} bytes, {state}>"
+        return f"<RingMemory of {self._describe}: {self.size} bytes, {state}{self._mark}>"
 
 
 class _RingMap(Map[bytes, bytes]):
@@ -160,7 +162,7 @@ def _mapped(handle: Handle, size: int, consumes: bool) -> RingMemory:
     rest = map_memory(handle, page + 2 * size, page, writable=not consumes)
     width = ctypes.sizeof(ctypes.c_ulong)
     return RingMemory(
-        handle.describe,
+        handle,
         size,
         cast_view(consumer[:width], _POSITION),
         cast_view(rest[:width], _POSITION),

@@ -14,6 +14,7 @@ from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, 
 from rawbpf.spec.section import find_section
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
+from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
 TYPE_CHECKING = False
@@ -237,10 +238,8 @@ class Program(Attachable):
         obj.obj_pin(self._backend, self.fileno(), os.fsencode(path), subject=subject)
 
     def __repr__(self) -> str:
-        name = self._backend.name
         where = "closed" if self.closed else f"fd {self._fd}"
-        sim = "" if name == "kernel" else f" [{name}]"
-        return f"<Program {self._name!r} ({self.section or prog_type_name(self._type)}), {where}{sim}>"
+        return f"<Program {self._name!r} ({self.section or prog_type_name(self._type)}), {where}{mark(self._backend)}>"
 
 
 def load_program(

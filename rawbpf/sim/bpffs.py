@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import weakref
 from errno import EACCES, EEXIST, EINVAL, ENOENT, EPERM
 
 from rawbpf.sim.error import Refused
@@ -15,20 +16,21 @@ from rawbpf.sim.file import Content
 
 
 class BpfFs:
-    """Pins below `root`, a directory that is made when it is first asked for and removed by `close`."""
+    """Pins below `root`, a directory that is made when it is first asked for.
+
+    It is removed by `close`, or when nobody needs it any more, at the latest when the process ends.
+    """
 
     def __init__(self) -> None:
-        self._root: str | None = None
+        self._root: _Root | None = None
         self._pins: dict[tuple[int, int], _Pin] = {}
 
     @property
     def root(self) -> str:
         """The directory."""
         if self._root is None:
-            import tempfile
-
-            self._root = tempfile.mkdtemp(prefix="rawbpf-sim-")
-        return self._root
+            self._root = _Root()
+        return self._root.path
 
     def pin(self, path: bytes, at: int | None, content: object) -> None:
         """Make a file at `path`, from the directory `at` on, that leads to `content`.
@@ -105,14 +107,12 @@ class BpfFs:
             self._pins[_identity(pin.fd)] = pin
 
     def close(self) -> None:
-        """Remove the directory and all pins."""
+        """Let go of all pins, and remove the directory with them."""
         for identity in list(self._pins):
             self._forget(identity)
         if self._root is not None:
-            import shutil
-
-            shutil.rmtree(self._root, ignore_errors=True)
-            self._root = None
+            self._root.remove()
+        self._root = None
 
     def _forget(self, identity: tuple[int, int]) -> None:
         pin = self._pins.pop(identity)
@@ -138,7 +138,28 @@ class BpfFs:
         if self._root is None:
             return False
         path = os.readlink(f"/proc/self/fd/{directory}")
-        return os.path.commonpath([os.path.realpath(self._root), path]) == os.path.realpath(self._root)
+        root = os.path.realpath(self._root.path)
+        return os.path.commonpath([root, path]) == root
+
+
+class _Root:
+    # The directory; copies of the file system share it.
+    def __init__(self) -> None:
+        import tempfile
+
+        self.path = tempfile.mkdtemp(prefix="rawbpf-sim-")
+        self.remove = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Root:
+        return self
+
+
+def _remove(root: str, pid: int) -> None:
+    # It is the process's that made it, not a forked child's.
+    if os.getpid() == pid:
+        import shutil
+
+        shutil.rmtree(root, ignore_errors=True)
 
 
 class _Pin:

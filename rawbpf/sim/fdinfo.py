@@ -41,11 +41,11 @@ def describe(file: File, release: Release, page_size: int) -> str:
             "frozen": int(content.frozen),
         }
         if isinstance(content, SimProgArray) and content.owner.prog_type is not None:
-            fields |= {"owner_prog_type": content.owner.prog_type, "owner_jited": 0}
+            fields |= {"owner_prog_type": content.owner.prog_type, "owner_jited": 1}
     elif isinstance(content, SimProgram):
         fields |= {
             "prog_type": content.type,
-            "prog_jited": 0,
+            "prog_jited": 1,
             "prog_tag": content.tag.hex(),
             "memlock": rounded(_PROG + len(content.instructions), page_size),
             "prog_id": content.id,

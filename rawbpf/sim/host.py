@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _ENOENT = 2
 _BTF = "/sys/kernel/btf/vmlinux"
+# Of all simulators, for they are of the one kernel below: who indexes them knows them by identity.
+_kernel_types: memoryview | None = None
 
 
 class SimulatedHost:
@@ -48,12 +50,16 @@ class SimulatedHost:
 
     def btf(self) -> memoryview:
         """The real kernel's BTF, read-only. Raises: NotSupported (ENOENT) where there is none."""
+        global _kernel_types
+        if _kernel_types is not None:
+            return _kernel_types
         try:
             with open(_BTF, "rb", buffering=0) as file:
-                return memoryview(file.read())
+                _kernel_types = memoryview(file.read())
         except OSError:
             hint = "the simulator shows the types of the kernel below it, which has none"
             raise NotSupported(_ENOENT, call="open", subject=_BTF, hint=hint) from None
+        return _kernel_types
 
     def types(self) -> Btf | None:
         """The types in it; None where there is none. They are read once."""

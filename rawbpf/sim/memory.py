@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from errno import EFAULT
+from os import getpid
 
 from rawbpf.sim.error import Refused
 
@@ -131,5 +132,5 @@ class _Copier:
         vectors = self._vectors
         vectors[1] = vectors[3] = size
         vectors[2] = address & _MASK
-        done: int = call(os.getpid(), self._local, 1, self._remote, 1, 0)
+        done: int = call(getpid(), self._local, 1, self._remote, 1, 0)
         return done == size

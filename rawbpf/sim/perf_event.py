@@ -190,6 +190,7 @@ class SimPerfEvent(Content):
             self._events += 1
             if self._events >= self._wakeup_events:
                 self._events -= self._wakeup_events
+                ring.woken_at += 1
                 wake = True
         if wake and self._file is not None:
             self._file.signal()

@@ -18,7 +18,8 @@ _HEAD, _TAIL, _DATA_OFFSET = 1024, 1032, 1040
 class PerfRing:
     """`pages` pages of records after the first page; `writable`: readers say how far they came.
 
-    Readers of a buffer that is not writable find the newest records: older ones are written over.
+    Readers of a buffer that is not writable find the newest records: older ones are written over. `woken_at` is the
+    position of the last wakeup, and one more for each that a number of events caused, as in the kernel.
     """
 
     def __init__(self, pages: int, page_size: int, writable: bool, watermark: int) -> None:
@@ -29,7 +30,7 @@ class PerfRing:
         self._first = page_size
         self._head = 0
         self._watermark = min(self.size, watermark) or self.size // 2
-        self._woken_at = 0
+        self.woken_at = 0
         view = self.memory.view
         pack_into("=Q", view, _CAPABILITIES, _BIT0_IS_DEPRECATED)
         pack_into("=I", view, _SIZE, _RESERVED)
@@ -51,7 +52,7 @@ class PerfRing:
         view[start : start + len(content) - len(first)] = content[len(first) :]
         self._head += len(content)
         pack_into("=Q", view, _HEAD, self._head)
-        if self._head - self._woken_at <= self._watermark:
+        if self._head - self.woken_at <= self._watermark:
             return False
-        self._woken_at += self._watermark
+        self.woken_at += self._watermark
         return True

@@ -8,33 +8,33 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import RLock
     from collections.abc import Callable
 
+    from rawbpf.sim.guard import Guard
     from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
 
 
 class RingBuf:
     """A program's side of a ring buffer, from `Simulator.ringbuf`. It is for the map as it is until a restore."""
 
-    def __init__(self, target: SimRingBuf, lock: RLock) -> None:
+    def __init__(self, target: SimRingBuf, guard: Guard) -> None:
         self._target = target
-        self._lock = lock
+        self._guard = guard
 
     def output(self, data: bytes, flags: int = 0) -> int:
         """Copy `data` into the ring: 0, -EAGAIN where it does not fit, -EINVAL for flags. As bpf_ringbuf_output."""
-        with self._lock:
+        with self._guard:
             return self._target.output(data, flags)
 
     def reserve(self, size: int) -> Record | None:
         """Return room for a record of `size` bytes; None where it does not fit. As bpf_ringbuf_reserve."""
-        with self._lock:
+        with self._guard:
             position = self._target.reserve(size)
-        return None if position is None else Record(self._target, self._lock, position, size)
+        return None if position is None else Record(self._target, self._guard, position, size)
 
     def query(self, what: int) -> int:
         """Return what BPF_RB_AVAIL_DATA, RING_SIZE, CONS_POS or PROD_POS asks for. As bpf_ringbuf_query."""
-        with self._lock:
+        with self._guard:
             return self._target.query(what)
 
 
@@ -44,10 +44,10 @@ class Record:
     Until it is submitted or discarded, later records cannot be read.
     """
 
-    def __init__(self, target: SimRingBuf, lock: RLock, position: int, size: int) -> None:
+    def __init__(self, target: SimRingBuf, guard: Guard, position: int, size: int) -> None:
         self.data = target.record(position, size)
         self._target = target
-        self._lock = lock
+        self._guard = guard
         self._position = position
         self._open = True
 
@@ -60,7 +60,7 @@ class Record:
         self._commit(flags, discard=True)
 
     def _commit(self, flags: int, *, discard: bool) -> None:
-        with self._lock:
+        with self._guard:
             if not self._open:
                 raise ValueError("the record was submitted or discarded before, which no verifier lets a program do")
             self._open = False
@@ -71,14 +71,14 @@ class Record:
 class UserRingBuf:
     """A program's side of a user ring buffer, from `Simulator.user_ringbuf`. It is for the map until a restore."""
 
-    def __init__(self, target: SimUserRingBuf, lock: RLock) -> None:
+    def __init__(self, target: SimUserRingBuf, guard: Guard) -> None:
         self._target = target
-        self._lock = lock
+        self._guard = guard
 
     def drain(self, callback: Callable[[bytes], int], flags: int = 0) -> int:
         """Call `callback` with each record until it returns 1; return how many there were, or a negative errno.
 
         As bpf_user_ringbuf_drain.
         """
-        with self._lock:
+        with self._guard:
             return self._target.drain(callback, flags)

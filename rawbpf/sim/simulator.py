@@ -6,26 +6,31 @@ import copy
 import ctypes
 import mmap as _mmap
 import os
-from _thread import RLock
+import sys
 from errno import EINVAL, EMFILE, ENOTTY
+from itertools import starmap
 
 from rawbpf.sim import command
 from rawbpf.sim.attr import Attr
 from rawbpf.sim.command.map import opened
 from rawbpf.sim.error import Refused
 from rawbpf.sim.fdinfo import describe
+from rawbpf.sim.guard import Guard
 from rawbpf.sim.host import SimulatedHost
 from rawbpf.sim.kernel import Kernel
 from rawbpf.sim.map.mapping import map_pages, map_pages_at
 from rawbpf.sim.map.memory import SharedMemory
+from rawbpf.sim.map.perf_event_array import SimPerfEventArray
 from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
+from rawbpf.sim.map.stack_trace import SimStackTrace
 from rawbpf.sim.perf_event import SimPerfEvent
+from rawbpf.sim.perf_output import PerfEventArray
 from rawbpf.sim.release import Release
 from rawbpf.sim.ring import RingBuf, UserRingBuf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from ctypes import _CArgObject as ByRef
     from types import TracebackType
     from typing import TypeVar
@@ -51,8 +56,8 @@ class Simulator:
     name = "sim"
 
     def __init__(self, release: str | None = None, cpus: int = 4, seed: int = 0) -> None:
-        # A finaliser or a signal handler may call in the middle of another call.
-        self._lock = RLock()
+        self._guard = Guard()
+        self._missed_close = False
         known = Release(release)
         self.host = SimulatedHost(known.text, cpus)
         self._kernel = Kernel(known, self.host, seed)
@@ -70,9 +75,15 @@ class Simulator:
 
     def shut_down(self) -> None:
         """Free everything; descriptors that are still open lead nowhere."""
-        with self._lock:
+        with self._guard:
             self._kernel.files.close_all()
             self._kernel.pins.close()
+
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Also of one that could not be made. Where the interpreter ends, modules are empty and descriptors end by
+        # themselves.
+        if not ending() and hasattr(self, "_kernel"):
+            self.shut_down()
 
     @property
     def bpffs(self) -> str:
@@ -81,7 +92,7 @@ class Simulator:
 
     def snapshot(self) -> Snapshot:
         """Return a copy of all state: maps and what they hold, programs, BTF, ids, pins, what chance comes next."""
-        with self._lock:
+        with self._guard:
             self._kernel.sweep()
             return Snapshot(copy.deepcopy(self._kernel))
 
@@ -91,7 +102,7 @@ class Simulator:
         Descriptors and mappings that were open then lead to the restored objects. Those closed since stay
         closed, and those opened since lead nowhere (EINVAL). Raises: ValueError for another simulator's.
         """
-        with self._lock:
+        with self._guard:
             if snapshot.kernel.host is not self.host:
                 raise ValueError("the snapshot is of another simulator")
             copies: dict[int, object] = {}
@@ -106,19 +117,26 @@ class Simulator:
         """One bpf(2) call."""
         number = 0
         try:
-            with self._lock:
+            with self._guard:
                 return self._call(cmd, ctypes.cast(attr, ctypes.c_void_p).value or 0, size)
         except Refused as refused:
             number = refused.errno
         except OSError as error:
             number = error.errno or EMFILE
-        ctypes.set_errno(number)
+        # The loop sets the errno and returns at once. After a plain call a signal handler could run here, whose
+        # own calls would leave another errno.
+        for _ in starmap(ctypes.set_errno, ((number,),)):
+            break
         return -1
 
+    # Nothing here waits for anything, so there is nothing to release the GIL for.
     bpf_blocking = bpf
 
     def _call(self, cmd: int, address: int, size: int) -> int:
         kernel = self._kernel
+        if self._missed_close:
+            self._missed_close = False
+            kernel.sweep()
         attr = Attr(kernel.memory, address, size, kernel.release.attr_size)
         function = command.COMMANDS.get(cmd)
         if function is None or not kernel.release.has_command(cmd):
@@ -127,8 +145,13 @@ class Simulator:
 
     def close(self, fd: int) -> None:
         """Close `fd`. Raises OSError."""
-        with self._lock:
-            self._kernel.files.close(fd)
+        with self._guard as guard:
+            if guard.depth > 1:
+                # A finaliser, in the middle of another call: the file is forgotten at the beginning of the next.
+                os.close(fd)
+                self._missed_close = True
+            else:
+                self._kernel.files.close(fd)
 
     def dup(self, fd: int) -> int:
         """Return a new close-on-exec descriptor of the same object. Raises OSError."""
@@ -136,7 +159,7 @@ class Simulator:
 
     def mmap(self, fd: int, length: int, offset: int = 0, writable: bool = True) -> _mmap.mmap:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 event = self._event(fd)
                 if event is not None:
@@ -147,7 +170,7 @@ class Simulator:
 
     def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
         """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError (EEXIST: taken)."""
-        with self._lock:
+        with self._guard:
             try:
                 return map_pages_at(*opened(self._kernel, fd), length, address)
             except Refused as refused:
@@ -155,7 +178,7 @@ class Simulator:
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 event = self._event(fd)
                 if event is not None:
@@ -171,11 +194,11 @@ class Simulator:
         poller = select.poll()
         for fd in fds:
             poller.register(fd, select.POLLIN)
-        with self._lock:
+        with self._guard:
             ready = {fd for fd in fds if self._kernel.files.is_ready(fd)}
         limit = 0 if ready else None if timeout is None else max(0.0, timeout) * 1000
         ready.update(fd for fd, _ in poller.poll(limit))
-        with self._lock:
+        with self._guard:
             for fd in ready:
                 event = self._event(fd)
                 if event is not None:
@@ -187,17 +210,34 @@ class Simulator:
 
         Raises: ValueError for what is no ring buffer of this simulator.
         """
-        return RingBuf(self._target(fd, SimRingBuf, "ring buffer"), self._lock)
+        return RingBuf(self._target(fd, SimRingBuf, "ring buffer"), self._guard)
 
     def user_ringbuf(self, fd: int) -> UserRingBuf:
         """Return a program's side of the user ring buffer `fd`: drain.
 
         Raises: ValueError for what is no user ring buffer of this simulator.
         """
-        return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._lock)
+        return UserRingBuf(self._target(fd, SimUserRingBuf, "user ring buffer"), self._guard)
+
+    def put_stack(self, fd: int, addresses: Sequence[int], flags: int = 0) -> int:
+        """Store a stack, innermost first, in the stack trace map `fd`, and return its id or a negative errno.
+
+        What bpf_get_stackid does with the stack that it finds; `flags`: BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID.
+        Raises: ValueError for what is no stack trace map of this simulator.
+        """
+        target = self._target(fd, SimStackTrace, "stack trace map")
+        with self._guard:
+            return target.put(addresses, flags)
+
+    def perf_event_array(self, fd: int) -> PerfEventArray:
+        """Return a program's side of the perf event array `fd`: output.
+
+        Raises: ValueError for what is no perf event array of this simulator.
+        """
+        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._guard)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
-        with self._lock:
+        with self._guard:
             try:
                 content = self._kernel.files.get(fd, kind).content
             except Refused:
@@ -207,7 +247,7 @@ class Simulator:
 
     def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
         """perf_event_open(2) for software events. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 return SimPerfEvent(self._kernel, attr, pid, cpu, group_fd, flags).open()
             except Refused as refused:
@@ -215,7 +255,7 @@ class Simulator:
 
     def ioctl(self, fd: int, request: int, arg: int = 0) -> int:
         """ioctl(2) with an integer argument, which perf events alone know. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 event = self._event(fd)
                 if event is None:
@@ -226,7 +266,7 @@ class Simulator:
 
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
-        with self._lock:
+        with self._guard:
             try:
                 file = self._kernel.files.find(fd)
             except Refused as refused:

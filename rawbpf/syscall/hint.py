@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     Values = Mapping[str, int | bytes]
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EAGAIN, _ENOMEM, _EACCES, _EFAULT = 1, 2, 7, 9, 11, 12, 13, 14
-_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _ENOLINK, _ENOTSOCK, _EOPNOTSUPP = 16, 17, 22, 28, 34, 67, 88, 95
-_EINPROGRESS, _ESTALE = 115, 116
+_EBUSY, _EEXIST, _EINVAL, _ENOSPC, _ERANGE, _ENOSYS, _ENOLINK, _ENOTSOCK = 16, 17, 22, 28, 34, 38, 67, 88
+_EOPNOTSUPP, _EINPROGRESS, _ESTALE = 95, 115, 116
 
 _WRITE_ONLY = "the descriptor is write-only (BPF_F_WRONLY)"
 _NO_WRITE = "the map is frozen, or the descriptor is read-only (BPF_F_RDONLY)"
@@ -109,6 +109,8 @@ _SAYINGS: dict[tuple[int, int], str] = {
 }
 
 _GENERAL = {
+    _ENOSYS: "the kernel, or the sandbox around this process, has no bpf(2); "
+    "maps are simulated with RAWBPF_BACKEND=sim, or rawbpf.using(rawbpf.sim.Simulator())",
     _EFAULT: "a pointer among the arguments leads nowhere",
     _ENOMEM: "the kernel has no memory for it, or a memory cgroup does not allow it",
 }
@@ -121,7 +123,7 @@ def hint_for(backend: Backend, errno: int, *, cmd: int, map_type: int | None, va
     """
     host = backend.host
     if errno == _EPERM and (wanted := permission.needed(cmd, values)):
-        return permission.explain(host, wanted)
+        return permission.explain(host, wanted) + (_SIMULATED if cmd in _ALSO_SIMULATED else "")
     if errno == _EINVAL and _has_flag(values.get("file_flags", 0), c.BPF_F_PATH_FD):
         return _NO_DIR_FD
     if cmd in _DIALOGUES and (text := _DIALOGUES[cmd](host, errno, cmd, map_type, values)):
@@ -143,6 +145,9 @@ def _has_flag(flags: int | bytes, flag: int) -> bool:
     return isinstance(flags, int) and bool(flags & flag)
 
 
+# Where it helps: a simulated kernel makes and loads what this one refuses, and lists or attaches nothing of it.
+_ALSO_SIMULATED = (c.BPF_MAP_CREATE, c.BPF_BTF_LOAD, c.BPF_PROG_LOAD)
+_SIMULATED = "; without any privileges maps are simulated (RAWBPF_BACKEND=sim, or rawbpf.using(rawbpf.sim.Simulator()))"
 _ONE_ELEMENT = (c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_DELETE_ELEM)
 _SINCE_LATER = frozenset(range(c.BPF_MAP_LOOKUP_AND_DELETE_ELEM, c.BPF_PROG_STREAM_READ_BY_FD + 1))
 

@@ -1,8 +1,17 @@
-"""What everything that owns a descriptor shares: where it was opened, and the warning when it is dropped open."""
+"""What everything that owns a descriptor shares: whose it is, where it was opened, and the warning when it is lost."""
 
 from __future__ import annotations
 
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+
+def mark(backend: Backend) -> str:
+    """Return what a repr ends with: nothing for the kernel, ` [sim]` for a simulated one."""
+    return "" if backend.name == "kernel" else f" [{backend.name}]"
 
 
 def opened_at() -> str:

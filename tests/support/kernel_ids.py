@@ -12,6 +12,8 @@ import os
 import select
 import struct
 import time
+from collections.abc import Callable
+from typing import Any
 
 from rawbpf.syscall.kernel import syscall_numbers
 
@@ -26,12 +28,20 @@ _OBJ_GET_INFO_BY_FD = 15
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 
 type_and_id = tuple[str, int]
+Call = Callable[[int, bytes], tuple[int, bytes]]
+"""bpf(2) of some kernel: command and attr to the result, or the negated errno, and the attr."""
+
+
+def call_with(bpf: Callable[[int, Any, int], int], cmd: int, attr: bytes) -> tuple[int, bytes]:
+    """Make one call with a backend's `bpf`."""
+    buffer = ctypes.create_string_buffer(attr, 256)
+    result = bpf(cmd, ctypes.byref(buffer), 128)
+    return (result if result >= 0 else -ctypes.get_errno()), buffer.raw
 
 
 def _bpf(cmd: int, attr: bytes) -> tuple[int, bytes]:
-    buffer = ctypes.create_string_buffer(attr, 256)
-    result = _syscall(syscall_numbers(os.uname().machine)[0], cmd, buffer, 128)
-    return (result if result >= 0 else -ctypes.get_errno()), buffer.raw
+    number = syscall_numbers(os.uname().machine)[0]
+    return call_with(lambda *arguments: int(_syscall(number, *arguments)), cmd, attr)
 
 
 def readable() -> bool:
@@ -40,13 +50,13 @@ def readable() -> bool:
     return result in (0, -errno.ENOENT)
 
 
-def ids() -> set[type_and_id]:
+def ids(call: Call = _bpf) -> set[type_and_id]:
     """Return the (kind, id) of every object that the kernel has now."""
     found = set()
     for kind, (next_id, _, _) in _KINDS.items():
         number = 0
         while True:
-            result, attr = _bpf(next_id, struct.pack("=I", number))
+            result, attr = call(next_id, struct.pack("=I", number))
             if result < 0:
                 break
             number = struct.unpack_from("=I", attr, 4)[0]
@@ -71,9 +81,9 @@ def left_over(candidates: set[type_and_id], seconds: float = 5.0) -> set[type_an
     return rest
 
 
-def describe(kind: str, number: int) -> str:
+def describe(kind: str, number: int, call: Call = _bpf) -> str:
     """Return e.g. `map 12 'counts'`."""
-    info = _info(kind, number)
+    info = _info(kind, number, call=call)
     at = {"map": 24, "prog": 64}.get(kind)
     name = info[at : at + 16].split(b"\0")[0].decode("ascii", "replace") if info and at else ""
     return f"{kind} {number}" + (f" {name!r}" if name else "")
@@ -125,13 +135,13 @@ def _used_by(kind: str, number: int) -> set[type_and_id]:
     return set()
 
 
-def _info(kind: str, number: int, request: bytes = b"") -> bytes:
-    fd, _ = _bpf(_KINDS[kind][1], struct.pack("=I", number))
+def _info(kind: str, number: int, request: bytes = b"", *, call: Call = _bpf) -> bytes:
+    fd, _ = call(_KINDS[kind][1], struct.pack("=I", number))
     if fd < 0:
         return b""
     try:
         buffer = ctypes.create_string_buffer(request, 256)
-        result, _ = _bpf(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", fd, 232, ctypes.addressof(buffer)))
+        result, _ = call(_OBJ_GET_INFO_BY_FD, struct.pack("=IIQ", fd, 232, ctypes.addressof(buffer)))
         return buffer.raw if result == 0 else b""
     finally:
         os.close(fd)

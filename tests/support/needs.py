@@ -2,11 +2,14 @@
 
 As a marker, `@pytest.mark.needs("map_type:ringbuf", "tool:clang")`, also on a `pytest.param`; inside
 a test or fixture, `require("helper:xdp:xdp_adjust_head")`. A probe that cannot tell does not skip:
-the test runs and shows. Any other skip is turned into a failure by conftest.
+the test runs and shows. Any other skip is turned into a failure by conftest. A test on the simulator
+asks the simulator.
 
     kernel                      bpf(2) may be called (CAP_BPF or CAP_SYS_ADMIN)
     capability:CAP_NET_ADMIN    the process has the capability
     map_type:ringbuf            rawbpf.features says so; likewise prog_type:xdp and helper:xdp:redirect
+    btf_name:BPF_LINK_TYPE_SOCKMAP
+                                the kernel's own BTF has the name: of a function, a struct, a constant of an enum
     tracepoint:sched/sched_switch
     file:/sys/kernel/btf/vmlinux
     tool:clang                  an executable on PATH
@@ -23,7 +26,7 @@ import os
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from _pytest.outcomes import Skipped
@@ -42,16 +45,18 @@ class Unmet(Skipped):
     """A need that this machine does not meet; the only skip that conftest lets pass."""
 
 
-def require(*needs: str) -> None:
+def require(*needs: str, simulated: bool | None = None) -> None:
     """Return if every one of `needs` is met, else skip the calling test and say why.
 
+    `simulated`: whether the test runs on the simulator; None: what the current backend is.
     Raises: ValueError for a need of an unknown kind.
     """
+    backend = _backend(_is_simulated() if simulated is None else simulated)
     for need in needs:
         kind, _, what = need.partition(":")
         if kind not in _PROBES or bool(what) == (kind == "kernel"):
             raise ValueError(f"unknown need {need!r}; the kinds are {', '.join(_PROBES)}")
-        reason = _PROBES[kind](what)
+        reason = _PROBES[kind](what, backend)
         if reason is not None:
             _skip(reason)
 
@@ -115,24 +120,26 @@ def _skip(reason: str) -> NoReturn:
     raise Unmet(reason)
 
 
-def _kernel(_: str) -> str | None:
-    return None if may_use_bpf() else NO_PERMISSION
+def _kernel(_: str, backend: Backend) -> str | None:
+    return None if backend.name == "sim" or may_use_bpf() else NO_PERMISSION
 
 
-def _capability(name: str) -> str | None:
-    return None if capabilities() >> _BITS[name] & 1 else NO_PERMISSION
+def _capability(name: str, backend: Backend) -> str | None:
+    # What bpf(2) asks for, every simulated process has.
+    simulated = backend.name == "sim" and name in backend.host.capabilities()
+    return None if simulated or capabilities() >> _BITS[name] & 1 else NO_PERMISSION
 
 
-def _feature(kind: str, what: str) -> str | None:
+def _feature(kind: str, what: str, backend: Backend) -> str | None:
     from rawbpf import features
 
     if kind == "helper":
         program, _, helper = what.partition(":")
-        support = features.helper(program, helper, backend=_backend())
+        support = features.helper(program, helper, backend=backend)
     elif kind == "map_type":
-        support = features.map_type(what, backend=_backend())
+        support = features.map_type(what, backend=backend)
     else:
-        support = features.prog_type(what, backend=_backend())
+        support = features.prog_type(what, backend=backend)
     if support == features.Answer.UNSUPPORTED:
         return f"{kind}:{what}{_UNSUPPORTED}"
     if support == features.Answer.NO_PERMISSION and not may_use_bpf():
@@ -141,19 +148,29 @@ def _feature(kind: str, what: str) -> str | None:
     return None
 
 
+def _is_simulated() -> bool:
+    from rawbpf.syscall.current import current
+
+    return current().name == "sim"
+
+
 @functools.cache
-def _backend() -> Backend:
+def _backend(simulated: bool) -> Backend:
+    if simulated:
+        from rawbpf.sim.simulator import Simulator
+
+        return Simulator()
     from rawbpf.syscall.kernel import KernelBackend
 
     return KernelBackend()
 
 
-def _tracepoint(what: str) -> str | None:
+def _tracepoint(what: str, backend: Backend) -> str | None:
     from rawbpf.errors import BpfError, PermissionDenied
 
     category, _, name = what.partition("/")
     try:
-        _backend().host.tracepoint(category, name)
+        backend.host.tracepoint(category, name)
     except PermissionDenied:
         return None if may_use_bpf() else NO_PERMISSION
     except BpfError:
@@ -161,15 +178,31 @@ def _tracepoint(what: str) -> str | None:
     return None
 
 
-def _file(path: str) -> str | None:
+def _file(path: str, _: Backend) -> str | None:
     return None if os.path.exists(path) else f"file:{path} does not exist"
 
 
-def _tool(name: str) -> str | None:
+def _btf_name(name: str, _: Backend) -> str | None:
+    if not _vmlinux() or f"\0{name}\0".encode() in _vmlinux():
+        return None
+    return f"btf_name:{name} is not in the kernel's BTF"
+
+
+# All of it, because its strings come last; empty where there is none, and nobody can tell.
+@functools.cache
+def _vmlinux() -> bytes:
+    try:
+        with open("/sys/kernel/btf/vmlinux", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _tool(name: str, _: Backend) -> str | None:
     return None if shutil.which(name, path=PATH) else f"tool:{name} is not installed"
 
 
-def _module(name: str) -> str | None:
+def _module(name: str, _: Backend) -> str | None:
     return None if importlib.util.find_spec(name) else f"module:{name} is not installed"
 
 
@@ -188,13 +221,14 @@ _BITS = {
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
-_PROBES = {
+_PROBES: dict[str, Callable[[str, Backend], str | None]] = {
     "kernel": _kernel,
     "capability": _capability,
-    "map_type": lambda what: _feature("map_type", what),
-    "prog_type": lambda what: _feature("prog_type", what),
-    "helper": lambda what: _feature("helper", what),
+    "map_type": functools.partial(_feature, "map_type"),
+    "prog_type": functools.partial(_feature, "prog_type"),
+    "helper": functools.partial(_feature, "helper"),
     "tracepoint": _tracepoint,
+    "btf_name": _btf_name,
     "file": _file,
     "tool": _tool,
     "module": _module,

@@ -12,6 +12,6 @@ TESTS = Path(__file__).parent.parent
 def run_suite(pytester: pytest.Pytester, body: str, *options: str) -> pytest.RunResult:
     """Write `body` as a test file, run it in a process of its own, and return what happened."""
     (pytester.path / "conftest.py").symlink_to(TESTS / "conftest.py")
-    pytester.makeini(f"[pytest]\npythonpath = {TESTS}\nfilterwarnings = error\nmarkers = needs\n")
+    pytester.makeini(f"[pytest]\npythonpath = {TESTS}\nfilterwarnings = error\nmarkers = needs\n    real_kernel\n")
     pytester.makepyfile(body)
     return pytester.runpytest_subprocess("--import-mode=importlib", "-p", "no:cacheprovider", *options)

@@ -138,7 +138,7 @@ class SimArray(SimMap):
 
         Source: array_map_mmap.
         """
-        if self.memory is None or offset + rounded(length, self.kernel.host.page_size) > self.memory.size:
+        if self.memory is None or offset + length > self.memory.size:
             raise Refused(EINVAL)
         return self.memory
 

@@ -6,6 +6,7 @@ changed in place. Source: kernel/bpf/hashtab.c (v6.12).
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from errno import E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC
 
 from rawbpf.sim.error import Refused
@@ -47,6 +48,8 @@ class SimHash(SimMap):
         self._values: dict[bytes, bytes] = {}
         # Only buckets that hold something; the key that a walk meets first stands first.
         self._buckets: dict[int, list[bytes]] = {}
+        # Their numbers, once somebody walks.
+        self._order: list[int] | None = None
         self.check_memory(kernel, self.memory_usage)
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
@@ -81,7 +84,11 @@ class SimHash(SimMap):
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the value. Raises: Refused (ENOENT)."""
-        return self.cleaned(self.value(key))
+        try:
+            found = self._values[key]
+        except KeyError:
+            raise Refused(ENOENT) from None
+        return found if self.fields is None else self.fields.zeroed(found)
 
     def value(self, key: bytes) -> bytes:
         """Return the value as it is stored. Raises: Refused (ENOENT)."""
@@ -112,10 +119,16 @@ class SimHash(SimMap):
 
     def store(self, key: bytes, value: bytes) -> None:
         """Make `key` the first of its bucket, with this value."""
-        keys = self._buckets.setdefault(self._hash(key), [])
-        if key in self._values:
-            keys.remove(key)
-        keys.insert(0, key)
+        number = self._hash(key)
+        keys = self._buckets.get(number)
+        if keys is None:
+            self._buckets[number] = [key]
+            if self._order is not None:
+                insort(self._order, number)
+        else:
+            if key in self._values:
+                keys.remove(key)
+            keys.insert(0, key)
         self._values[key] = value
 
     def delete(self, key: bytes) -> None:
@@ -129,6 +142,8 @@ class SimHash(SimMap):
         self._buckets[number].remove(key)
         if not self._buckets[number]:
             del self._buckets[number]
+            if self._order is not None:
+                del self._order[bisect_left(self._order, number)]
         del self._values[key]
         return value
 
@@ -193,9 +208,10 @@ class SimHash(SimMap):
 
     def _next_bucket(self, first: int) -> int:
         # The first bucket from this one on that holds something; -1: none.
-        if len(self._buckets) * 8 < self.n_buckets:
-            return min((number for number in self._buckets if number >= first), default=-1)
-        return next((number for number in range(first, self.n_buckets) if number in self._buckets), -1)
+        if self._order is None:
+            self._order = sorted(self._buckets)
+        at = bisect_left(self._order, first)
+        return self._order[at] if at < len(self._order) else -1
 
     def _hash(self, key: bytes) -> int:
         return jhash(key, self._seed) & (self.n_buckets - 1)

@@ -1,11 +1,11 @@
 """The hash function of the kernel's hash tables, so that simulated ones have their order.
 
-Source: include/linux/jhash.h:jhash (v6.12), Bob Jenkins' lookup3; written from its description.
+Source: include/linux/jhash.h:jhash, jhash2 (v6.12), Bob Jenkins' lookup3; written from its description.
 """
 
 from __future__ import annotations
 
-import sys
+from struct import unpack
 
 _MASK = 0xFFFFFFFF
 _INITIAL = 0xDEADBEEF
@@ -13,43 +13,41 @@ _INITIAL = 0xDEADBEEF
 
 def jhash(key: bytes, seed: int) -> int:
     """Return the 32-bit hash of `key`."""
-    length = len(key)
-    a = b = c = (_INITIAL + length + seed) & _MASK
-    at = 0
-    order = sys.byteorder
-    while length - at > 12:
-        a = a + int.from_bytes(key[at : at + 4], order) & _MASK
-        b = b + int.from_bytes(key[at + 4 : at + 8], order) & _MASK
-        c = c + int.from_bytes(key[at + 8 : at + 12], order) & _MASK
-        a = (a - c & _MASK) ^ _rotated(c, 4)
-        c = c + b & _MASK
-        b = (b - a & _MASK) ^ _rotated(a, 6)
-        a = a + c & _MASK
-        c = (c - b & _MASK) ^ _rotated(b, 8)
-        b = b + a & _MASK
-        a = (a - c & _MASK) ^ _rotated(c, 16)
-        c = c + b & _MASK
-        b = (b - a & _MASK) ^ _rotated(a, 19)
-        a = a + c & _MASK
-        c = (c - b & _MASK) ^ _rotated(b, 4)
-        b = b + a & _MASK
-        at += 12
-    rest = key[at:]
-    if not rest:
+    a = b = c = (_INITIAL + len(key) + seed) & _MASK
+    if not key:
         return c
-    # The last bytes are taken one by one, lowest first, whatever the CPU's order; whole words are words.
-    whole = length % 4 == 0
-    words = [rest[i : i + 4].ljust(4, b"\0") for i in range(0, 12, 4)]
-    numbers = [int.from_bytes(word, order if whole else "little") for word in words]
-    a, b, c = a + numbers[0] & _MASK, b + numbers[1] & _MASK, c + numbers[2] & _MASK
-    c = ((c ^ b) - _rotated(b, 14)) & _MASK
-    a = ((a ^ c) - _rotated(c, 11)) & _MASK
-    b = ((b ^ a) - _rotated(a, 25)) & _MASK
-    c = ((c ^ b) - _rotated(b, 16)) & _MASK
-    a = ((a ^ c) - _rotated(c, 4)) & _MASK
-    b = ((b ^ a) - _rotated(a, 14)) & _MASK
-    return ((c ^ b) - _rotated(b, 24)) & _MASK
+    words = _words(key)
+    last = len(words) - 3
+    # Rotations are left with more bits than 32: what is beyond goes with the mask.
+    for at in range(0, last, 3):
+        a, b, c = a + words[at], b + words[at + 1], c + words[at + 2] & _MASK
+        a = (a - c ^ (c << 4 | c >> 28)) & _MASK
+        c = c + b & _MASK
+        b = (b - a ^ (a << 6 | a >> 26)) & _MASK
+        a = a + c & _MASK
+        c = (c - b ^ (b << 8 | b >> 24)) & _MASK
+        b = b + a & _MASK
+        a = (a - c ^ (c << 16 | c >> 16)) & _MASK
+        c = c + b & _MASK
+        b = (b - a ^ (a << 19 | a >> 13)) & _MASK
+        a = a + c & _MASK
+        c = (c - b ^ (b << 4 | b >> 28)) & _MASK
+        b = b + a & _MASK
+    a, b, c = a + words[last], b + words[last + 1] & _MASK, c + words[last + 2]
+    c = (c ^ b) - (b << 14 | b >> 18) & _MASK
+    a = (a ^ c) - (c << 11 | c >> 21) & _MASK
+    b = (b ^ a) - (a << 25 | a >> 7) & _MASK
+    c = (c ^ b) - (b << 16 | b >> 16) & _MASK
+    a = (a ^ c) - (c << 4 | c >> 28) & _MASK
+    b = (b ^ a) - (a << 14 | a >> 18) & _MASK
+    return (c ^ b) - (b << 24 | b >> 8) & _MASK
 
 
-def _rotated(word: int, by: int) -> int:
-    return (word << by | word >> 32 - by) & _MASK
+def _words(key: bytes) -> tuple[int, ...]:
+    # The words of `key` and zeros, a multiple of three.
+    size = len(key)
+    padded = key + bytes(-size % 12)
+    if size % 4 == 0:
+        return unpack(f"={len(padded) // 4}I", padded)
+    # The last bytes are taken one by one, lowest first, whatever the CPU's order.
+    return unpack(f"={len(padded) // 4 - 3}I", padded[:-12]) + unpack("<3I", padded[-12:])

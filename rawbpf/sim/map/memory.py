@@ -14,7 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ctypes import Array, c_char
 
-_MAP_FIXED, _MAP_FIXED_NOREPLACE = 0x10, 0x100000  # Source: include/uapi/asm-generic/mman-common.h (v6.12)
+_MAP_FIXED, _MAP_FIXED_NOREPLACE, _MADV_DONTFORK = (
+    0x10,
+    0x100000,
+    10,
+)  # Source: include/uapi/asm-generic/mman-common.h (v6.12)
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -58,6 +62,8 @@ class SharedMemory:
         pages = self._pages
         pages.grow(length)
         found = _map(address, length, protection, _MAP_FIXED_NOREPLACE if address else 0, pages.fd, 0)
+        # A forked child maps an arena anew. Source: kernel/bpf/arena.c:arena_map_mmap (v6.18), VM_DONTCOPY
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(found), ctypes.c_size_t(length), _MADV_DONTFORK)
         array = (ctypes.c_char * length).from_address(found)
         pages.writers += 1
         # Not at exit: views may be read until the very end.

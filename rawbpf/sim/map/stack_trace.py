@@ -60,10 +60,9 @@ class SimStackTrace(SimMap):
         """Bytes that pointers and traces take. Source: stack_map_mem_usage."""
         return _HEAD + self._buckets * _POINTER + self.max_entries * (_BUCKET + self.value_size)
 
-    def put(self, addresses: Sequence[int], flags: int = 0) -> int:
-        """Store a trace as a program does, and return its id.
+    def put(self, addresses: Sequence[int], flags: int) -> int:
+        """Store a trace as a program does; return its id, or -EEXIST where another has it.
 
-        `flags`: BPF_F_FAST_STACK_CMP, BPF_F_REUSE_STACKID. Raises: Refused (EEXIST: another has the id).
         Source: __bpf_get_stackid.
         """
         depth = self.value_size // _ADDRESS
@@ -72,10 +71,11 @@ class SimStackTrace(SimMap):
         number = whole & (self._buckets - 1)
         held = self._traces.get(number)
         trace = (whole, content.ljust(self.value_size, b"\0"))
-        if held is not None and held[0] == whole and (flags & c.BPF_F_FAST_STACK_CMP or held == trace):
-            return number
-        if held is not None and not flags & c.BPF_F_REUSE_STACKID:
-            raise Refused(EEXIST)
+        if held is not None:
+            if held == trace or (held[0] == whole and flags & c.BPF_F_FAST_STACK_CMP):
+                return number
+            if not flags & c.BPF_F_REUSE_STACKID:
+                return -EEXIST
         self._traces[number] = trace
         return number
 
