@@ -1,4 +1,4 @@
-"""What the simulator tells of its objects is what the running kernel tells: info, its lengths, fdinfo, ids, creation."""
+"""What the simulator tells of its objects is what the running kernel tells: info, its lengths, fdinfo, ids."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_ids_are_looked_for_alike() -> None:
             for number in (0, 0x7FFFFFFF, 0xFFFFFFFF):
                 for word in range(1, 41):
                     image = layout.pack(**{field: number})
-                    image[4 * word] = 1
+                    image[4 * word] = b"\1"
                     result = side.backend.bpf(layout.cmd, ctypes.byref(image), 168)
                     yield layout.name, number, word, result, ctypes.get_errno()
 
