@@ -45,8 +45,8 @@ def get_info(kernel: Kernel, attr: Attr) -> int:
     if layout is None:
         raise Refused(EINVAL)
     known = kernel.release.info_size(layout)
-    # A map's info must have zeros up from its last field on, also in the padding at its end.
-    _check_tail(kernel, address, length, min(known, layout.size) if layout is MAP_INFO else known)
+    # Behind the last field there must be zeros, also where that is padding.
+    _check_tail(kernel, address, length, min(known, layout.size))
     length = min(length, known)
     given = kernel.memory.read(address, length).ljust(_size(layout), b"\0")
     if isinstance(content, SimProgram):
