@@ -12,7 +12,6 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from support import oracle
 
-from rawbpf.syscall.kernel import KernelBackend
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.testing.cells import Seen
 from rawbpf.testing.machine import FAMILIES, MapMachine
@@ -35,13 +34,15 @@ def test_each_family_agrees(family: str) -> None:
     for map_type in FAMILIES[family]:
         oracle.require(map_type)
 
-    class Family(MapMachine):
-        types = FAMILIES[family]
+    with oracle.parties() as parties:
 
-        def backends(self) -> Sequence[Backend]:
-            return oracle.backends()
+        class Family(MapMachine):
+            types = FAMILIES[family]
 
-    run_state_machine_as_test(Family, settings=_SHORT)
+            def backends(self) -> Sequence[Backend]:
+                return parties
+
+        run_state_machine_as_test(Family, settings=_SHORT)
 
 
 class _NeverFull(Wrapper):
@@ -79,12 +80,20 @@ class _Forgetful(Wrapper):
         return call(cmd, attr, size)
 
 
-@pytest.mark.needs("kernel")
-@pytest.mark.parametrize("wrong", [_NeverFull, _Restarting, _Forgetful])
-@pytest.mark.parametrize("against", ["the model", "the kernel"])
+@pytest.mark.parametrize(
+    ("wrong", "against"),
+    [
+        (_NeverFull, "the model"),
+        (_Restarting, "the model"),
+        (_Forgetful, "the model"),
+        (_NeverFull, "another kernel"),
+    ],
+)
 def test_a_kernel_that_is_wrong_is_found_and_a_few_operations_show_it(wrong: type[Wrapper], against: str) -> None:
-    backends = [wrong(KernelBackend())] + [KernelBackend()] * (against == "the kernel")
+    oracle.require("hash")
     with ExitStack() as stack:
+        parties = stack.enter_context(oracle.parties())
+        backends = [wrong(parties[0]), *parties[-1:] * (against == "another kernel")]
         stages = [stack.enter_context(Stage(backend, "hash")) for backend in backends]
         with pytest.raises(Disagreement) as caught:
             oracle.explore("hash", stages, Seen(), 10000)
@@ -97,14 +106,16 @@ def test_a_kernel_that_is_wrong_is_found_and_a_few_operations_show_it(wrong: typ
     assert f"RAWBPF_ORACLE_SEED={oracle.SEED}" in caught.value.__notes__[-1]
 
 
-@pytest.mark.needs("kernel")
 def test_the_machine_finds_a_wrong_kernel_and_closes_everything() -> None:
-    class Wrong(MapMachine):
-        types = ("hash",)
-
-        def backends(self) -> Sequence[Backend]:
-            return KernelBackend(), _NeverFull(KernelBackend())
-
+    oracle.require("hash")
     unshrunk = settings(oracle.QUIET, max_examples=50, stateful_step_count=10, phases=[Phase.generate])
-    with pytest.raises(Disagreement, match="E2BIG"):
-        run_state_machine_as_test(Wrong, settings=unshrunk)
+    with oracle.parties() as parties:
+
+        class Wrong(MapMachine):
+            types = ("hash",)
+
+            def backends(self) -> Sequence[Backend]:
+                return parties[-1], _NeverFull(parties[0])
+
+        with pytest.raises(Disagreement, match="E2BIG"):
+            run_state_machine_as_test(Wrong, settings=unshrunk)

@@ -20,7 +20,7 @@ from rawbpf.testing.stage import Stage
 from rawbpf.testing.strategies import MAP_TYPES, map_specs
 from rawbpf.uapi import constants as c
 
-_EXAMPLES = max(20, min(oracle.OPERATIONS // 100, 200))
+_EXAMPLES = max(10, min(oracle.OPERATIONS // 100, 200))
 _LRU = ("lru_hash", "lru_percpu_hash")
 _BATCHED = [each for each in MAP_TYPES if Cell(each, "lookup_batch", "always") not in CELLS]
 _PLAIN_BATCHED = [each for each in _BATCHED if each not in _LRU and each not in oracle.SLOW]

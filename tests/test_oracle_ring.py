@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from rawbpf.map.ringbuf import RingMemory
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
+pytestmark = [
+    pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"),
+    pytest.mark.real_kernel("programs run there only"),
+]
 
 _SIZES = (8, 1, 24, 1000, PAGE - 16, PAGE - 8)
 _HEADER = c.BPF_RINGBUF_HDR_SZ

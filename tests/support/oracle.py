@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rawbpf.testing.party import agree
 from rawbpf.testing.stage import Stage
 from rawbpf.testing.strategies import map_specs, programs
-from support import needs
+from support import backends, needs
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 OPERATIONS = int(os.environ.get("RAWBPF_ORACLE_OPERATIONS", "500"))
 SEED = int(os.environ.get("RAWBPF_ORACLE_SEED", "1"))
-PARTIES = os.environ.get("RAWBPF_ORACLE_PARTIES", "kernel").split(",")
+PARTIES = os.environ.get("RAWBPF_ORACLE_PARTIES", "sim" if backends.SIMULATED else "kernel,sim").split(",")
 LENGTH = 100
 """The operations in an example, about."""
 FULL = 20000
 """So many operations fall into every cell."""
 _ROUND = 5000
 SLOW = ("array_of_maps", "hash_of_maps", "cpumap")
-"""The types whose changes take the kernel milliseconds; their cells are covered where FULL operations are asked for."""
+"""The types whose changes take the kernel milliseconds."""
 
 QUIET = settings(
     database=None,
@@ -55,14 +55,10 @@ _NEEDS = {
 
 
 def require(map_type: str) -> None:
-    """Skip the calling test where the kernel takes part and has not the type, or may not be asked."""
+    """Skip the calling test where the kernel takes part and has not the type, or may not be asked for what it needs."""
     if "kernel" in PARTIES:
-        needs.require("kernel", f"map_type:{map_type}", *_NEEDS.get(map_type, ()))
-
-
-def backends() -> list[Backend]:
-    """Return the kernels that take part, each new."""
-    return [_MAKERS[name]() for name in PARTIES]
+        needs.require("kernel", f"map_type:{map_type}")
+    needs.require(*_NEEDS.get(map_type, ()))
 
 
 def _kernel() -> Backend:
@@ -71,26 +67,25 @@ def _kernel() -> Backend:
     return KernelBackend()
 
 
-def _simulator() -> Backend:
-    import importlib
+@contextmanager
+def parties() -> Iterator[list[Backend]]:
+    """Yield the kernels that take part, of as many CPUs; simulated ones end with the block."""
+    from rawbpf.sim.simulator import Simulator
 
-    made: Backend = importlib.import_module("rawbpf.sim").Simulator(cpus=_kernel().host.possible_cpus)
-    return made
-
-
-_MAKERS: dict[str, Callable[[], Backend]] = {"kernel": _kernel, "sim": _simulator}
+    with ExitStack() as stack:
+        cpus = _kernel().host.possible_cpus
+        makers: dict[str, Callable[[], Backend]] = {
+            "kernel": _kernel,
+            "sim": lambda: stack.enter_context(Simulator(cpus=cpus)),
+        }
+        yield [makers[name]() for name in PARTIES]
 
 
 @contextmanager
 def stages(map_type: str) -> Iterator[list[Stage]]:
-    """Make the objects of `map_type` on every party, and close the simulators with them."""
+    """Yield the kernels that take part, with the objects that maps of `map_type` need."""
     with ExitStack() as stack:
-        made = []
-        for backend in backends():
-            if (close := getattr(backend, "shutdown", None)) is not None:
-                stack.callback(close)
-            made.append(stack.enter_context(Stage(backend, map_type)))
-        yield made
+        yield [stack.enter_context(Stage(backend, map_type)) for backend in stack.enter_context(parties())]
 
 
 @st.composite
