@@ -67,8 +67,8 @@ TARGETS = {
     for target in (
         Target("5.10-amd64", _AMD64, _LINUX_5_10, "linux-image-cloud-amd64", 1550),
         Target("6.1-amd64", _AMD64, _LINUX_6_1, "linux-image-cloud-amd64", 1650),
-        Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", 1),
-        Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", 1),
+        Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", 1680),
+        Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", 1680),
         Target("6.12-s390x", _S390X, _LINUX_6_12, "linux-image-s390x", 1650),
     )
 }
