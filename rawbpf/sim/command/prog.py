@@ -62,6 +62,9 @@ def load(kernel: Kernel, attr: Attr) -> int:
         raise Refused(EINVAL)
     if flags & c.BPF_F_TOKEN_FD:
         check_token(kernel, attr.number(PROG_LOAD, "prog_token_fd"))
+    if not kernel.release.reached("6.5"):
+        # The license was read first.
+        kernel.memory.string(attr.number(PROG_LOAD, "license"), _LICENSE_SIZE)
     count = attr.number(PROG_LOAD, "insn_cnt")
     if not 0 < count <= c.BPF_COMPLEXITY_LIMIT_INSNS:
         raise Refused(E2BIG)
