@@ -239,6 +239,16 @@ class Recorder(Wrapper):
         own = self.inner.mmap(fd, length, 0, writable=False)
         self._shadows.append(Shadow(name, fd, map_id, own, writable))
 
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
+        """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError."""
+        with self._lock:
+            arguments: dict[str, int | str] = {"fd": self.side.objects.fd_name(fd), "length": length}
+            arguments["address"] = address
+            event, mapped = self._other("mmap_at", lambda: self.inner.mmap_at(fd, length, address), **arguments)
+            assert isinstance(mapped, ctypes.Array)
+            event.opened = self.side.objects.new_name("mapping")
+            return mapped
+
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""
         with self._lock:
