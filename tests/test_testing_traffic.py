@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,14 @@ def use_freeze() -> list[object]:
             return [other[0]]
 
 
-USES = [use_hash, use_array, use_per_cpu, use_others, use_programs, use_inner, use_freeze]
+def use_frozen_memory() -> list[object]:
+    with rawbpf.ArrayMap.create(value="u32", max_entries=4) as m:
+        m[0] = 5  # in memory, which the map lets go of
+        m.freeze()
+        return [m[0], m.info.frozen]
+
+
+USES = [use_hash, use_array, use_per_cpu, use_others, use_programs, use_inner, use_freeze, use_frozen_memory]
 
 
 def recorded(use: Callable[[], list[object]]) -> tuple[Recording, list[object]]:
@@ -219,8 +227,17 @@ def test_bad_pointers_and_junk_in_the_attr_are_made_again(backend: Backend) -> N
         attr[40] = b"x"
         assert wrapped.bpf(c.BPF_MAP_UPDATE_ELEM, ctypes.byref(attr), 64) == -1
         assert ctypes.get_errno() == errno.EINVAL
-    assert recording.events[-2].before.rest[40:] == b"x"
-    assert {event.errno for event in recording} == {0, errno.EFAULT, errno.EINVAL}
+        with rawbpf.ProgArrayMap.create(max_entries=2) as jumps:
+            closed = ctypes.create_string_buffer((1 << 19).to_bytes(4, sys.byteorder), 4)
+            attr = layouts.MAP_UPDATE_ELEM.pack(
+                map_fd=jumps.fileno(), key=ctypes.addressof(key), value=ctypes.addressof(closed)
+            )
+            assert wrapped.bpf(c.BPF_MAP_UPDATE_ELEM, ctypes.byref(attr), 32) == -1
+            assert ctypes.get_errno() == errno.EBADF
+    (junk,) = (event for event in recording if event.before.rest)
+    assert junk.before.rest[40:] == b"x"
+    assert recording.events[-3].before.references == {"value@0": "closed"}
+    assert {event.errno for event in recording} == {0, errno.EFAULT, errno.EINVAL, errno.EBADF}
     assert not replay(recording, backend)
     with ReplayBackend(recording) as answers:
         assert answers.host.release == backend.host.release

@@ -359,7 +359,7 @@ class ReplayBackend:
 
 
 # Events that are no calls of the program.
-_NO_CALLS = ("store", "changed", "unlink")
+_NO_CALLS = ("store", "changed", "unmap", "unlink")
 
 
 def _was_written(event: Event, name: str) -> bool:

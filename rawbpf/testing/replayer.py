@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _EEXIST = 17
 _MOST_ELEMENTS = 1 << 20
+_NO_DESCRIPTOR = 1 << 30
+"""More than any limit of open files: a descriptor that is closed, and yet looks like one."""
 _ORDER = "order of a hash without BPF_F_ZERO_SEED"
 
 
@@ -131,14 +133,14 @@ class _Replayer:
 
     def _fd(self, name: str) -> int:
         if name == CLOSED:
-            return -1
+            return _NO_DESCRIPTOR
         if name in self._given:
             return self._given[name]
         now = self._alias.now(name)
         number = None if now is None else self._side.objects.number(now)
         if number is None:
             if now is not None:
-                return -1  # it was closed since
+                return _NO_DESCRIPTOR  # it was closed since
             raise _Unbound(name)
         return number
 
@@ -336,6 +338,11 @@ class _Replayer:
         fd, length, address = self._descriptor(), self._word("length"), self._word("address")
         _, memory = self._other(event, lambda: self._backend.mmap_at(fd, length, address))
         self._kept.append(memory)
+
+    def _make_unmap(self, event: Event) -> None:
+        mapping = self._mappings.pop(str(event.before.attr.get("mapping", "")), None)
+        if mapping is not None:
+            mapping.close()
 
     def _range(self, event: Event) -> tuple[mmap.mmap, slice, bytes]:
         name, content = str(event.before.attr.get("mapping", "")), event.before.memory.get("memory") or b""
