@@ -13,6 +13,8 @@ from rawbpf.syscall import current, opener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rawbpf.program.program import Program
     from rawbpf.syscall.protocol import Backend
 
@@ -47,14 +49,16 @@ def _sim() -> Backend:
 
 def _auto() -> Backend:
     # The kernel where it makes a map for us, which is the least that it can be used for.
-    from rawbpf.errors import NotSupported, PermissionDenied
+    from rawbpf.errors import BpfError
     from rawbpf.syscall.map import map_create
     from rawbpf.uapi.constants import BPF_MAP_TYPE_HASH
 
     try:
-        backend = _kernel()
+        backend = _BACKENDS["kernel"]()
         backend.close(map_create(backend, map_type=BPF_MAP_TYPE_HASH, key_size=4, value_size=4, max_entries=1))
-    except (PermissionDenied, NotSupported) as error:
+    except BpfError as error:
+        if error.errno not in _REFUSALS:
+            raise
         import warnings
 
         message = f"RAWBPF_BACKEND=auto: a simulated kernel is used, for the running one refuses: {error}"
@@ -63,7 +67,8 @@ def _auto() -> Backend:
     return backend
 
 
-_BACKENDS = {"kernel": _kernel, "sim": _sim, "auto": _auto}
+_REFUSALS = (1, 13, 38)  # EPERM, EACCES, ENOSYS: of the kernel itself, or of the sandbox around this process
+_BACKENDS: dict[str, Callable[[], Backend]] = {"kernel": _kernel, "sim": _sim, "auto": _auto}
 
 
 def kernel_types() -> memoryview:

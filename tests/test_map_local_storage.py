@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 KINDS = ["sk_storage", "inode_storage", "task_storage", "cgrp_storage"]
 COUNT = {"count": "u64"}
 
@@ -128,6 +130,9 @@ def test_packets_are_counted_per_socket_and_the_count_goes_with_it(backend: Back
                 assert (new.fileno(), new in packets) == (number, False)
 
 
+@pytest.mark.real_kernel(
+    "net/core/bpf_sk_storage.c:bpf_sk_storage_clone copies when the running kernel accepts a connection"
+)
 @pytest.mark.needs("map_type:sk_storage")
 def test_an_accepted_connection_starts_with_a_copy_of_the_listeners_value(backend: Backend) -> None:
     with (
@@ -318,6 +323,7 @@ def test_values_of_any_description_are_kept(backend: Backend, value: Any) -> Non
             os.close(pidfd)
 
 
+@pytest.mark.needs("map_type:inode_storage")
 def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Backend, tmp_path: Path) -> None:
     busy = FaultBackend(backend, {c.BPF_MAP_UPDATE_ELEM: [(n, errno.EAGAIN) for n in (1, 2, 3)]})
     with rawbpf.Map.create("inode_storage", value="u64", backend=busy) as m:
@@ -330,6 +336,9 @@ def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Back
         assert m[tmp_path] == 5
 
 
+@pytest.mark.real_kernel(
+    "net/core/bpf_sk_storage.c:sk_storage_charge counts against the running kernel's sysctl net.core.optmem_max"
+)
 @pytest.mark.needs("map_type:sk_storage")
 def test_a_socket_has_room_for_so_much(backend: Backend) -> None:
     with open("/proc/sys/net/core/optmem_max", encoding="ascii") as file:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import rawbpf
+from rawbpf import default
+from rawbpf.sim import Simulator
 from rawbpf.syscall import current as current_module
 from rawbpf.syscall.current import current
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.kernel import SYSCALL_NUMBERS, KernelBackend, syscall_numbers
+from rawbpf.syscall.trace import TraceBackend
+from rawbpf.uapi.constants import BPF_MAP_CREATE
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -91,6 +97,74 @@ def test_a_signal_handler_may_ask_for_the_backend_while_it_is_chosen(
     assert asked == [backend, backend]
 
 
+def created(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    code = "import rawbpf\nwith rawbpf.Map.create('hash', key=4, value=4, max_entries=1) as m: print(m)"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def test_the_environment_chooses_the_simulator() -> None:
+    run = created({"RAWBPF_BACKEND": "sim"})
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("<HashMap '': ")
+    assert run.stdout.endswith(" [sim]>\n")
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS])
+def test_auto_falls_back_with_one_warning_where_the_kernel_refuses(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setenv("RAWBPF_BACKEND", "auto")
+    monkeypatch.setitem(
+        default._BACKENDS, "kernel", lambda: FaultBackend(default._sim(), {BPF_MAP_CREATE: [(1, number)]})
+    )
+    with pytest.warns(
+        RuntimeWarning, match="a simulated kernel is used, for the running one refuses: map_create"
+    ) as seen:
+        chosen = default.choose()
+    assert len(seen) == 1
+    assert isinstance(chosen, Simulator)
+
+
+@pytest.mark.real_kernel("the running kernel is preferred")
+def test_auto_is_the_kernel_where_that_makes_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAWBPF_BACKEND", "auto")
+    assert isinstance(default.choose(), KernelBackend)
+
+
+def test_auto_passes_on_what_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAWBPF_BACKEND", "auto")
+    monkeypatch.setitem(default._BACKENDS, "kernel", lambda: FaultBackend(default._sim(), {BPF_MAP_CREATE: [(1, 24)]}))
+    with pytest.raises(rawbpf.BpfError) as caught:
+        default.choose()
+    assert caught.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize("name", ["sim", "auto"])
+def test_every_backend_can_be_traced(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("RAWBPF_BACKEND", name)
+    monkeypatch.setenv("RAWBPF_TRACE", "1")
+    monkeypatch.setitem(default._BACKENDS, "kernel", default._sim)
+    chosen = default.choose()
+    assert isinstance(chosen, TraceBackend)
+    assert chosen.name == "sim"
+
+
+@pytest.mark.needs("module:elftools")
+def test_what_is_simulated_says_so() -> None:
+    with Simulator() as sim, rawbpf.using(sim):
+        spec = rawbpf.ObjectSpec.from_file(Path(__file__).parents[1] / "bpf" / "execcount.bpf.o")
+        with (
+            spec.load() as obj,
+            rawbpf.RingBufMap.create(max_entries=sim.host.page_size) as ring,
+            ring.memory() as memory,
+        ):
+            shown = [obj, obj.maps["exec_count"], obj.programs["count_execve"], obj.variables["min_uid"]]
+            shown += [obj.maps["exec_count"].keys(), ring, memory]
+            assert [repr(each) for each in shown if "[sim]" not in repr(each)] == []
+        assert repr(obj).endswith("closed [sim]>")
+
+
 def test_an_unknown_backend_is_refused_by_name() -> None:
     run = subprocess.run(
         [sys.executable, "-c", "import rawbpf\nrawbpf.Map.create('hash', key=4, value=4, max_entries=1)"],
@@ -100,7 +174,7 @@ def test_an_unknown_backend_is_refused_by_name() -> None:
         check=False,
     )
     assert run.returncode == 1
-    assert run.stderr.splitlines()[-1].startswith("ValueError: RAWBPF_BACKEND='moon'")
+    assert run.stderr.splitlines()[-1] == "ValueError: RAWBPF_BACKEND='moon': expected kernel, sim, auto"
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ class Simulator:
         Raises: ValueError for what is no stack trace map of this simulator.
         """
         target = self._target(fd, SimStackTrace, "stack trace map")
-        with self._lock:
+        with self._guard:
             return target.put(addresses, flags)
 
     def perf_event_array(self, fd: int) -> PerfEventArray:
@@ -234,7 +234,7 @@ class Simulator:
 
         Raises: ValueError for what is no perf event array of this simulator.
         """
-        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._lock)
+        return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._guard)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._guard:
@@ -272,7 +272,7 @@ class Simulator:
             except Refused as refused:
                 raise _os_error(refused) from None
             if file is not None:
-                return describe(file)
+                return describe(file, self._kernel.release, self.host.page_size)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:
             return text.read()
 

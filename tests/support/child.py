@@ -39,13 +39,14 @@ def run_as_nobody(function: Callable[[], str], *capabilities: str) -> str:
     """Return what `function` returns in a child of user 65534 that has these capabilities and no others."""
 
     def unprivileged() -> str:
-        _become_nobody(sum(1 << _BITS[name] for name in capabilities))
+        become_nobody(sum(1 << _BITS[name] for name in capabilities))
         return function()
 
     return run(unprivileged)
 
 
-def _become_nobody(mask: int) -> None:
+def become_nobody(mask: int = 0) -> None:
+    """Be user 65534 from now on, with the capabilities in `mask` and no others."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")

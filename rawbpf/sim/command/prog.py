@@ -55,7 +55,7 @@ _GPL = (b"GPL", b"GPL v2", b"GPL and additional rights", b"Dual BSD/GPL", b"Dual
 
 def load(kernel: Kernel, attr: Attr) -> int:
     """PROG_LOAD: return a descriptor of the program, which is held as it is."""
-    attr.check(PROG_LOAD.size)
+    attr.check(kernel.release.end(PROG_LOAD))
     kind = attr.number(PROG_LOAD, "prog_type")
     flags = attr.number(PROG_LOAD, "prog_flags")
     if flags & ~sum(flag for flag, first in _FLAGS if kernel.release.reached(first)):
