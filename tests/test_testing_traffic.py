@@ -137,6 +137,7 @@ def test_made_again_nothing_differs(backend: Backend, use: Callable[[], list[obj
     assert not differences.skipped
 
 
+@pytest.mark.real_kernel("its calls are recorded there")
 @pytest.mark.needs("kernel")
 @pytest.mark.parametrize("use", USES)
 def test_what_the_kernel_did_the_simulator_does(use: Callable[[], list[object]]) -> None:
