@@ -43,6 +43,7 @@ def run(pytester: pytest.Pytester, body: str, *options: str) -> pytest.RunResult
     return pytester.runpytest_subprocess(*OPTIONS, "-rs", "-s", *options)
 
 
+@pytest.mark.real_kernel("the plug-in is told to take it")
 @pytest.mark.needs("kernel")
 class TestOnTheKernel:
     def test_one_option_chooses_it(self, pytester: pytest.Pytester) -> None:
@@ -225,10 +226,9 @@ class TestOnTheSimulator:
 
 
 @pytest.mark.parametrize("need", ["magic:wand", "map_type", "helper:xdp", "kernel:6.1", ""])
-@pytest.mark.needs("kernel")
 def test_an_unknown_requirement_is_an_error_and_not_a_skip(pytester: pytest.Pytester, need: str) -> None:
     body = f"import pytest\n@pytest.mark.bpf_requires({need!r})\ndef test_it(): pass\n"
-    result = run(pytester, body, "--bpf-backend=kernel")
+    result = run(pytester, body)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*UsageError*expected 'kernel', 'map_type:ringbuf'*"])
 

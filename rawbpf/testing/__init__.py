@@ -14,6 +14,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.testing.answer import ReplayBackend as ReplayBackend
+    from rawbpf.testing.answer import ReplayMismatch as ReplayMismatch
     from rawbpf.testing.calls import Trace as Trace
     from rawbpf.testing.calls import trace as trace
     from rawbpf.testing.fault import faults as faults
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "Recorder": "recorder",
     "Recording": "recording",
+    "ReplayBackend": "answer",
+    "ReplayMismatch": "answer",
     "Trace": "calls",
     "faults": "fault",
     "record": "recorder",

@@ -7,7 +7,7 @@ other. Must not make any call.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 
 from rawbpf.errors import errno_name
@@ -158,7 +158,7 @@ def _memory(then: Image, now: Image, shape: Shape, masked: Counter[str]) -> Iter
         if name in _BY_NATURE:
             masked[_BY_NATURE[name]] += 1
         elif old is None or new is None:
-            yield f"{name}: recorded {_shown(old)}, now {_shown(new)}"
+            yield f"{name}: recorded {_some(old)}, now {_some(new)}"
         elif len(old) != len(new):
             yield f"{name}: recorded {len(old)} bytes, now {len(new)}"
         else:
@@ -190,6 +190,31 @@ def _ranges(name: str, shape: Shape, size: int) -> Iterator[tuple[int, int, str]
             yield 0, size, "cookies of sockets"
 
 
+def compare_inputs(then: Image, now: Image, read: Container[str], alias: Alias) -> Iterator[str]:
+    """Yield in words how a call differs from the recorded one before it is made; `read`: the memory that it reads."""
+    yield from _fields(then.attr, now.attr, alias, Counter())
+    if then.rest != now.rest:
+        yield f"behind the fields: expected {then.rest.hex()}, got {now.rest.hex()}"
+    for name in {**then.memory, **now.memory}:
+        if (name in then.memory) != (name in now.memory):
+            yield f"{name}: {'a pointer' if name in now.memory else 'no pointer'}, unlike recorded"
+            continue
+        old, new = then.memory[name], now.memory[name]
+        if name == "pathname" and old and new:
+            old, new = old.rpartition(b"/")[2], new.rpartition(b"/")[2]
+        if old is None or new is None or len(old) != len(new) or (name in read and old != new):
+            yield f"{name}: recorded {_some(old)}, now {_some(new)}"
+    places = {at for at in (*then.references, *now.references) if at.partition("@")[0] in read}
+    for at in sorted(places):
+        old_name, new_name = then.references.get(at, "nothing"), now.references.get(at, "nothing")
+        if not alias.bind(old_name, new_name):
+            yield f"{at}: recorded {old_name}, now {new_name}, which is something else"
+
+
+def _some(content: bytes | None) -> str:
+    return "a bad address" if content is None else f"{len(content)} bytes {content[:16].hex()}"
+
+
 def compare_text(then: Event, now: Event, masked: Counter[str]) -> Iterator[str]:
     """Yield in words what differs between two texts of an fdinfo file."""
     old, new = (_lines(event.after.memory.get("memory") or b"") for event in (then, now))
@@ -203,7 +228,3 @@ def compare_text(then: Event, now: Event, masked: Counter[str]) -> Iterator[str]
 def _lines(text: bytes) -> dict[str, str]:
     pairs = (line.partition(":") for line in text.decode("ascii", "replace").splitlines())
     return {name: value.strip() for name, _, value in pairs}
-
-
-def _shown(content: bytes | None) -> str:
-    return "a bad address" if content is None else f"{len(content)} bytes"

@@ -1,7 +1,7 @@
 """Records the traffic of a backend: every call of the protocol that maps, programs and BTF make.
 
-What goes past it is found out before the next call: pins that were removed, and memory of arrays that was
-written through a mapping.
+What goes past it is found out before the next call: pins that were removed, mappings that are gone, and memory
+of arrays that was written through one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENOENT
@@ -98,6 +99,7 @@ class Recorder(Wrapper):
         self._lock = RLock()
         self._shadows: list[Shadow] = []
         self._pins: dict[str, tuple[bytes, int | None]] = {}
+        self._mappings: dict[str, weakref.ref[mmap.mmap]] = {}
 
     def stop(self) -> None:
         """Look for the last time at what went past, and let go of what was needed for that."""
@@ -169,6 +171,11 @@ class Recorder(Wrapper):
         for shadow in self._shadows:
             if change := shadow.changes():
                 self._append(_memory_event("store", shadow.name, *change))
+        for name, mapping in list(self._mappings.items()):
+            memory = mapping()
+            if memory is None or memory.closed:
+                del self._mappings[name]
+                self._append(Event.unchanging("unmap", Image({"mapping": name})))
         for name, (path, at) in list(self._pins.items()):
             try:
                 os.lstat(path, dir_fd=at)
@@ -223,6 +230,7 @@ class Recorder(Wrapper):
             event, mapped = self._other("mmap", lambda: self.inner.mmap(fd, length, offset, writable), **arguments)
             assert isinstance(mapped, mmap.mmap)
             event.opened = self.side.objects.new_name("mapping")
+            self._mappings[event.opened] = weakref.ref(mapped)
             shape = self.side.objects.shape(fd)
             if shape.type == c.BPF_MAP_TYPE_ARRAY:
                 event.after.memory["memory"] = mapped[:]
@@ -238,6 +246,16 @@ class Recorder(Wrapper):
             self._shadows.remove(shadow)
         own = self.inner.mmap(fd, length, 0, writable=False)
         self._shadows.append(Shadow(name, fd, map_id, own, writable))
+
+    def mmap_at(self, fd: int, length: int, address: int = 0) -> ctypes.Array[ctypes.c_char]:
+        """Map `length` bytes from 0, shared and writable, at `address` if not 0. Raises OSError."""
+        with self._lock:
+            arguments: dict[str, int | str] = {"fd": self.side.objects.fd_name(fd), "length": length}
+            arguments["address"] = address
+            event, mapped = self._other("mmap_at", lambda: self.inner.mmap_at(fd, length, address), **arguments)
+            assert isinstance(mapped, ctypes.Array)
+            event.opened = self.side.objects.new_name("mapping")
+            return mapped
 
     def read(self, fd: int, size: int) -> bytes:
         """Read at most `size` bytes. Raises OSError."""

@@ -53,8 +53,8 @@ class Event:
     """One call: `call` is the command's name, or that of another call of the Backend protocol.
 
     `size`: of the attr. `result` is -1 for a call that failed with `errno`; a descriptor that it returned is
-    `opened` by name, and `described` says what it is of. Besides, `unlink` is a pin that was gone, and `store`
-    and `changed` are mapped memory that was written by the program, and by the kernel.
+    `opened` by name, and `described` says what it is of. Besides, `unlink` is a pin that was gone, `unmap` a
+    mapping, and `store` and `changed` are mapped memory that was written by the program, and by the kernel.
     """
 
     call: str
@@ -99,6 +99,11 @@ class Recording:
 
     def __repr__(self) -> str:
         return f"<Recording of {len(self)} calls, Linux {self.host.get('release', '?')}>"
+
+    @property
+    def possible_cpus(self) -> int:
+        """How many possible CPUs the recorded kernel had, which a kernel that replays it has to have as well."""
+        return int(str(self.host["possible_cpus"]))
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of the file."""

@@ -14,10 +14,10 @@ from dataclasses import replace
 
 from rawbpf.testing.capture import Built
 from rawbpf.testing.difference import Alias, Difference, Differences, compare, compare_text
-from rawbpf.testing.naming import is_walk
+from rawbpf.testing.naming import descriptor_fields, is_walk, taken
 from rawbpf.testing.pointee import Shape, is_understood, subject_field
 from rawbpf.testing.recorder import Recorder
-from rawbpf.testing.recording import CLOSED, Event, Image, Recording
+from rawbpf.testing.recording import CLOSED, NAME, Event, Image, Recording
 from rawbpf.testing.walk import BATCHES, WALKS, Walks, elements, is_last, is_seeded, wants_room
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import cmd_name, cmd_number
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _EEXIST = 17
 _MOST_ELEMENTS = 1 << 20
+_NO_DESCRIPTOR = 1 << 30
+"""More than any limit of open files: a descriptor that is closed, and yet looks like one."""
 _ORDER = "order of a hash without BPF_F_ZERO_SEED"
 
 
@@ -79,6 +81,7 @@ class _Replayer:
         self._given = fds
         self._unusable: set[str] = set()
         self._mappings: dict[str, mmap.mmap] = {}
+        self._kept: list[object] = []
         self._walks = Walks()
         self._pin_dir = pin_dir
         self._pins: list[str] = []
@@ -98,6 +101,7 @@ class _Replayer:
 
     def end(self) -> None:
         self._backend.stop()
+        self._kept.clear()
         for mapping in self._mappings.values():
             mapping.close()
         for fd in self._side.objects.all_open():
@@ -122,19 +126,21 @@ class _Replayer:
         elif name.startswith("fd"):
             self._differs(f"{name} comes from outside of the recording: hand it over as fds={{{name!r}: ...}}")
             self._unusable.add(name)
-        else:
+        elif NAME.fullmatch(name):
             self.found.skipped.append(f"{event}: {name} is an object of others")
+        else:
+            self._differs(f"it cannot be made: {name} is unknown here")
 
     def _fd(self, name: str) -> int:
         if name == CLOSED:
-            return -1
+            return _NO_DESCRIPTOR
         if name in self._given:
             return self._given[name]
         now = self._alias.now(name)
         number = None if now is None else self._side.objects.number(now)
         if number is None:
             if now is not None:
-                return -1  # it was closed since
+                return _NO_DESCRIPTOR  # it was closed since
             raise _Unbound(name)
         return number
 
@@ -164,6 +170,9 @@ class _Replayer:
             event = self._placed(event)
         subject = event.before.attr.get(subject_field(cmd), "")
         shape = self._side.objects.shape(self._fd(subject)) if isinstance(subject, str) and subject else Shape()
+        numbers = {name: value for name, value in event.before.attr.items() if isinstance(value, int)}
+        if bare := [name for name in descriptor_fields(cmd, numbers) if taken(numbers[name])]:
+            raise _Unbound(f"descriptor {numbers[bare[0]]}")
         self._walks.disturb(shape.id, cmd)
         if cmd in WALKS and is_seeded(shape) and (event.result >= 0 or is_last(event) or wants_room(event)):
             self.found.masked[_ORDER] += 1
@@ -172,6 +181,8 @@ class _Replayer:
         now = self._call(cmd, event)
         for what in compare(event, now, shape, self._alias, self.found.masked):
             self._differs(what)
+        if event.opened and not now.opened:
+            self._unusable.add(event.opened)
         if now.opened and not event.opened:
             self._backend.close(self._side.objects.number(now.opened) or 0)
 
@@ -260,6 +271,13 @@ class _Replayer:
         value = self._event.before.attr.get(name, 0)
         return self._fd(value) if isinstance(value, str) else value
 
+    def _descriptor(self) -> int:
+        # Never a bare number of the file's, which may be anything in this process.
+        name = self._event.before.attr.get("fd")
+        if not isinstance(name, str):
+            raise _Unbound(f"descriptor {name}")
+        return self._fd(name)
+
     def _other(self, event: Event, call: Callable[[], object]) -> tuple[Event, object]:
         # The call made now, and what it returned.
         events = self._backend.recording.events
@@ -268,6 +286,9 @@ class _Replayer:
             result = call()
         except OSError:
             result = None
+        except (OverflowError, ValueError) as error:
+            self._differs(f"it cannot be made: {error}")
+            return event, None
         now = next(each for each in events[start:] if each.call == event.call)
         if (event.result < 0, event.errno) != (now.result < 0, now.errno):
             for what in compare(event, now, Shape(), self._alias, self.found.masked):
@@ -278,19 +299,19 @@ class _Replayer:
 
     def _make_close(self, event: Event) -> None:
         if event.before.attr.get("fd") not in self._given:
-            self._other(event, lambda: self._backend.close(self._word("fd")))
+            self._other(event, lambda: self._backend.close(self._descriptor()))
 
     def _make_dup(self, event: Event) -> None:
-        self._other(event, lambda: self._backend.dup(self._word("fd")))
+        self._other(event, lambda: self._backend.dup(self._descriptor()))
 
     def _make_fdinfo(self, event: Event) -> None:
-        now, _ = self._other(event, lambda: self._backend.fdinfo(self._word("fd")))
+        now, _ = self._other(event, lambda: self._backend.fdinfo(self._descriptor()))
         for what in compare_text(event, now, self.found.masked):
             self._differs(what)
 
     def _make_read(self, event: Event) -> None:
         size = min(self._word("count"), _MOST_ELEMENTS)
-        now, _ = self._other(event, lambda: self._backend.read(self._word("fd"), size))
+        now, _ = self._other(event, lambda: self._backend.read(self._descriptor(), size))
         if now.after.memory != event.after.memory:
             self._differs("read something else")
 
@@ -298,7 +319,7 @@ class _Replayer:
         self.found.masked["what was ready when"] += 1
 
     def _make_ioctl(self, event: Event) -> None:
-        self._other(event, lambda: self._backend.ioctl(self._word("fd"), self._word("request"), self._word("arg")))
+        self._other(event, lambda: self._backend.ioctl(self._descriptor(), self._word("request"), self._word("arg")))
 
     def _make_perf_event_open(self, event: Event) -> None:
         attr = event.before.memory.get("memory") or b""
@@ -306,12 +327,22 @@ class _Replayer:
         self._other(event, lambda: self._backend.perf_event_open(attr, words[0], words[1], words[2], words[3]))
 
     def _make_mmap(self, event: Event) -> None:
-        fd, length, offset = self._word("fd"), self._word("length"), self._word("offset")
+        fd, length, offset = self._descriptor(), self._word("length"), self._word("offset")
         now, memory = self._other(event, lambda: self._backend.mmap(fd, length, offset, bool(self._word("writable"))))
         if isinstance(memory, mmap.mmap):
             self._mappings[event.opened] = memory
             if now.after.memory != event.after.memory:
                 self._differs("something else is mapped")
+
+    def _make_mmap_at(self, event: Event) -> None:
+        fd, length, address = self._descriptor(), self._word("length"), self._word("address")
+        _, memory = self._other(event, lambda: self._backend.mmap_at(fd, length, address))
+        self._kept.append(memory)
+
+    def _make_unmap(self, event: Event) -> None:
+        mapping = self._mappings.pop(str(event.before.attr.get("mapping", "")), None)
+        if mapping is not None:
+            mapping.close()
 
     def _range(self, event: Event) -> tuple[mmap.mmap, slice, bytes]:
         name, content = str(event.before.attr.get("mapping", "")), event.before.memory.get("memory") or b""
