@@ -207,7 +207,7 @@ def code_in_last_columns(page: str, heading: str) -> Iterator[str]:
             yield from re.findall(r"`([^`]+)`", cells[-1])
 
 
-@pytest.mark.real_kernel("DOCS")
+@pytest.mark.real_kernel("the samples of the documentation run on the running kernel")
 @needs_kernel
 @pytest.mark.needs("capability:CAP_SYS_ADMIN")
 @pytest.mark.parametrize(
