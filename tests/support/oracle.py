@@ -46,10 +46,10 @@ QUIET = settings(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 
-# What a map type needs beyond being there, for the objects that it holds.
+# What a map type needs beyond being there, for the objects that it holds: they are the machine's, on every kernel.
 _NEEDS = {
-    "cgroup_array": ("capability:CAP_SYS_ADMIN",),
-    "cgrp_storage": ("capability:CAP_SYS_ADMIN",),
+    "cgroup_array": ("capability:CAP_DAC_OVERRIDE",),
+    "cgrp_storage": ("capability:CAP_DAC_OVERRIDE",),
     "xskmap": ("capability:CAP_NET_RAW",),
 }
 
