@@ -13,7 +13,7 @@ from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _thread import RLock
+    from rawbpf.sim.guard import Guard
 
     from rawbpf.sim.map.perf_event_array import SimPerfEventArray
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class PerfEventArray:
     """A program's side of an array, from `Simulator.perf_event_array`. It is for the map as it is until a restore."""
 
-    def __init__(self, target: SimPerfEventArray, lock: RLock) -> None:
+    def __init__(self, target: SimPerfEventArray, lock: Guard) -> None:
         self._target = target
         self._lock = lock
 
