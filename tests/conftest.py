@@ -25,7 +25,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "guest: the test also runs under other kernels; see tests/kernels/")
     # A run in the background (nohup, &) ignores these, and children inherit that: Ctrl-C would end nothing.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):

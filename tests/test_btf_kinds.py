@@ -20,6 +20,8 @@ from rawbpf.errors import FormatError
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 ORDERS = pytest.mark.parametrize("byteorder", ["little", "big"])
 
 
@@ -205,6 +207,7 @@ def test_a_recursive_struct_can_be_followed_for_ever() -> None:
 
 
 @pytest.mark.needs("kernel")
+@pytest.mark.needs("btf_name:BTF_KIND_ENUM64")
 def test_the_kernel_accepts_the_sample_with_all_kinds(backend: Backend) -> None:
     load(backend, sample(sys.byteorder)[0])
 

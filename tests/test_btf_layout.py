@@ -9,6 +9,8 @@ from rawbpf.btf import Btf, Builder, align_of, size_of, strip
 from rawbpf.btf.text import declare
 from rawbpf.errors import FormatError
 
+pytestmark = pytest.mark.guest
+
 ORDERS = pytest.mark.parametrize("byteorder", ["little", "big"])
 
 SIZES = [

@@ -9,6 +9,8 @@ import pytest
 
 from rawbpf.codec import Codec, PerCpu, PerCpuCodec, codec_for
 
+pytestmark = pytest.mark.guest
+
 STATS: dict[str, Any] = {"count": "u64", "last": "u64", "comm": "char[16]"}
 LAYOUTS: list[tuple[Any, int]] = [
     ("u8", 8), ("u32", 8), ("u64", 8), ("be32", 8), ("bool", 8), ("f64", 8), ("u32[3]", 16), ("char[9]", 16), (0, 0),
@@ -34,7 +36,7 @@ def test_values_lie_at_multiples_of_eight_bytes(inner: Any, stride: int) -> None
 
 
 def test_what_lies_between_the_values_is_not_read() -> None:
-    codec = PerCpuCodec(codec_for("u32"), 2)
+    codec = PerCpuCodec(codec_for("u32", byteorder="little"), 2)
     assert codec.unpack(b"\1\0\0\0\xff\xff\xff\xff\2\0\0\0\xff\xff\xff\xff") == (1, 2)
 
 
@@ -89,7 +91,7 @@ def test_records_are_combined_by_field_and_keep_the_first_of_what_is_no_number()
 
 
 def test_a_sum_has_no_padding() -> None:
-    inner = codec_for({"a": "u8", "b": "u32"})
+    inner = codec_for({"a": "u8", "b": "u32"}, byteorder="little")
     codec = PerCpuCodec(inner, 2)
     dirty = codec.unpack(b"\1\xff\xff\xff\2\0\0\0" * 2)
     assert codec.pack(dirty) == b"\1\xff\xff\xff\2\0\0\0" * 2

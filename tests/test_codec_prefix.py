@@ -16,6 +16,8 @@ from rawbpf.codec.base import NATIVE
 from rawbpf.codec.prefix import PrefixCodec
 from rawbpf.codec.record import Record
 
+pytestmark = pytest.mark.guest
+
 Order = Literal["little", "big"]
 FOUR, SIX = PrefixCodec("ipv4"), PrefixCodec("ipv6")
 NET_8 = (8).to_bytes(4, NATIVE) + b"\x0a\0\0\0"

@@ -10,7 +10,9 @@ import pytest
 from rawbpf.codec import Record, codec_for
 from rawbpf.codec.record import make, record_class
 
-EVENT = codec_for({"pid": "u32", "ts": "u64", "comm": "char[16]"}, name="event")
+pytestmark = pytest.mark.guest
+
+EVENT = codec_for({"pid": "u32", "ts": "u64", "comm": "char[16]"}, byteorder="little", name="event")
 
 
 def _dirty(fill: int = 0xAA) -> Record:
@@ -84,7 +86,7 @@ def test_records_are_pickled_and_copied_with_their_padding() -> None:
 
 
 def test_the_same_struct_has_the_same_class() -> None:
-    again = codec_for({"pid": "u32", "ts": "u64", "comm": "char[16]"}, name="event")
+    again = codec_for({"pid": "u32", "ts": "u64", "comm": "char[16]"}, byteorder="little", name="event")
     assert type(again.unpack(bytes(32))) is type(_clean())
 
 

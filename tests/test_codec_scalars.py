@@ -10,6 +10,8 @@ import pytest
 
 from rawbpf.codec import codec_for
 
+pytestmark = pytest.mark.guest
+
 INTS = [
     ("u8", "=B", 0, 2**8 - 1),
     ("u16", "=H", 0, 2**16 - 1),

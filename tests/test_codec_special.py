@@ -15,6 +15,8 @@ from rawbpf.codec import codec_for
 from rawbpf.codec.struct_ops import StructOpsCodec, is_value
 from rawbpf.codec.structure import StructCodec
 
+pytestmark = pytest.mark.guest
+
 VALUE: Any = {"lock": "bpf_spin_lock", "count": "u64", "timer": "bpf_timer", "last": "u32", "work": "bpf_wq"}
 
 

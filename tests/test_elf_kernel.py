@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.objects import CALLBACKS
 
 from rawbpf.asm import Instruction, MapReference, encode
 from rawbpf.btf.ext import pack_func_info, pack_line_info
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
     from rawbpf.spec.program import ProgramSpec
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 HERE = Path(__file__).parent
 NATIVE = ".bpf.o" if sys.byteorder == "little" else ".bpfeb.o"
-OBJECTS = [HERE / "objects" / f"shapes{NATIVE}", *sorted((HERE.parent / "bpf").glob(f"*{NATIVE}"))]
+OBJECTS = [
+    pytest.param(HERE / "objects" / f"shapes{NATIVE}", marks=pytest.mark.needs(*CALLBACKS)),
+    *sorted((HERE.parent / "bpf").glob(f"*{NATIVE}")),
+]
 
 
 class Loaded:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from support.objects import native
 
 from rawbpf.asm import FunctionReference, Instruction, MapReference, build
 from rawbpf.asm.instruction import decode, encode
@@ -13,7 +12,7 @@ from rawbpf.errors import SpecError
 from rawbpf.loader.link import function_starts, line_starts, link
 from rawbpf.spec.program import ProgramSpec
 
-OBJECTS = Path(__file__).parent / "objects"
+pytestmark = pytest.mark.guest
 
 
 def body(function: int, *calls: str) -> list[Instruction]:
@@ -97,7 +96,7 @@ def test_a_chain_of_functions_as_long_as_an_object_can_hold_does_not_exhaust_the
 
 
 def test_slots_of_lines_and_functions_follow_the_layout_of_the_linked_program() -> None:
-    shapes = parse((OBJECTS / "shapes.bpf.o").read_bytes(), "shapes")
+    shapes = parse(native("shapes").read_bytes(), "shapes")
     linked = link(shapes.programs["count_execve"], shapes.functions)
     assert shapes.btf is not None
     assert [shapes.btf[function].name for _, function in function_starts(linked)] == [

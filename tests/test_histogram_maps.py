@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("prog_type:raw_tracepoint")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("prog_type:raw_tracepoint")]
 
 VALUES = [0, 1, 2, 3, 4, 7, 8, 100, 100, 1023, 1024, 2**32 - 1, 2**32, 2**40, 2**63 - 1, 2**63, 2**64 - 1]
 LOG2_SLOT = [  # r7 = how many binary digits r6 has, 1 at least

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
     pytest.mark.needs("prog_type:socket_filter"),
+    pytest.mark.guest,
 ]
 
 _SO_DETACH_FILTER, _SO_DETACH_REUSEPORT_BPF, _SO_LOCK_FILTER = 27, 68, 44

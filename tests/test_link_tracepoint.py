@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
     pytest.mark.needs("prog_type:tracepoint", f"tracepoint:{'/'.join(tracers.GETPGID)}"),
+    pytest.mark.guest,
 ]
+# Before Linux 5.15 the event itself is what attaches.
+EVENT_LINKS = pytest.mark.needs("btf_name:BPF_LINK_TYPE_PERF_EVENT")
+# Before Linux 6.6 they do not say of which event they are.
+TELLING_LINKS = pytest.mark.needs("btf_name:bpf_perf_link_fill_link_info")
 
 Counts = rawbpf.ArrayMap[int]
 
@@ -87,6 +92,7 @@ def test_a_link_holds_one_descriptor(counter: Program) -> None:
         assert len(os.listdir("/proc/self/fd")) == before + 1
 
 
+@TELLING_LINKS
 def test_a_link_tells_what_it_is(counter: Program) -> None:
     with counter.attach_tracepoint(*tracers.GETPGID, cookie=7) as link:
         info = link.info
@@ -99,6 +105,7 @@ def test_a_link_tells_what_it_is(counter: Program) -> None:
             assert other.id == link.id
 
 
+@EVENT_LINKS
 def test_the_program_gets_its_cookie(counts: Counts, backend: Backend) -> None:
     with (
         Program.load("tracepoint", tracers.store_cookie(counts.fileno())) as program,
@@ -121,6 +128,7 @@ def test_a_released_link_stays_attached_until_its_descriptor_is_closed(counter: 
     assert counts[0] == 2
 
 
+@TELLING_LINKS
 def test_a_pinned_link_stays_attached_until_its_pin_is_removed(counter: Program, counts: Counts) -> None:
     with detached_bpffs() as root:
         with counter.attach_tracepoint(*tracers.GETPGID) as link:
@@ -139,6 +147,7 @@ def test_a_pinned_link_stays_attached_until_its_pin_is_removed(counter: Program,
             tracers.call_getpgid()
 
 
+@EVENT_LINKS
 def test_a_dropped_link_warns_where_it_was_attached_and_detaches(counter: Program, counts: Counts) -> None:
     with pytest.warns(ResourceWarning, match=r"unclosed <Link tracepoint .*getpgid.*test_link_tracepoint\.py:\d+"):
         counter.attach_tracepoint(*tracers.GETPGID)
@@ -248,6 +257,7 @@ def test_an_unknown_tracepoint_gives_the_closest_names(counter: Program, categor
     assert caught.value.errno == errno.ENOENT
 
 
+@EVENT_LINKS
 def test_links_lists_it(counter: Program) -> None:
     from rawbpf.link.info import links
 

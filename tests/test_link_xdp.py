@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
     pytest.mark.needs(*network.NEEDS, "prog_type:xdp"),
+    pytest.mark.guest,
 ]
 
 Counts = rawbpf.ArrayMap[int]

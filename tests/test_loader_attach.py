@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.bpffs import bpffs
+from support.objects import CALLBACKS
 
 import rawbpf
 from rawbpf.link.base import Link
@@ -21,7 +22,8 @@ OBJECTS = Path(__file__).parent / "objects"
 
 pytestmark = [
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
-    pytest.mark.needs("module:elftools"),
+    pytest.mark.guest,
+    pytest.mark.needs("module:elftools", *CALLBACKS),
 ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.objects import CALLBACKS, native
 
 import rawbpf
 from rawbpf.map.create import create_from_spec
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
 
-pytestmark = pytest.mark.needs("module:elftools")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools")]
 
 
 @pytest.fixture
 def spec() -> rawbpf.ObjectSpec:
-    return rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    return rawbpf.ObjectSpec.from_file(native("execcount"))
 
 
 def _state(spec: rawbpf.ObjectSpec) -> tuple[object, ...]:
@@ -188,7 +189,7 @@ def test_a_pin_that_others_removed_does_not_hide_why_loading_failed(
 
 
 def test_a_reused_pin_is_typed_by_the_object(backend: Backend, pins: Path) -> None:
-    spec = rawbpf.ObjectSpec.from_file(BPF / "exec_details.bpf.o")
+    spec = rawbpf.ObjectSpec.from_file(native("exec_details"))
     spec.maps["exec_details"].pinning = 1
     size = spec.maps["exec_details"].value_size
     with rawbpf.HashMap.create(key=4, value=size, max_entries=1024, pin=pins / "exec_details") as untyped:
@@ -198,8 +199,9 @@ def test_a_reused_pin_is_typed_by_the_object(backend: Backend, pins: Path) -> No
         untyped.unpin()
 
 
+@pytest.mark.needs(*CALLBACKS)
 def test_a_program_array_starts_with_the_programs_that_the_object_says(backend: Backend, pins: Path) -> None:
-    shapes = rawbpf.ObjectSpec.from_file(Path(__file__).parent / "objects/shapes.bpf.o")
+    shapes = rawbpf.ObjectSpec.from_file(native("shapes"))
     index, name = next(iter(shapes.maps["jumps"].values.items()))
     with shapes.load(pin_dir=pins) as obj:
         assert obj.maps["jumps"][index] == obj.programs[name].id
@@ -207,10 +209,11 @@ def test_a_program_array_starts_with_the_programs_that_the_object_says(backend: 
         shapes.load(only=[], pin_dir=pins)
 
 
+@pytest.mark.needs(*CALLBACKS)
 def test_a_map_of_maps_starts_with_the_maps_that_the_object_says_and_knows_its_template(
     backend: Backend, pins: Path
 ) -> None:
-    shapes = rawbpf.ObjectSpec.from_file(Path(__file__).parent / "objects/shapes.bpf.o")
+    shapes = rawbpf.ObjectSpec.from_file(native("shapes"))
     with (
         shapes.load(pin_dir=pins) as obj,
         rawbpf.Map.create("array", value="u64", max_entries=1, flags=0) as plain,
@@ -339,5 +342,5 @@ def test_a_specification_survives_pickling(backend: Backend, spec: rawbpf.Object
 
 
 def test_an_object_dropped_open_warns_and_closes(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
-    with pytest.warns(ResourceWarning, match=r"unclosed <Object 'execcount.bpf.o'.*test_loader_edits"):
+    with pytest.warns(ResourceWarning, match=r"unclosed <Object 'execcount.bpf(eb)?.o'.*test_loader_edits"):
         spec.load()

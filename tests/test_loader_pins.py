@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import tracers
 from support.bpffs import bpffs
+from support.objects import native
 
 import rawbpf
 from rawbpf.program.program import Program
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-BPF = Path(__file__).resolve().parents[1] / "bpf"
 
-pytestmark = pytest.mark.needs("module:elftools")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools")]
 
 
 @pytest.fixture
 def spec() -> rawbpf.ObjectSpec:
-    spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].pinning = 1
     return spec
 

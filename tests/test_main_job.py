@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 from support.execs import execute_as
+from support.objects import native
 
 import rawbpf
 
-BPF = Path(__file__).resolve().parents[1] / "bpf"
 # Of this process alone: two suites may run at once.
 UID = 100_000 + 2 * os.getpid()
 OTHER = UID + 1
 
 pytestmark = [
     pytest.mark.real_kernel("the command line is used on the running kernel"),
-    pytest.mark.needs("capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools"),
+    pytest.mark.guest,
+    pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools"),
 ]
 
 
 def test_a_hundred_executions_are_counted_as_exactly_a_hundred() -> None:
-    with rawbpf.load(BPF / "execcount.bpf.o") as obj:
+    with rawbpf.load(native("execcount")) as obj:
         links = obj.attach()
         assert len(links) == 1
         assert links.skipped == []
@@ -33,7 +33,7 @@ def test_a_hundred_executions_are_counted_as_exactly_a_hundred() -> None:
 
 
 def test_nothing_is_counted_before_attaching_and_after_detaching() -> None:
-    with rawbpf.load(BPF / "execcount.bpf.o") as obj:
+    with rawbpf.load(native("execcount")) as obj:
         execute_as(UID, 2)
         with obj.attach():
             execute_as(UID, 3)
@@ -42,7 +42,7 @@ def test_nothing_is_counted_before_attaching_and_after_detaching() -> None:
 
 
 def test_the_uid_filter_switches_counting_on_and_off_while_attached() -> None:
-    with rawbpf.load(BPF / "uid_filter.bpf.o") as obj:
+    with rawbpf.load(native("uid_filter")) as obj:
         counted, counts = obj.maps["counted_uids"], obj.maps["exec_count"]
         obj.attach()
         execute_as(UID, 2)
@@ -57,7 +57,7 @@ def test_the_uid_filter_switches_counting_on_and_off_while_attached() -> None:
 
 
 def test_a_map_filled_before_attaching_is_read_by_the_program() -> None:
-    with rawbpf.load(BPF / "uid_filter.bpf.o") as obj:
+    with rawbpf.load(native("uid_filter")) as obj:
         obj.maps["counted_uids"].update({UID: True, OTHER: False})
         obj.attach()
         execute_as(UID, 7)
@@ -66,7 +66,7 @@ def test_a_map_filled_before_attaching_is_read_by_the_program() -> None:
 
 
 def test_exec_details_returns_a_record_with_the_name_of_the_program() -> None:
-    with rawbpf.load(BPF / "exec_details.bpf.o") as obj:
+    with rawbpf.load(native("exec_details")) as obj:
         obj.attach()
         before = rawbpf.clock.wall(0)
         execute_as(UID, 3, "/bin/true")
@@ -79,7 +79,7 @@ def test_exec_details_returns_a_record_with_the_name_of_the_program() -> None:
 
 
 def test_per_cpu_statistics_are_summed() -> None:
-    with rawbpf.load(BPF / "percpu_stats.bpf.o") as obj:
+    with rawbpf.load(native("percpu_stats")) as obj:
         obj.attach()
         execute_as(UID, 3, "/bin/pwd")
         stats = obj.maps["write_stats"][UID]
@@ -88,7 +88,7 @@ def test_per_cpu_statistics_are_summed() -> None:
 
 
 def test_an_edited_variable_changes_what_is_counted() -> None:
-    spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.variables["min_uid"].value = OTHER
     with spec.load() as obj:
         obj.attach()
@@ -100,7 +100,7 @@ def test_an_edited_variable_changes_what_is_counted() -> None:
 
 
 def test_a_full_map_is_told_by_the_variable_of_the_program() -> None:
-    spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].max_entries = 1
     # Above every other user, so that nobody else is counted or dropped.
     highest = 4_000_000_000 + UID

@@ -16,6 +16,8 @@ from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_MMAPABLE, BPF_F_RDONLY_PROG,
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 
 @pytest.fixture(params=[{}, {"numa_node": 0}], ids=["in memory", "by system calls"])
 def array(backend: Backend, request: pytest.FixtureRequest) -> Iterator[rawbpf.ArrayMap[Any]]:

@@ -36,6 +36,7 @@ def _without_batches(backend: Backend, errno: int) -> FaultBackend:
     return FaultBackend(backend, {cmd: [(n, errno) for n in range(1, 100)] for cmd in BATCHES})
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 100, 16384])
 def test_every_chunk_size_yields_each_element_once(backend: Backend, size: int) -> None:
     content = {random.Random(size).getrandbits(32) ^ i: i for i in range(64)}
@@ -45,6 +46,7 @@ def test_every_chunk_size_yields_each_element_once(backend: Backend, size: int) 
         assert sorted(found) == sorted(content.items())
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("n", "error", "words"),
     [(0, ValueError, "at least one"), ("5", TypeError, "not '5'"), (1.5, TypeError, "not 1.5")],
@@ -57,6 +59,7 @@ def test_a_chunk_has_at_least_one_element(backend: Backend, n: Any, error: type[
             m.drain(n)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("errno", [22, 524], ids=["kernel without batches", "type without batches"])
 def test_without_batches_the_results_are_the_same(backend: Backend, errno: int) -> None:
     old = _without_batches(backend, errno)
@@ -75,6 +78,7 @@ def test_without_batches_the_results_are_the_same(backend: Backend, errno: int) 
     assert old.calls[c.BPF_MAP_GET_NEXT_KEY] > 40
 
 
+@pytest.mark.guest
 def test_a_walk_by_keys_survives_deletions_under_it(backend: Backend) -> None:
     old = _without_batches(backend, 22)
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=100, backend=old) as m:
@@ -87,6 +91,7 @@ def test_a_walk_by_keys_survives_deletions_under_it(backend: Backend) -> None:
         assert len(m) == 0
 
 
+@pytest.mark.guest
 def test_a_walk_that_never_ends_is_given_up(backend: Backend) -> None:
     old = _without_batches(backend, 22)
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, backend=old) as m:
@@ -102,6 +107,7 @@ def test_a_walk_that_never_ends_is_given_up(backend: Backend) -> None:
             replace_all_under_the_walk()
 
 
+@pytest.mark.guest
 def test_syscalls_per_operation_are_counted(backend: Backend) -> None:
     calls: list[Call] = []
     traced = TraceBackend(backend, calls.append)
@@ -124,6 +130,7 @@ def test_syscalls_per_operation_are_counted(backend: Backend) -> None:
         assert count(m.clear) <= 2
 
 
+@pytest.mark.guest
 def test_a_closed_map_ends_an_iteration_with_closed(backend: Backend) -> None:
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=100) as m:
         m.update({i: i for i in range(100)})
@@ -134,6 +141,7 @@ def test_a_closed_map_ends_an_iteration_with_closed(backend: Backend) -> None:
             list(batches)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("key", ["u8", "u16", "u32", 40])
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_buckets_larger_than_a_chunk_are_read_with_more_room_from_where_they_stand(
@@ -162,6 +170,7 @@ def _joined(lists: tuple[list[Any], ...]) -> list[Any]:
     return [each for some in lists for each in some]
 
 
+@pytest.mark.guest
 def test_many_elements_are_handed_over_in_portions_of_bounded_size(backend: Backend) -> None:
     calls: list[Call] = []
     count = 2 * DEFAULT_CHUNK + 10
@@ -186,6 +195,7 @@ def test_many_elements_are_handed_over_in_portions_of_bounded_size(backend: Back
         assert len(calls) == 3
 
 
+@pytest.mark.guest
 def test_wide_values_go_in_smaller_portions(backend: Backend) -> None:
     calls: list[Call] = []
     width = 1 << 20
@@ -211,6 +221,7 @@ def test_a_full_map_counts_the_elements_of_all_portions(backend: Backend) -> Non
             assert m.count() == room
 
 
+@pytest.mark.guest
 def test_what_cannot_be_encoded_in_a_later_portion_of_an_iterator_tells_what_was_stored(backend: Backend) -> None:
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=2 * DEFAULT_CHUNK) as m:
         pairs = [(i, i) for i in range(DEFAULT_CHUNK)] + [(-1, 0)]
@@ -223,6 +234,7 @@ def test_what_cannot_be_encoded_in_a_later_portion_of_an_iterator_tells_what_was
         assert vars(caught.value)["applied"] == m.count() == DEFAULT_CHUNK
 
 
+@pytest.mark.guest
 def test_an_iterator_that_raises_tells_what_was_stored_before(backend: Backend) -> None:
     def pairs(count: int) -> Iterator[tuple[int, int]]:
         for i in range(count):
@@ -239,6 +251,7 @@ def test_an_iterator_that_raises_tells_what_was_stored_before(backend: Backend) 
         assert vars(caught.value)["applied"] == m.count() == DEFAULT_CHUNK
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("pairs", [[1, 2], [(1, 2, 3)], 5, [(1,)]])
 def test_what_is_no_pair_is_refused(backend: Backend, pairs: Any) -> None:
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=2) as m:
@@ -247,6 +260,7 @@ def test_what_is_no_pair_is_refused(backend: Backend, pairs: Any) -> None:
         assert m.count() == 0
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", ["hash", "lru_hash", "array"])
 def test_noexist_and_exist_are_minded_in_batches(backend: Backend, kind: str) -> None:
     with rawbpf.Map.create(kind, key="u32", value="u32", max_entries=16) as m:
@@ -264,6 +278,7 @@ def test_noexist_and_exist_are_minded_in_batches(backend: Backend, kind: str) ->
             assert m.snapshot() == {1: 111, 2: 22, 5: 5}
 
 
+@pytest.mark.guest
 def test_flags_that_no_batch_takes_are_refused_with_the_reason(backend: Backend) -> None:
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
         with pytest.raises(rawbpf.BpfError, match="BPF_F_LOCK needs a bpf_spin_lock") as caught:
@@ -277,6 +292,7 @@ def test_flags_that_no_batch_takes_are_refused_with_the_reason(backend: Backend)
         assert m.snapshot() == {1: 1}
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", ["hash", "array"])
 def test_locked_values_are_read_and_stored_under_their_lock(backend: Backend, kind: str) -> None:
     calls: list[Call] = []
@@ -303,6 +319,7 @@ def _locked_pair() -> Any:
     return Btf.from_bytes(builder.to_bytes())["pair"]
 
 
+@pytest.mark.guest
 def test_an_element_that_a_batch_refuses_is_named_by_the_error_of_the_element(backend: Backend) -> None:
     key = {"bits": "u32", "address": "ipv4"}
     with rawbpf.Map.create("lpm_trie", key=key, value="u32", max_entries=8) as m:
@@ -316,6 +333,7 @@ def test_an_element_that_a_batch_refuses_is_named_by_the_error_of_the_element(ba
         assert caught.value.applied == 1
 
 
+@pytest.mark.guest
 def test_delete_many_counts_missing_and_repeated_keys_exactly(backend: Backend) -> None:
     for inner in (backend, _without_batches(backend, 524)):
         with rawbpf.HashMap.create(key="u32", value="u32", max_entries=64, backend=inner) as m:
@@ -339,6 +357,7 @@ class _Busy(FaultBackend):
         return result
 
 
+@pytest.mark.guest
 def test_reading_goes_on_behind_a_busy_bucket_and_gives_up_at_one(backend: Backend) -> None:
     busy = _Busy(backend, {})
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=64, backend=busy) as m:
@@ -359,6 +378,7 @@ class _Vanishing(FaultBackend):
         return super().intercept(call, cmd, attr, size)
 
 
+@pytest.mark.guest
 def test_a_walk_under_which_keys_vanish_is_repeated_from_where_it_stood(backend: Backend) -> None:
     key = {"bits": "u32", "address": "ipv4"}
     with rawbpf.Map.create("lpm_trie", key=key, value="u32", max_entries=8, backend=_Vanishing(backend, {})) as m:

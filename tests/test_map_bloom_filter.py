@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:bloom_filter")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:bloom_filter")]
 
 EPERM = 1
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:cgroup_array", *cgroup_tree.NEEDS)
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:cgroup_array", *cgroup_tree.NEEDS)]
 
 OUTSIDE, INSIDE, EMPTY = "0", "1", str(2**32 - errno.EAGAIN)
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from rawbpf.link.xdp import Mode
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("capability:CAP_NET_ADMIN", "prog_type:xdp", "map_type:cpumap")
+pytestmark = [
+    pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:cpumap"),
+]
 
 Pair = tuple[network.Device, network.Device]
 CPUS = sorted(os.sched_getaffinity(0))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bpffs import bpffs
 from support.map_shapes import PAGE
+from support.objects import native
 
 import rawbpf
 from rawbpf.map.create import create_from_spec
@@ -17,7 +17,9 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-EXECCOUNT = Path(__file__).resolve().parents[1] / "bpf/execcount.bpf.o"
+pytestmark = pytest.mark.guest
+
+EXECCOUNT = native("execcount")
 NO_NODE = 1 << 20
 """More than any kernel is built for."""
 
@@ -80,6 +82,7 @@ def test_map_extra_is_refused_by_types_that_have_none(backend: Backend, kind: st
         rawbpf.Map.create(kind, map_extra=1, **options)
 
 
+@pytest.mark.needs("map_type:bloom_filter", "map_type:arena")
 def test_map_extra_is_shown(backend: Backend) -> None:
     # Linux 6.18 has two types that take it.
     with rawbpf.Map.create("bloom_filter", value="u32", max_entries=8, map_extra=3) as bloom:

@@ -45,6 +45,7 @@ def _plain(kind: str, content: dict[int, Any]) -> dict[int, int]:
 HASHES = pytest.mark.parametrize("kind", ["hash", "lru_hash", "percpu_hash", "lru_percpu_hash"])
 
 
+@pytest.mark.guest
 @HASHES
 @pytest.mark.parametrize("n", [1, 3, 4096])
 def test_every_element_is_yielded_once_and_gone(backend: Backend, kind: str, n: int) -> None:
@@ -55,6 +56,7 @@ def test_every_element_is_yielded_once_and_gone(backend: Backend, kind: str, n: 
         assert len(m) == 0
 
 
+@pytest.mark.guest
 def test_a_drain_takes_many_per_call(backend: Backend) -> None:
     calls: list[Call] = []
     with rawbpf.HashMap.create(
@@ -119,6 +121,7 @@ def _close_in_a_cycle(m: rawbpf.HashMap[Any, Any], taken: dict[int, Any]) -> Non
     gc.collect()
 
 
+@pytest.mark.guest
 @HASHES
 @pytest.mark.parametrize("stop", [_leave, _raise, _close, _interrupt, _close_in_a_cycle])
 def test_what_was_not_yielded_is_put_back(
@@ -133,6 +136,7 @@ def test_what_was_not_yielded_is_put_back(
         assert _plain(kind, taken | dict(m.drain())) == CONTENT
 
 
+@pytest.mark.guest
 def test_a_key_stored_anew_meanwhile_is_kept_for_the_next_drain(backend: Backend) -> None:
     with _filled() as m:
         drain: Any = m.drain()
@@ -149,6 +153,7 @@ def test_a_key_stored_anew_meanwhile_is_kept_for_the_next_drain(backend: Backend
         assert list(m.drain()) == []
 
 
+@pytest.mark.guest
 def test_what_finds_no_room_is_kept_for_the_next_drain_and_its_close_as_well(backend: Backend) -> None:
     with _filled(max_entries=40) as m:
         drain: Any = m.drain()
@@ -165,6 +170,7 @@ def test_what_finds_no_room_is_kept_for_the_next_drain_and_its_close_as_well(bac
         assert first | second | rest == CONTENT
 
 
+@pytest.mark.guest
 def test_closing_the_map_puts_back_what_its_drains_have_not_yielded(backend: Backend) -> None:
     with _filled() as m, m.dup() as other:
         drain, raw = m.drain(8), m.raw.drain(8)
@@ -221,6 +227,7 @@ def _kept(m: rawbpf.HashMap[int, int]) -> list[tuple[int, int]]:
     return kept
 
 
+@pytest.mark.guest
 def test_what_could_not_be_put_back_is_yielded_even_by_a_closed_map(backend: Backend) -> None:
     m = _filled()
     drain: Any = m.drain()
@@ -243,6 +250,7 @@ class _Interrupted(FaultBackend):
         return result
 
 
+@pytest.mark.guest
 def test_an_interrupt_of_the_call_itself_loses_nothing(backend: Backend) -> None:
     with _filled(backend=_Interrupted(backend, {})) as m:
         taken: dict[int, int] = {}
@@ -275,6 +283,7 @@ class _InterruptedUpdate(FaultBackend):
         return result
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("nth", [1, 2, 20, 33])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("then", ["drain", "close"])
@@ -294,6 +303,7 @@ def test_putting_back_that_was_interrupted_is_taken_up_later(backend: Backend, n
         assert sorted(taken + rest) == sorted(CONTENT.items())
 
 
+@pytest.mark.guest
 def test_clearing_forgets_what_could_not_be_put_back(backend: Backend) -> None:
     with _filled() as m:
         drain: Any = m.drain()
@@ -315,11 +325,13 @@ class _BusyBucket(FaultBackend):
         return result
 
 
+@pytest.mark.guest
 def test_a_batch_that_stops_at_a_busy_bucket_goes_on_there(backend: Backend) -> None:
     with _filled(backend=_BusyBucket(backend, {})) as m:
         assert dict(m.drain(8)) == CONTENT
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("errno", [22, 524], ids=["kernel without batches", "type without batches"])
 def test_without_batches_elements_are_taken_one_by_one(backend: Backend, errno: int) -> None:
     commands = (c.BPF_MAP_LOOKUP_BATCH, c.BPF_MAP_LOOKUP_AND_DELETE_BATCH)
@@ -332,6 +344,7 @@ def test_without_batches_elements_are_taken_one_by_one(backend: Backend, errno: 
         assert taken | dict(m.drain()) == CONTENT
 
 
+@pytest.mark.guest
 def test_a_value_that_cannot_be_decoded_is_put_back_with_the_rest(backend: Backend) -> None:
     with _filled() as m:
 
@@ -345,11 +358,13 @@ def test_a_value_that_cannot_be_decoded_is_put_back_with_the_rest(backend: Backe
         assert m.snapshot() == CONTENT
 
 
+@pytest.mark.guest
 def test_a_drain_of_no_elements_at_a_time_is_refused_at_once(backend: Backend) -> None:
     with _filled() as m, pytest.raises(ValueError, match="at least one"):
         m.drain(0)
 
 
+@pytest.mark.guest
 def test_a_drain_while_others_count_loses_no_key(backend: Backend) -> None:
     # Another object of the map stores new keys all the time; each is either drained or still there.
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4096) as m, m.dup() as other:
@@ -419,6 +434,7 @@ class _Between(Wrapper):
         return result
 
 
+@pytest.mark.guest
 def test_a_drain_that_begins_while_another_puts_back_takes_what_is_back(backend: Backend) -> None:
     between = _Between(backend)
     with rawbpf.HashMap.create(key="u32", value="u64", max_entries=64, backend=between) as m:
@@ -433,6 +449,7 @@ def test_a_drain_that_begins_while_another_puts_back_takes_what_is_back(backend:
         assert dict(taken) == CONTENT
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("end", ["close the map", "close the drain", "drop the drain"])
 def test_a_forked_child_does_not_put_back_what_its_parent_took(backend: Backend, end: str) -> None:
     with _filled() as m:
@@ -457,6 +474,7 @@ def test_a_forked_child_does_not_put_back_what_its_parent_took(backend: Backend,
         assert dict(taken) == CONTENT
 
 
+@pytest.mark.guest
 def test_a_forked_child_does_not_yield_what_its_parent_keeps(backend: Backend) -> None:
     with _filled(max_entries=40) as m:
         drain = m.drain()
@@ -474,6 +492,7 @@ def test_a_forked_child_does_not_yield_what_its_parent_keeps(backend: Backend) -
 @pytest.mark.real_kernel(
     "kernel/fork.c:copy_files: a forked child shares the kernel's maps, but has a copy of a simulator's"
 )
+@pytest.mark.guest
 def test_a_forked_child_puts_back_what_it_took_itself(backend: Backend) -> None:
     with _filled() as m:
         drain = m.drain()
@@ -489,6 +508,7 @@ def test_a_forked_child_puts_back_what_it_took_itself(backend: Backend) -> None:
         drain.close()  # type: ignore[attr-defined]
 
 
+@pytest.mark.guest
 def test_where_there_is_no_batch_an_element_that_vanishes_is_passed_over(backend: Backend) -> None:
     content = {f"10.0.{i}.0/24": i for i in range(8)}
     with rawbpf.LpmTrieMap.create(key="ipv4", value="u32", max_entries=8) as m:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 
 @pytest.fixture(params=["hash", "lru_hash"])
 def table(request: pytest.FixtureRequest, backend: Backend) -> Iterator[rawbpf.HashMap[Any, Any]]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 KINDS = ["sk_storage", "inode_storage", "task_storage", "cgrp_storage"]
 COUNT = {"count": "u64"}
 
@@ -321,6 +323,7 @@ def test_values_of_any_description_are_kept(backend: Backend, value: Any) -> Non
             os.close(pidfd)
 
 
+@pytest.mark.needs("map_type:inode_storage")
 def test_an_update_beside_the_freeing_of_another_value_is_repeated(backend: Backend, tmp_path: Path) -> None:
     busy = FaultBackend(backend, {c.BPF_MAP_UPDATE_ELEM: [(n, errno.EAGAIN) for n in (1, 2, 3)]})
     with rawbpf.Map.create("inode_storage", value="u64", backend=busy) as m:

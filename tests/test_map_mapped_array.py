@@ -26,6 +26,8 @@ from rawbpf.uapi.constants import BPF_EXIST, BPF_F_MMAPABLE, BPF_F_RDONLY_PROG
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 MAPPED: dict[str, Any] = {}
 CALLED: dict[str, Any] = {"numa_node": 0}  # any wish of one's own: the array is then made as asked
 

@@ -14,6 +14,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 
 def test_clearing_an_array_of_programs_passes_its_empty_slots_once(backend: Backend) -> None:
     counted = FaultBackend(backend, {})

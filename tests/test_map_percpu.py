@@ -11,6 +11,8 @@ import rawbpf
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 
 @pytest.mark.parametrize("kind", ["percpu_hash", "lru_percpu_hash", "percpu_array"])
 def test_a_value_has_a_slot_per_possible_cpu(backend: Backend, kind: str) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 _ON_CPU = 1  # BPF_F_TEST_RUN_ON_CPU
 KINDS = ["percpu_array", "percpu_hash", "lru_percpu_hash"]
 STATS: dict[str, Any] = {"calls": "u64", "parts": "u32[2]", "least": "s64"}

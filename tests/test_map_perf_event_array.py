@@ -32,7 +32,7 @@ CPU = min(os.sched_getaffinity(0))
 POSITIONS = struct.Struct("=4Q")
 POSITIONS_AT = 1024
 
-pytestmark = pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")]
 
 
 def writer(events: rawbpf.PerfEventArrayMap, key: int = c.BPF_F_CURRENT_CPU) -> rawbpf.Program:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bpffs import bpffs
+from support.objects import native
 from support.verbs import BOTH, EITHER, READS, WRITES, Verb
 
 import rawbpf
@@ -24,9 +25,7 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.usefixtures("settled")
-
-BPF = Path(__file__).resolve().parents[1] / "bpf"
+pytestmark = [pytest.mark.guest, pytest.mark.usefixtures("settled")]
 
 
 @pytest.fixture
@@ -46,6 +45,7 @@ def _map(**options: Any) -> rawbpf.HashMap[int, int]:
     return rawbpf.HashMap.create(key="u32", value="u64", max_entries=8, name="pinned", **options)
 
 
+@pytest.mark.needs("btf_name:BPF_F_PATH_FD")
 def test_a_pin_below_a_directory_is_made_opened_and_removed_through_its_descriptor(
     backend: Backend, root: Path, directory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +67,7 @@ def test_a_pin_below_a_directory_is_made_opened_and_removed_through_its_descript
         m.unpin()  # gone already, which is what was wanted
 
 
+@pytest.mark.needs("btf_name:BPF_F_PATH_FD")
 def test_an_object_with_a_descriptor_names_the_directory_as_well(root: Path, directory: int) -> None:
     class Directory:
         def fileno(self) -> int:
@@ -81,6 +82,7 @@ def test_an_object_with_a_descriptor_names_the_directory_as_well(root: Path, dir
     assert os.listdir(root / "inner") == []
 
 
+@pytest.mark.needs("btf_name:BPF_F_PATH_FD")
 def test_another_directory_under_the_same_number_loses_nothing(root: Path, tmp_path: Path) -> None:
     (tmp_path / "here").write_text("theirs")
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
@@ -228,12 +230,13 @@ def test_the_info_of_an_array_of_programs_says_which_it_takes(backend: Backend) 
         assert m.info.owner_prog_type is None
         map_update_elem(backend, m.fileno(), ctypes.c_uint32(0), ctypes.c_uint32(program.fileno()))
         info = m.info
-        assert (info.owner_prog_type, info.owner_jited) == (c.BPF_PROG_TYPE_SOCKET_FILTER, True)
+        compiled = os.path.exists("/proc/sys/net/core/bpf_jit_enable")
+        assert (info.owner_prog_type, info.owner_jited) == (c.BPF_PROG_TYPE_SOCKET_FILTER, compiled)
 
 
-@pytest.mark.needs("module:elftools")
+@pytest.mark.needs("module:elftools", "btf_name:BTF_KIND_FLOAT")
 def test_a_map_under_its_pin_whose_types_read_other_values_is_not_reused(backend: Backend, root: Path) -> None:
-    spec = rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o")
+    spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].pinning = 1
     for key, value, words in (
         ("s32", "u64", "of its keys it is s32 instead of u32"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:prog_array", "prog_type:xdp")
+pytestmark = [pytest.mark.needs("map_type:prog_array", "prog_type:xdp")]
 
 FELL_THROUGH = 99
 PACKET = bytes(64)
@@ -63,6 +63,7 @@ def jumper(array: rawbpf.ProgArrayMap) -> Iterator[Callable[[int], int]]:
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_a_tail_call_goes_on_in_the_slots_program(array: rawbpf.ProgArrayMap, jumper: Callable[[int], int]) -> None:
     with _returning(10) as ten, _returning(20) as twenty:
         array[1], array[3] = ten, twenty
@@ -75,6 +76,7 @@ def test_a_tail_call_goes_on_in_the_slots_program(array: rawbpf.ProgArrayMap, ju
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_a_program_is_exchanged_while_others_jump_to_it(
     array: rawbpf.ProgArrayMap, jumper: Callable[[int], int]
 ) -> None:
@@ -104,6 +106,7 @@ def test_a_program_is_exchanged_while_others_jump_to_it(
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_a_slot_is_opened_as_a_program(array: rawbpf.ProgArrayMap) -> None:
     with _returning(7, name="seven") as seven:
         array[2] = seven
@@ -128,6 +131,7 @@ class _Exchanging(Wrapper):
         return super().intercept(call, cmd, attr, size)
 
 
+@pytest.mark.guest
 def test_opening_a_slot_whose_program_is_exchanged_and_freed_meanwhile_gives_the_new_one(backend: Backend) -> None:
     exchanging = _Exchanging(backend)
     with (
@@ -150,6 +154,7 @@ def test_opening_a_slot_whose_program_is_exchanged_and_freed_meanwhile_gives_the
             assert opened.id == new.id
 
 
+@pytest.mark.guest
 def test_an_id_that_stays_unknown_is_told(backend: Backend) -> None:
     faulty = FaultBackend(backend, {c.BPF_PROG_GET_FD_BY_ID: [(1, 2)]})
     with rawbpf.Map.create("prog_array", max_entries=1, backend=faulty) as array, _returning(1) as program:
@@ -158,6 +163,7 @@ def test_an_id_that_stays_unknown_is_told(backend: Backend) -> None:
             array.open(0)
 
 
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:socket_filter")
 def test_a_program_of_another_type_than_the_first_is_refused_with_both_types(array: rawbpf.ProgArrayMap) -> None:
     with _returning(1, name="first") as first, _returning(1, "socket_filter", "second") as second:
@@ -174,6 +180,7 @@ def test_a_program_of_another_type_than_the_first_is_refused_with_both_types(arr
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:socket_filter")
 def test_a_program_that_refers_to_the_array_settles_its_type(
     array: rawbpf.ProgArrayMap, jumper: Callable[[int], int]
@@ -185,6 +192,8 @@ def test_a_program_that_refers_to_the_array_settles_its_type(
         array[0] = program
 
 
+@pytest.mark.guest
+@pytest.mark.needs("btf_name:xdp_has_frags")
 def test_programs_of_one_type_that_differ_otherwise_are_refused_with_what_must_agree(
     array: rawbpf.ProgArrayMap,
 ) -> None:
@@ -195,6 +204,7 @@ def test_programs_of_one_type_that_differ_otherwise_are_refused_with_what_must_a
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_an_array_that_nobody_has_open_is_emptied(backend: Backend) -> None:
     # Programs alone do not keep it filled: they would keep each other alive.
     array = rawbpf.Map.create("prog_array", max_entries=1)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Pile = rawbpf.QueueMap[Any] | rawbpf.StackMap[Any]
 
-pytestmark = pytest.mark.needs("map_type:queue", "map_type:stack")
+pytestmark = [pytest.mark.needs("map_type:queue", "map_type:stack")]
 
 ENOENT = 2
 CLASSES = {"queue": rawbpf.QueueMap, "stack": rawbpf.StackMap}
@@ -35,6 +35,7 @@ def pile(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Pile]:
         yield m
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("kind", "taken", "survivors"),
     [
@@ -55,6 +56,7 @@ def test_the_order_is_the_types_and_the_oldest_makes_room(
         assert list(m.drain()) == survivors
 
 
+@pytest.mark.guest
 def test_a_full_one_refuses_and_keeps_what_it_has(pile: Pile) -> None:
     for value in (1, 2, 3):
         pile.push(value)
@@ -64,6 +66,7 @@ def test_a_full_one_refuses_and_keeps_what_it_has(pile: Pile) -> None:
     assert sorted(pile.drain()) == [1, 2, 3]
 
 
+@pytest.mark.guest
 def test_nothing_to_take_raises_empty_or_gives_the_default(pile: Pile) -> None:
     for verb in (pile.pop, pile.peek):
         with pytest.raises(rawbpf.Empty, match="there is nothing to take") as caught:
@@ -76,6 +79,7 @@ def test_nothing_to_take_raises_empty_or_gives_the_default(pile: Pile) -> None:
     assert (pile.peek("none"), pile.pop("none")) == (0, 0)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     "verb",
     [
@@ -96,6 +100,7 @@ def test_what_the_kernel_cannot_do_is_absent(pile: Pile, verb: Callable[[Any], o
         assert not hasattr(pile, name)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("value", "error"),
     [(-1, OverflowError), (1 << 32, OverflowError), ("1", TypeError), (None, TypeError)],
@@ -106,6 +111,7 @@ def test_what_cannot_be_encoded_is_not_pushed(pile: Pile, value: object, error: 
     assert pile.pop(None) is None
 
 
+@pytest.mark.guest
 def test_the_raw_view_pushes_and_pops_bytes(pile: Pile) -> None:
     packed = pile.value_type.pack(1)
     pile.raw.push(packed)
@@ -113,6 +119,7 @@ def test_the_raw_view_pushes_and_pops_bytes(pile: Pile) -> None:
     assert pile.pop() == 1
 
 
+@pytest.mark.guest
 def test_structs_are_records_and_a_map_opened_again_has_bytes(backend: Backend) -> None:
     with rawbpf.QueueMap.create(value={"pid": "u32", "comm": "char[8]"}, max_entries=2) as m:
         m.push({"pid": 7, "comm": "cat"})
@@ -123,6 +130,7 @@ def test_structs_are_records_and_a_map_opened_again_has_bytes(backend: Backend) 
         assert "'': struct {pid, comm}, max_entries 2" in repr(m)
 
 
+@pytest.mark.guest
 def test_a_frozen_one_is_peeked_at_only(pile: Pile) -> None:
     pile.push(1)
     pile.freeze()
@@ -132,11 +140,13 @@ def test_a_frozen_one_is_peeked_at_only(pile: Pile) -> None:
     assert pile.peek() == 1
 
 
+@pytest.mark.guest
 def test_a_key_is_refused_with_the_reason(backend: Backend) -> None:
     with pytest.raises(ValueError, match="key_size of a queue map must be 0, not 4"):
         rawbpf.QueueMap.create(key="u32", value="u32", max_entries=1)
 
 
+@pytest.mark.guest
 def test_a_closed_one_raises_closed(pile: Pile) -> None:
     pile.close()
     for verb in (pile.pop, pile.peek, lambda: pile.push(1), lambda: list(pile.drain())):
@@ -144,6 +154,7 @@ def test_a_closed_one_raises_closed(pile: Pile) -> None:
             verb()
 
 
+@pytest.mark.guest
 def test_drain_takes_one_value_per_call_and_none_ahead(backend: Backend) -> None:
     counted = FaultBackend(backend, {})
     with rawbpf.QueueMap.create(value="u32", max_entries=8, backend=counted) as m:
@@ -173,6 +184,7 @@ def _take_into_packet(m: Pile, helper: str) -> list[Instruction]:
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:xdp")
 def test_user_space_pops_what_a_program_pushed_for_each_packet(pile: Pile) -> None:
     with (
@@ -186,6 +198,7 @@ def test_user_space_pops_what_a_program_pushed_for_each_packet(pile: Pile) -> No
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:xdp")
 def test_a_program_takes_from_a_pool_that_user_space_fills(pile: Pile) -> None:
     with (

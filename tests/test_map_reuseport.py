@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.needs("map_type:reuseport_sockarray")
+pytestmark = [pytest.mark.needs("map_type:reuseport_sockarray")]
 
 _UDP_HEADER = 8
 SLOTS = 4
@@ -112,6 +112,7 @@ def test_datagrams_arrive_at_the_socket_that_the_program_chooses(
 
 
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:sk_reuseport")
 @pytest.mark.parametrize("slot", [0, 1, 2])
 def test_connections_arrive_at_the_socket_that_the_program_chooses(
@@ -131,6 +132,7 @@ def test_connections_arrive_at_the_socket_that_the_program_chooses(
                 assert address == client.getsockname()
 
 
+@pytest.mark.guest
 def test_a_socket_reads_back_as_its_cookie_and_leaves_when_it_is_closed(
     array: rawbpf.ReuseportSockArray, stack: ExitStack
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_socket_reads_back_as_its_cookie_and_leaves_when_it_is_closed(
     assert array.snapshot() == {3: sockets.cookie(two)}
 
 
+@pytest.mark.guest
 def test_a_socket_is_in_one_slot_of_one_array(array: rawbpf.ReuseportSockArray, stack: ExitStack) -> None:
     one, two = _of_one_port(2, stack)
     array[0] = one
@@ -166,6 +169,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(("make", "error", "text"), REFUSED)
 def test_sockets_that_share_no_port_are_refused(
     array: rawbpf.ReuseportSockArray, make: type[socket.socket], error: type[rawbpf.BpfError], text: str
@@ -174,6 +178,7 @@ def test_sockets_that_share_no_port_are_refused(
         array[0] = one
 
 
+@pytest.mark.guest
 def test_values_of_4_bytes_are_written_and_not_read(backend: Backend, stack: ExitStack) -> None:
     (one,) = _of_one_port(1, stack)
     with rawbpf.Map.create("reuseport_sockarray", value="u32", max_entries=1) as array:

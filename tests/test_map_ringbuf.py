@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.bpffs import bpffs
 from support.map_shapes import PAGE
+from support.objects import native
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
     from rawbpf.map.ringbuf import RingMemory
     from rawbpf.syscall.protocol import Backend
 
-RINGS = Path(__file__).parent / "objects/rings.bpf.o"
+RINGS = native("rings")
 KINDS = ["ringbuf", "user_ringbuf"]
 HEADER = c.BPF_RINGBUF_HDR_SZ
 RECORD = struct.Struct("=QQ")
 SLOT = HEADER + RECORD.size
 SUBMIT, DISCARD = 0, 1
+# The program of `rings` is called back, which takes a compiler in the kernel: one without has no such file.
 needs_user_ring = pytest.mark.needs("map_type:user_ringbuf", "module:elftools")
+needs_drain = pytest.mark.needs("file:/proc/sys/net/core/bpf_jit_enable")
 
-pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
+pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")]
 
 
 def writer(ring: rawbpf.RingBufMap) -> rawbpf.Program:
@@ -93,6 +96,7 @@ def put(memory: RingMemory, content: bytes, bits: int = 0) -> None:
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_records_that_a_program_submits_lie_in_the_memory(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, writer(ring) as program, ring.memory() as memory:
         assert memory.available == 0
@@ -109,6 +113,7 @@ def test_records_that_a_program_submits_lie_in_the_memory(backend: Backend) -> N
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_a_record_that_reaches_beyond_the_end_reads_in_one_piece(backend: Backend) -> None:
     fitting = PAGE // SLOT
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, writer(ring) as program, ring.memory() as memory:
@@ -124,6 +129,7 @@ def test_a_record_that_reaches_beyond_the_end_reads_in_one_piece(backend: Backen
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_the_room_of_a_full_ring_comes_back_with_the_consumers_position(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, writer(ring) as program, ring.memory() as memory:
         written = 0
@@ -135,6 +141,7 @@ def test_the_room_of_a_full_ring_comes_back_with_the_consumers_position(backend:
         assert numbers(memory) == [(written, 0)]
 
 
+@pytest.mark.guest
 def test_of_a_ring_only_the_consumers_position_can_be_written(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, ring.memory() as memory:
         memory.consumer[0] = 0
@@ -144,7 +151,9 @@ def test_of_a_ring_only_the_consumers_position_can_be_written(backend: Backend) 
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 @needs_user_ring
+@needs_drain
 def test_a_program_drains_what_user_space_wrote(backend: Backend) -> None:
     with (
         rawbpf.load(RINGS) as obj,
@@ -171,7 +180,9 @@ def test_a_program_drains_what_user_space_wrote(backend: Backend) -> None:
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 @needs_user_ring
+@needs_drain
 def test_a_request_may_reach_beyond_the_end_of_the_ring(backend: Backend) -> None:
     with (
         rawbpf.load(RINGS) as obj,
@@ -188,6 +199,7 @@ def test_a_request_may_reach_beyond_the_end_of_the_ring(backend: Backend) -> Non
         assert [record for _, record in taken(answers)] == [struct.pack("=Q", 2), struct.pack("=Q", 2000)]
 
 
+@pytest.mark.guest
 @needs_user_ring
 def test_of_a_user_ring_only_the_consumers_position_cannot_be_written(backend: Backend) -> None:
     with rawbpf.UserRingBufMap.create(max_entries=PAGE) as ring, ring.memory() as memory:
@@ -209,6 +221,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("size", "rounded"), SIZES)
 def test_the_size_is_rounded_up_to_a_power_of_two_pages(backend: Backend, kind: str, size: int, rounded: int) -> None:
@@ -221,7 +234,9 @@ def test_the_size_is_rounded_up_to_a_power_of_two_pages(backend: Backend, kind: 
     assert spec.max_entries == size
 
 
+@pytest.mark.guest
 @needs_user_ring
+@needs_drain
 def test_the_sizes_of_an_objects_maps_are_completed(backend: Backend) -> None:
     spec = rawbpf.ObjectSpec.from_file(RINGS)
     with spec.load() as obj:
@@ -230,8 +245,10 @@ def test_the_sizes_of_an_objects_maps_are_completed(backend: Backend) -> None:
     assert spec.maps["answers"].max_entries == 9000
 
 
+@pytest.mark.guest
 @needs_user_ring
 @pytest.mark.parametrize("name", ["answers", "requests", "events"])
+@needs_drain
 def test_a_map_of_the_completed_size_fits_the_specification(backend: Backend, name: str) -> None:
     spec = rawbpf.ObjectSpec.from_file(RINGS)
     with bpffs(backend) as pins:
@@ -279,6 +296,7 @@ def test_what_makes_no_ring_is_said(
 # Elements, closing, refusals -------------------------------------------------------
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "use",
@@ -297,11 +315,13 @@ def test_a_ring_has_no_verbs_of_elements(backend: Backend, kind: str, use: Calla
         use(m)
 
 
+@pytest.mark.guest
 def test_a_ring_is_shown_without_types_of_elements(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE, name="events") as m:
         assert repr(m) == f"<RingBufMap 'events': max_entries {PAGE}, fd {m.fileno()}{mark(backend)}>"
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_ring_opened_by_id_has_the_same_memory(backend: Backend, kind: str) -> None:
     with rawbpf.Map.create(kind, max_entries=PAGE) as ring, rawbpf.Map.from_id(ring.id) as other:
@@ -314,6 +334,7 @@ def test_a_ring_opened_by_id_has_the_same_memory(backend: Backend, kind: str) ->
 
 
 @pytest.mark.real_kernel("programs run there only")
+@pytest.mark.guest
 def test_the_memory_outlives_the_map_and_views_outlive_the_memory(backend: Backend) -> None:
     before = _mappings()
     ring = rawbpf.RingBufMap.create(max_entries=PAGE)
@@ -331,6 +352,7 @@ def test_the_memory_outlives_the_map_and_views_outlive_the_memory(backend: Backe
         assert _mappings() == before
 
 
+@pytest.mark.guest
 def test_closed_memory_and_closed_maps_raise_closed(backend: Backend) -> None:
     ring = rawbpf.RingBufMap.create(max_entries=PAGE, name="gone")
     memory = ring.memory()
@@ -344,6 +366,7 @@ def test_closed_memory_and_closed_maps_raise_closed(backend: Backend) -> None:
         ring.memory()
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("mode", ["r", "w"])
 def test_a_ring_opened_for_one_direction_only_cannot_be_mapped(backend: Backend, mode: str) -> None:
     with (
@@ -355,6 +378,7 @@ def test_a_ring_opened_for_one_direction_only_cannot_be_mapped(backend: Backend,
         ring.memory()
 
 
+@pytest.mark.guest
 def test_a_frozen_ring_cannot_be_mapped(backend: Backend) -> None:
     with rawbpf.RingBufMap.create(max_entries=PAGE) as ring:
         ring.freeze()

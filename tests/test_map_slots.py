@@ -19,6 +19,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 COOKIE = 57  # SO_COOKIE
 Verb = Callable[[Any], object]
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     Stacks = rawbpf.StackTraceMap[Any]
 
-pytestmark = pytest.mark.needs("map_type:stack_trace")
+pytestmark = [
+    pytest.mark.needs("map_type:stack_trace"),
+]
 STORES = pytest.mark.needs("prog_type:raw_tracepoint", "tracepoint:task/task_rename")
 SEES_SYMBOLS = pytest.mark.needs("capability:CAP_SYSLOG", "file:/proc/kallsyms")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rawbpf
-from rawbpf.syscall.trace import Call, TraceBackend
+from rawbpf.testing import Trace
 from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PROG, BPF_NOEXIST
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class _Counter:
     """A backend, and how many calls `operation` makes of it."""
 
     def __init__(self, backend: Backend) -> None:
-        self.calls: list[Call] = []
-        self.backend = TraceBackend(backend, self.calls.append)
+        self.calls = Trace(backend)
+        self.backend = self.calls.backend
 
     def __call__(self, operation: Callable[[], object]) -> int:
         before = len(self.calls)

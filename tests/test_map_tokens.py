@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support.objects import native
 from support.tokens import run_with_token
 
 import rawbpf
@@ -17,7 +17,6 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-BPF = Path(__file__).resolve().parents[1] / "bpf"
 REAL = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN", "file:/proc/self/ns/user")
 
 
@@ -46,7 +45,7 @@ def test_a_token_makes_typed_maps_where_capabilities_count_for_nothing(backend: 
 @pytest.mark.needs("module:elftools")
 def test_a_token_loads_an_object(backend: Backend) -> None:
     def container(token: int) -> str:
-        with rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o").load(token=token) as obj:
+        with rawbpf.ObjectSpec.from_file(native("execcount")).load(token=token) as obj:
             return f"{sorted(obj.programs)} {obj.maps['exec_count'].key_type.name}"
 
     assert run_with_token(container) == "['count_execve'] u32"
@@ -90,7 +89,7 @@ def test_the_token_is_handed_over_with_every_command_that_takes_it(backend: Back
         with pytest.raises(rawbpf.BpfError):
             btf_get_fd_by_id(traced, 1, token_fd=number)
         with pytest.raises(rawbpf.BpfError):
-            rawbpf.ObjectSpec.from_file(BPF / "execcount.bpf.o").load(token=token, backend=traced)
+            rawbpf.ObjectSpec.from_file(native("execcount")).load(token=token, backend=traced)
     finally:
         os.close(number)
     fields: dict[str, dict[str, int | bytes]] = {}

@@ -25,6 +25,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
+
 # r0 = r2, which was never written, after 50 calls that make the log long.
 LONG = [b.mov_imm(b.R0, 0), *[b.call(5)] * 50, b.mov_reg(b.R0, b.R2), b.exit_()]
 
@@ -189,6 +191,7 @@ class TestRefusals:
             Program.load("tracepoint", tracers.returning(0), backend=faulty)
         assert caught.value.errno == errno.EACCES
 
+    @pytest.mark.needs("btf_name:log_true_size")  # before Linux 6.4 what fitted is the beginning, not the end
     def test_a_kernel_that_takes_no_greater_buffer_has_told_what_fitted(self, backend: Backend) -> None:
         faulty = FaultBackend(backend, {c.BPF_PROG_LOAD: [(3, errno.EINVAL)]})
         with pytest.raises(VerifierError) as caught:
@@ -321,7 +324,7 @@ class TestLifeTime:
     ("section", "text"),
     [
         pytest.param("xdp/devmap", "it is not attached but stored in a devmap", id="map value"),
-        pytest.param("syscall", r"run\(\) runs them", id="run only"),
+        pytest.param("syscall", r"run\(\) runs them", marks=pytest.mark.needs("prog_type:syscall"), id="run only"),
         pytest.param(
             "tc",
             "section 'tc' does not say to what, and attaching by tc is not supported yet",

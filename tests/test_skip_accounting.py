@@ -126,3 +126,19 @@ def test_a_need_that_the_kernel_does_not_meet_skips(monkeypatch: pytest.MonkeyPa
     with pytest.raises(needs.Unmet, match=reason):
         needs.require(need)
     assert needs.skips == {reason: 1}
+
+
+def test_a_name_is_looked_for_in_the_btf_of_the_kernel(pytester: pytest.Pytester) -> None:
+    body = """
+import pytest
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux", "btf_name:BPF_MAP_TYPE_HASH")
+def test_there(): pass
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux", "btf_name:BPF_MAP_TYPE_HAS")
+def test_not_there(): raise AssertionError("must not run")
+"""
+    needs.require("file:/sys/kernel/btf/vmlinux")
+    result = run_suite(pytester, body)
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*1 btf_name:BPF_MAP_TYPE_HAS is not in the kernel's BTF"])

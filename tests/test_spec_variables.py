@@ -13,6 +13,8 @@ from rawbpf.spec.object import ObjectData
 from rawbpf.spec.variable import VariableSpec
 from rawbpf.uapi import constants as c
 
+pytestmark = pytest.mark.guest
+
 OBJECTS = Path(__file__).parent / "objects"
 
 

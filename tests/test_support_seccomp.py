@@ -52,6 +52,7 @@ def test_a_pytest_session_runs_there(tmp_path: Path, number: int) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel")
 def test_this_process_stays_as_it_was() -> None:
     seccomp.run([sys.executable, "-c", ""])

@@ -11,6 +11,8 @@ from rawbpf.uapi.info import MAP_INFO
 from rawbpf.uapi.layout import Layout
 from rawbpf.uapi.perf import PERF_EVENT_ATTR, flag_word, perf_event_attr
 
+pytestmark = pytest.mark.guest
+
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
 def test_every_field_reads_back_as_it_was_packed(layout: Layout) -> None:

@@ -60,6 +60,8 @@ FIRST_LOG_SIZE = 1 << 16
 
 # The greatest buffer that kernels before 5.2, and all since, accept.
 _OLD_MAX_LOG, _MAX_LOG = (1 << 24) - 1, (1 << 30) - 1
+# The smallest: less is EINVAL on some kernels, whatever the program. Source: kernel/bpf/verifier.c:bpf_check (v5.10)
+_MIN_LOG = 128
 # Failures that have nothing to do with the program, and where asking again would only repeat the wait.
 _NOT_ABOUT_IT = (_errno.ENOMEM, _errno.EMFILE, _errno.ENFILE, _errno.ENOSYS, _errno.EAGAIN)
 
@@ -155,7 +157,7 @@ class _Attempt:
                 if error.errno in _NOT_ABOUT_IT:
                     raise
                 first = error
-        size = min(log_size or FIRST_LOG_SIZE, _MAX_LOG)
+        size = min(max(log_size or FIRST_LOG_SIZE, _MIN_LOG), _MAX_LOG)
         while True:
             report = LoadReport()
             buffer = ctypes.create_string_buffer(size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import weakref
-from errno import EACCES, EEXIST, EINVAL, ELOOP, ENOENT, EPERM
+from errno import EACCES, EEXIST, EINVAL, ENOENT, EPERM
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.file import Content
@@ -40,6 +40,8 @@ class BpfFs:
         if not path:
             raise Refused(ENOENT)
         directory, name = os.path.split(path.rstrip(b"/"))
+        if not name:
+            raise Refused(EEXIST)
         try:
             parent = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
         except OSError as error:
@@ -48,6 +50,8 @@ class BpfFs:
             # What exists is found before the name and the file system are looked at.
             if _exists(name, parent):
                 raise Refused(EEXIST)
+            if path.endswith(b"/"):
+                raise Refused(ENOENT)
             if b"." in name or not self._contains(parent):
                 raise Refused(EPERM)
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
@@ -70,8 +74,10 @@ class BpfFs:
             fd = os.open(path, mode | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=at)
         except IsADirectoryError:
             raise Refused(EACCES) from None
+        except FileNotFoundError:
+            raise Refused(EPERM if self._is_reserved(path, at) else ENOENT) from None
         except OSError as error:
-            raise Refused(ENOENT if error.errno == ELOOP else error.errno or EINVAL) from None
+            raise Refused(error.errno or EINVAL) from None
         try:
             pin = self._pins.get(_identity(fd))
         finally:
@@ -113,6 +119,20 @@ class BpfFs:
         os.close(pin.fd)
         if isinstance(pin.content, Content):
             pin.content.leave()
+
+    def _is_reserved(self, path: bytes, at: int | None) -> bool:
+        # Whether a name that is not there could not be there: names with a dot are the kernel's own.
+        directory, name = os.path.split(path)
+        if b"." not in name:
+            return False
+        try:
+            parent = os.open(directory or b".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=at)
+        except OSError:
+            return False
+        try:
+            return self._contains(parent)
+        finally:
+            os.close(parent)
 
     def _contains(self, directory: int) -> bool:
         if self._root is None:

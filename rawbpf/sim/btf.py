@@ -8,7 +8,7 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP
 from sys import byteorder
 
-from rawbpf.sim.error import Refused
+from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.kernel import Identified
 from rawbpf.sim.map.field import Fields
 from rawbpf.sim.types import record as r
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.base import SimMap
     from rawbpf.sim.types.log import Log
-    from rawbpf.sim.types.record import Record
+    from rawbpf.sim.types.record import Record, Records
 
 _HASHES = (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_LRU_HASH)
 _PERCPU_HASHES = (c.BPF_MAP_TYPE_PERCPU_HASH, c.BPF_MAP_TYPE_LRU_PERCPU_HASH)
@@ -62,7 +62,8 @@ class LoadedBtf(Identified):
         self._finder = special.Finder(
             self.records, kernel.release.special_fields, lambda name, kind: _check_pointer(host, name, kind)
         )
-        if kernel.release.checks_structs:
+        self._checks_structs = kernel.release.checks_structs
+        if self._checks_structs:
             self._finder.check_structs()
 
     def __deepcopy__(self, memo: dict[int, object]) -> LoadedBtf:
@@ -87,7 +88,7 @@ class LoadedBtf(Identified):
         if found:
             self._check_fields(target, found)
         target.check_btf(self.records, key, value)
-        return _layout(found, target.value_size) if found else None
+        return _layout(self.records, found, target.value_size) if found else None
 
     def _of_size(self, number: int, size: int) -> tuple[Record, int]:
         found = self.records.sized(number)
@@ -100,7 +101,8 @@ class LoadedBtf(Identified):
             raise Refused(EACCES)
         for kinds, types in _ALLOWED:
             if target.type not in types and any(field.kind & kinds for field in found):
-                raise Refused(EOPNOTSUPP)
+                # Source: commit aa3496accc41 ("bpf: Refactor kptr_off_tab into btf_record") (in v6.2)
+                raise Refused(EOPNOTSUPP if self._checks_structs else ENOTSUPP)
         self._finder.check_owners(found)
 
 
@@ -123,9 +125,11 @@ class KernelBtf(Identified):
         return b"" if types is None else types.raw
 
 
-def _layout(found: list[special.Field], size: int) -> Fields:
+def _layout(records: Records, found: list[special.Field], size: int) -> Fields:
     spans = ((field.offset, _ONE if field.kind == special.REFCOUNT else bytes(field.size)) for field in found)
-    return Fields(spans, size, any(field.kind == special.SPIN_LOCK for field in found))
+    kinds = special.mask(found)
+    pointers = tuple((field.offset, records[field.type_id].size) for field in found if field.kind == special.UPTR)
+    return Fields(spans, size, bool(kinds & special.SPIN_LOCK), kinds, pointers)
 
 
 def _check_pointer(host: SimulatedHost, name: bytes, kind: int) -> bool:

@@ -95,7 +95,7 @@ class Code:
                 continue
             target = at + slot.imm + 1
             if not 0 <= target < len(self.slots):
-                raise self._log.refused(EINVAL, f"call to invalid destination {target}")
+                raise self._log.refused(EINVAL, "call to invalid destination")
             starts.add(target)
             if len(starts) > _MAX_FUNCTIONS:
                 raise self._log.refused(E2BIG, "too many subprograms")

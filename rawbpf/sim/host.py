@@ -43,6 +43,11 @@ class SimulatedHost:
     def __deepcopy__(self, memo: dict[int, object]) -> SimulatedHost:
         return self
 
+    @property
+    def has_btf(self) -> bool:
+        """Whether there is such a file as `btf` reads."""
+        return os.access(_BTF, os.R_OK)
+
     def btf(self) -> memoryview:
         """The real kernel's BTF, read-only. Raises: NotSupported (ENOENT) where there is none."""
         global _kernel_types

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rawbpf.sim.btf import LoadedBtf
+    from rawbpf.sim.btf import KernelBtf, LoadedBtf
     from rawbpf.sim.host import SimulatedHost
     from rawbpf.sim.map.base import SimMap
     from rawbpf.sim.program import SimProgram
@@ -92,9 +92,20 @@ class Kernel:
         self.files = Files()
         self.maps: Ids[SimMap] = Ids()
         self.programs: Ids[SimProgram] = Ids()
-        self.btfs: Ids[LoadedBtf] = Ids()
+        self.btfs: Ids[LoadedBtf | KernelBtf] = Ids()
+        # The first of them, where this kernel's own types have an id; nothing else keeps it alive.
+        self.types = self._own_types()
         self.last_event_id = 0
         self.pins = BpfFs()
+
+    def _own_types(self) -> KernelBtf | None:
+        from rawbpf.sim.btf import KernelBtf
+
+        if not (self.release.lists_own_types and self.host.has_btf):
+            return None
+        types = KernelBtf(self.host)
+        self.btfs.add(types)
+        return types
 
     def sweep(self) -> None:
         """Let go of what was closed or unlinked without a call to this kernel."""

@@ -14,16 +14,15 @@ from rawbpf.uapi import constants as c
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.guard import Guard
-
     from rawbpf.sim.map.perf_event_array import SimPerfEventArray
 
 
 class PerfEventArray:
     """A program's side of an array, from `Simulator.perf_event_array`. It is for the map as it is until a restore."""
 
-    def __init__(self, target: SimPerfEventArray, lock: Guard) -> None:
+    def __init__(self, target: SimPerfEventArray, guard: Guard) -> None:
         self._target = target
-        self._lock = lock
+        self._guard = guard
 
     def output(self, data: bytes, flags: int = c.BPF_F_CURRENT_CPU, *, cpu: int = 0) -> int:
         """Write `data` as one sample to the event that `flags` choose, as a program on `cpu` does.
@@ -34,7 +33,7 @@ class PerfEventArray:
         if flags & ~c.BPF_F_INDEX_MASK:
             return -EINVAL
         index = cpu if flags == c.BPF_F_CURRENT_CPU else flags
-        with self._lock:
+        with self._guard:
             try:
                 self._target.output(index, cpu, data)
             except Refused as refused:

@@ -272,7 +272,7 @@ class Simulator:
             except Refused as refused:
                 raise _os_error(refused) from None
             if file is not None:
-                return describe(file)
+                return describe(file, self._kernel.release, self.host.page_size)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:
             return text.read()
 

@@ -1,1 +1,50 @@
-"""Tests of map-handling code, and of the kernels that it runs on."""
+"""For those who test code that uses maps and programs, with or without a kernel.
+
+    faults     the n-th call of a bpf(2) command fails with an errno
+    trace      the bpf(2) calls of a piece of code, collected and counted
+    record     writes the calls down with all that they read and wrote: a Recording, which is a text file
+    replay     makes the calls of a Recording again, on any backend, and tells what differed
+    ReplayBackend    answers a program out of a Recording, without any kernel
+
+The pytest plug-in (fixtures `bpf_backend`, `bpf_object`, `bpf_load`) is in `plugin` and is found by
+pytest itself. Names resolve on first use: what needs Hypothesis does not stop who has none.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.testing.answer import ReplayBackend as ReplayBackend
+    from rawbpf.testing.answer import ReplayMismatch as ReplayMismatch
+    from rawbpf.testing.calls import Trace as Trace
+    from rawbpf.testing.calls import trace as trace
+    from rawbpf.testing.fault import faults as faults
+    from rawbpf.testing.recorder import Recorder as Recorder
+    from rawbpf.testing.recorder import record as record
+    from rawbpf.testing.recording import Recording as Recording
+    from rawbpf.testing.replayer import replay as replay
+
+# Where each public name lives.
+_HOMES = {
+    "Recorder": "recorder",
+    "Recording": "recording",
+    "ReplayBackend": "answer",
+    "ReplayMismatch": "answer",
+    "Trace": "calls",
+    "faults": "fault",
+    "record": "recorder",
+    "replay": "replayer",
+    "trace": "calls",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rawbpf.testing' has no attribute {name!r}")
+    value: object = getattr(__import__(f"rawbpf.testing.{_HOMES[name]}", fromlist=[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES}.difference(("TYPE_CHECKING", "annotations")))

@@ -73,7 +73,8 @@ class Operation(NamedTuple):
     `verb`: one of VERBS. `key`: as many bytes as the map's key_size. `value`: as many as the kernel reads for an
     update; for a verb that reads it is what the buffer holds before, and fewer bytes are padded. `flags`: of the
     element commands, or of the batch. A batch that writes takes `keys` and `values`; one that reads makes room for
-    `count` of them. `cursor` is what in_batch points to; `out_batch`: whether that pointer is given.
+    `count` of them. `cursor` is what in_batch points to; `out_batch`: whether that pointer is given. `mode`: "r" or "w"
+    for a descriptor of the map that only reads or only writes.
     """
 
     verb: str
@@ -86,6 +87,7 @@ class Operation(NamedTuple):
     cursor: Value | None = None
     elem_flags: int = 0
     out_batch: bool = True
+    mode: str = ""
 
     def __repr__(self) -> str:
         return f"Operation({', '.join(told(self)).removeprefix('verb=')})"
@@ -184,7 +186,7 @@ def _element(backend: Backend, fd: int, spec: MapSpec, operation: Operation, obj
 def _batch(
     backend: Backend, fd: int, spec: MapSpec, operation: Operation, objects: Objects, last: bytes | None
 ) -> Outcome:
-    verb, _, _, flags, keys, values, count, cursor, elem_flags, out_batch = operation
+    verb, _, _, flags, keys, values, count, cursor, elem_flags, out_batch, _ = operation
     if count is None:
         count = len(keys or ())
     if count > MAX_COUNT:

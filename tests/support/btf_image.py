@@ -47,7 +47,7 @@ class Image:
         self.count += 1
         return self.count
 
-    def int(self, name: str = "int", size: int = 4, bits: int = 0, offset: int = 0, encoding: int = 0) -> int:
+    def integer(self, name: str = "int", size: int = 4, bits: int = 0, offset: int = 0, encoding: int = 0) -> int:
         """Add an INT."""
         return self.add(INT, name, size, tail=struct.pack("=I", encoding << 24 | offset << 16 | (bits or size * 8)))
 

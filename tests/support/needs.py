@@ -8,6 +8,8 @@ asks the simulator.
     kernel                      bpf(2) may be called (CAP_BPF or CAP_SYS_ADMIN)
     capability:CAP_NET_ADMIN    the process has the capability
     map_type:ringbuf            rawbpf.features says so; likewise prog_type:xdp and helper:xdp:redirect
+    btf_name:BPF_LINK_TYPE_SOCKMAP
+                                the kernel's own BTF has the name: of a function, a struct, a constant of an enum
     tracepoint:sched/sched_switch
     file:/sys/kernel/btf/vmlinux
     tool:clang                  an executable on PATH
@@ -180,6 +182,22 @@ def _file(path: str, _: Backend) -> str | None:
     return None if os.path.exists(path) else f"file:{path} does not exist"
 
 
+def _btf_name(name: str, _: Backend) -> str | None:
+    if not _vmlinux() or f"\0{name}\0".encode() in _vmlinux():
+        return None
+    return f"btf_name:{name} is not in the kernel's BTF"
+
+
+# All of it, because its strings come last; empty where there is none, and nobody can tell.
+@functools.cache
+def _vmlinux() -> bytes:
+    try:
+        with open("/sys/kernel/btf/vmlinux", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def _tool(name: str, _: Backend) -> str | None:
     return None if shutil.which(name, path=PATH) else f"tool:{name} is not installed"
 
@@ -210,6 +228,7 @@ _PROBES: dict[str, Callable[[str, Backend], str | None]] = {
     "prog_type": functools.partial(_feature, "prog_type"),
     "helper": functools.partial(_feature, "helper"),
     "tracepoint": _tracepoint,
+    "btf_name": _btf_name,
     "file": _file,
     "tool": _tool,
     "module": _module,

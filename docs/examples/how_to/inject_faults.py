@@ -3,13 +3,14 @@
 import errno
 
 import rawbpf
-from rawbpf.syscall.fault import FaultBackend
-from rawbpf.syscall.kernel import KernelBackend
+from rawbpf.testing import faults
 from rawbpf.uapi.constants import BPF_MAP_UPDATE_ELEM
 
 # [start:fault]
-faulty = FaultBackend(KernelBackend(), {BPF_MAP_UPDATE_ELEM: [(2, errno.ENOMEM)]})  # the second update
-with rawbpf.using(faulty), rawbpf.HashMap.create(key="u32", value="u64", max_entries=8, name="frail") as m:
+with (
+    faults({"map_update_elem": [(2, errno.ENOMEM)]}) as failing,  # the second update
+    rawbpf.HashMap.create(key="u32", value="u64", max_entries=8, name="frail") as m,
+):
     m[1] = 1
     try:
         m[2] = 2
@@ -17,5 +18,14 @@ with rawbpf.using(faulty), rawbpf.HashMap.create(key="u32", value="u64", max_ent
         print(error)
     m[3] = 3
     print(sorted(m))
-print(faulty.calls[BPF_MAP_UPDATE_ELEM], "updates were tried")
+print(failing.calls[BPF_MAP_UPDATE_ELEM], "updates were tried")
 # [end:fault]
+
+# [start:always]
+with (
+    faults({"map_update_batch": rawbpf.errors.ENOTSUPP}),  # each, as on a kernel before 5.6
+    rawbpf.HashMap.create(key="u32", value="u64", max_entries=8) as m,
+):
+    m.update({1: 1, 2: 2, 3: 3})
+    print(len(m))
+# [end:always]

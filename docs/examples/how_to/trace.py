@@ -1,12 +1,11 @@
 """See the bpf(2) calls of a piece of code, and count them."""
 
 import sys
-from collections import Counter
 
 import rawbpf
 from rawbpf.syscall.kernel import KernelBackend
 from rawbpf.syscall.trace import TraceBackend
-from rawbpf.uapi.constants import BPF_MAP_UPDATE_BATCH, BPF_MAP_UPDATE_ELEM
+from rawbpf.testing import trace
 
 # [start:print]
 tracer = TraceBackend(KernelBackend(), sink=lambda call: sys.stdout.write(f"{call}\n"))
@@ -15,9 +14,8 @@ with rawbpf.using(tracer), rawbpf.Map.create("array", value=8, max_entries=2, na
 # [end:print]
 
 # [start:count]
-calls: Counter[int] = Counter()
-counter = TraceBackend(KernelBackend(), sink=lambda call: calls.update([call.cmd]))
-with rawbpf.HashMap.create(key="u32", value="u64", max_entries=1000, backend=counter) as m:
+with trace() as calls, rawbpf.HashMap.create(key="u32", value="u64", max_entries=1000) as m:
     m.update({key: key * 2 for key in range(1000)})
-print(calls[BPF_MAP_UPDATE_BATCH], calls[BPF_MAP_UPDATE_ELEM])
+print(calls.count("map_update_batch"), calls.count("map_update_elem"))
+print(calls.counts())
 # [end:count]

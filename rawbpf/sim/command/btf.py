@@ -24,7 +24,7 @@ _TRUE_SIZE = 28
 
 def load(kernel: Kernel, attr: Attr) -> int:
     """BTF_LOAD: return a descriptor of the types; a log tells what was wrong with them."""
-    attr.check(BTF_LOAD.size)
+    attr.check(kernel.release.end(BTF_LOAD))
     flags = attr.number(BTF_LOAD, "btf_flags")
     if flags & ~c.BPF_F_TOKEN_FD:
         raise Refused(EINVAL)

@@ -5,16 +5,17 @@ Source: kernel/bpf/syscall.c:bpf_obj_get_info_by_fd, bpf_obj_get_next_id, bpf_ma
 
 from __future__ import annotations
 
-from errno import E2BIG, EINVAL
+from errno import E2BIG, EBADFD, EINVAL, ENOSPC
 
-from rawbpf.sim.btf import LoadedBtf
+from rawbpf.sim.btf import KernelBtf, LoadedBtf
 from rawbpf.sim.command.map import access
 from rawbpf.sim.command.prog_info import prog_info
+from rawbpf.sim.command.token import check_token
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import SimMap
 from rawbpf.sim.program import SimProgram
 from rawbpf.uapi import constants as c
-from rawbpf.uapi.attr import OBJ_GET_INFO_BY_FD
+from rawbpf.uapi.attr import BTF_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD
 from rawbpf.uapi.info import BTF_INFO, MAP_INFO, PROG_INFO
 
 TYPE_CHECKING = False
@@ -28,28 +29,47 @@ if TYPE_CHECKING:
 
 # A `struct bpf_map_info` and its relatives end on a multiple of eight bytes.
 _UNIT = 8
+_SHA256 = 32
 
 
 def get_info(kernel: Kernel, attr: Attr) -> int:
     """OBJ_GET_INFO_BY_FD: fill in what fits the caller's buffer, and say how much there was."""
     attr.check(OBJ_GET_INFO_BY_FD.size)
     fd, length, address = attr.take("=IIQ")
-    file = kernel.files.find(fd)
-    if file is None:
+    try:
+        file = kernel.files.find(fd)
+    except Refused:
+        raise Refused(EBADFD) from None
+    content = None if file is None else file.content
+    layout = next((layout for kind, layout in _LAYOUTS if isinstance(content, kind)), None)
+    if layout is None:
         raise Refused(EINVAL)
-    if isinstance(file.content, SimMap):
-        info = _map_info(file.content)
-    elif isinstance(file.content, SimProgram):
-        info = prog_info(kernel, file.content, _given(kernel, PROG_INFO, address, length))
-    elif isinstance(file.content, LoadedBtf):
-        info = _btf_info(kernel, file.content, _given(kernel, BTF_INFO, address, length))
+    known = kernel.release.info_size(layout)
+    # Behind the last field there must be zeros, also where that is padding.
+    _check_tail(kernel, address, length, min(known, layout.size))
+    length = min(length, known)
+    given = kernel.memory.read(address, length).ljust(_size(layout), b"\0")
+    if isinstance(content, SimProgram):
+        info = prog_info(kernel, content, given)
+    elif isinstance(content, SimMap):
+        info = _map_info(kernel, content, given)
     else:
-        raise Refused(EINVAL)
-    _check_tail(kernel, address, length, len(info))
-    length = min(length, len(info))
+        assert isinstance(content, (LoadedBtf, KernelBtf))
+        info = _btf_info(kernel, content, given)
     kernel.memory.write(address, info[:length])
     attr.store(4, "=I", length)
+    if layout is BTF_INFO and 0 < BTF_INFO.integer(given, "name_len") <= BTF_INFO.integer(info, "name_len"):
+        # What there was of the name was written all the same.
+        raise Refused(ENOSPC)
     return 0
+
+
+_LAYOUTS: tuple[tuple[type, Layout], ...] = (
+    (SimMap, MAP_INFO),
+    (SimProgram, PROG_INFO),
+    (LoadedBtf, BTF_INFO),
+    (KernelBtf, BTF_INFO),
+)
 
 
 def _check_tail(kernel: Kernel, address: int, length: int, known: int) -> None:
@@ -58,10 +78,6 @@ def _check_tail(kernel: Kernel, address: int, length: int, known: int) -> None:
         raise Refused(E2BIG)
     if length > known and kernel.memory.read(address + known, length - known).strip(b"\0"):
         raise Refused(E2BIG)
-
-
-def _given(kernel: Kernel, layout: Layout, address: int, length: int) -> bytes:
-    return kernel.memory.read(address, min(length, layout.size)).ljust(_size(layout), b"\0")
 
 
 def _size(layout: Layout) -> int:
@@ -75,7 +91,7 @@ def _filled(layout: Layout, fields: dict[str, int | bytes]) -> bytes:
     return bytes(image)
 
 
-def _map_info(target: SimMap) -> bytes:
+def _map_info(kernel: Kernel, target: SimMap, given: bytes) -> bytes:
     fields: dict[str, int | bytes] = {
         "type": target.type,
         "id": target.id,
@@ -93,21 +109,30 @@ def _map_info(target: SimMap) -> bytes:
             "btf_key_type_id": target.btf_key_type_id,
             "btf_value_type_id": target.btf_value_type_id,
         }
+    if target.btf_vmlinux_value_type_id and kernel.types is not None:
+        fields["btf_vmlinux_id"] = kernel.types.id
+    if kernel.release.has_hashes:
+        address, size = MAP_INFO.integer(given, "hash"), MAP_INFO.integer(given, "hash_size")
+        if address and size == _SHA256:
+            kernel.memory.write(address, target.digest())
+        elif address or size:
+            raise Refused(EINVAL)
+        fields |= {"hash": address, "hash_size": size}
     return _filled(MAP_INFO, fields)
 
 
-def _btf_info(kernel: Kernel, btf: LoadedBtf, given: bytes) -> bytes:
-    room = BTF_INFO.integer(given, "btf_size")
-    kernel.memory.write(BTF_INFO.integer(given, "btf"), btf.content[:room])
-    return _filled(
-        BTF_INFO,
-        {
-            "btf": BTF_INFO.integer(given, "btf"),
-            "btf_size": len(btf.content),
-            "id": btf.id,
-            "name": BTF_INFO.integer(given, "name"),
-        },
-    )
+def _btf_info(kernel: Kernel, btf: LoadedBtf | KernelBtf, given: bytes) -> bytes:
+    # Source: kernel/bpf/btf.c:btf_get_info_by_fd.
+    content, address = btf.content, BTF_INFO.integer(given, "btf")
+    kernel.memory.write(address, content[: BTF_INFO.integer(given, "btf_size")])
+    fields: dict[str, int | bytes] = {"btf": address, "btf_size": len(content), "id": btf.id}
+    name, room = BTF_INFO.integer(given, "name"), BTF_INFO.integer(given, "name_len")
+    if bool(name) != bool(room):
+        raise Refused(EINVAL)
+    if name:
+        kernel.memory.write(name, btf.name[: room - 1] + b"\0")
+    fields |= {"name": name, "name_len": len(btf.name), "kernel_btf": int(btf.is_kernel)}
+    return _filled(BTF_INFO, fields)
 
 
 def _next_id(choose: Callable[[Kernel], Ids[Any]]) -> Callable[[Kernel, Attr], int]:
@@ -133,6 +158,17 @@ def _fd_by_id(choose: Callable[[Kernel], Ids[Any]], end: int, allowed: int = 0) 
     return run
 
 
+def _btf_by_id(kernel: Kernel, attr: Attr) -> int:
+    attr.check(kernel.release.end(BTF_GET_FD_BY_ID))
+    number, flags, token = attr.take("=I4xII")
+    if flags & ~c.BPF_F_TOKEN_FD:
+        raise Refused(EINVAL)
+    if flags:
+        check_token(kernel, token)
+    kernel.sweep()
+    return kernel.files.open(kernel.btfs.get(number))
+
+
 COMMANDS: dict[int, Callable[[Kernel, Attr], int]] = {
     c.BPF_OBJ_GET_INFO_BY_FD: get_info,
     c.BPF_MAP_GET_NEXT_ID: _next_id(lambda kernel: kernel.maps),
@@ -140,5 +176,5 @@ COMMANDS: dict[int, Callable[[Kernel, Attr], int]] = {
     c.BPF_BTF_GET_NEXT_ID: _next_id(lambda kernel: kernel.btfs),
     c.BPF_MAP_GET_FD_BY_ID: _fd_by_id(lambda kernel: kernel.maps, 12, c.BPF_F_RDONLY | c.BPF_F_WRONLY),
     c.BPF_PROG_GET_FD_BY_ID: _fd_by_id(lambda kernel: kernel.programs, 4),
-    c.BPF_BTF_GET_FD_BY_ID: _fd_by_id(lambda kernel: kernel.btfs, 4),
+    c.BPF_BTF_GET_FD_BY_ID: _btf_by_id,
 }

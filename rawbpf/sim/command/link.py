@@ -65,7 +65,7 @@ def create(kernel: Kernel, attr: Attr) -> int:
 
 def attach_program(kernel: Kernel, attr: Attr) -> int:
     """PROG_ATTACH: refuse. Source: bpf_prog_attach."""
-    attr.check(a.PROG_ATTACH.end("expected_revision"))
+    attr.check(kernel.release.end(a.PROG_ATTACH))
     attach_type = attr.number(a.PROG_ATTACH, "attach_type")
     kind = attach.attached_type(attach_type)
     if kind is None:
@@ -78,7 +78,7 @@ def attach_program(kernel: Kernel, attr: Attr) -> int:
 
 def detach_program(kernel: Kernel, attr: Attr) -> int:
     """PROG_DETACH: nothing is attached. Source: bpf_prog_detach."""
-    attr.check(a.PROG_DETACH.end("expected_revision"))
+    attr.check(kernel.release.end(a.PROG_DETACH))
     if attach.attached_type(attr.number(a.PROG_DETACH, "attach_type")) is None:
         raise Refused(EINVAL)
     fd = attr.number(a.PROG_DETACH, "attach_bpf_fd")
@@ -89,7 +89,7 @@ def detach_program(kernel: Kernel, attr: Attr) -> int:
 
 def open_raw_tracepoint(kernel: Kernel, attr: Attr) -> int:
     """RAW_TRACEPOINT_OPEN: refuse. Source: bpf_raw_tracepoint_open, bpf_raw_tp_link_attach."""
-    attr.check(a.RAW_TRACEPOINT_OPEN.size)
+    attr.check(kernel.release.end(a.RAW_TRACEPOINT_OPEN))
     program = program_of(kernel, attr.number(a.RAW_TRACEPOINT_OPEN, "prog_fd"))
     name = attr.number(a.RAW_TRACEPOINT_OPEN, "name")
     if program.type in _BY_TARGET_ID:
@@ -104,7 +104,7 @@ def open_raw_tracepoint(kernel: Kernel, attr: Attr) -> int:
 
 def run(kernel: Kernel, attr: Attr) -> int:
     """PROG_TEST_RUN: refuse. Source: bpf_prog_test_run."""
-    attr.check(a.PROG_TEST_RUN.size)
+    attr.check(kernel.release.end(a.PROG_TEST_RUN))
     for way in ("in", "out"):
         if bool(attr.number(a.PROG_TEST_RUN, f"ctx_size_{way}")) != bool(attr.number(a.PROG_TEST_RUN, f"ctx_{way}")):
             raise Refused(EINVAL)
@@ -162,7 +162,7 @@ def query_task_fd(kernel: Kernel, attr: Attr) -> int:
 
 def query(kernel: Kernel, attr: Attr) -> int:
     """PROG_QUERY: nothing is attached, where something could be. Source: bpf_prog_query."""
-    attr.check(a.PROG_QUERY.size)
+    attr.check(kernel.release.end(a.PROG_QUERY))
     if attr.number(a.PROG_QUERY, "query_flags") & ~c.BPF_F_QUERY_EFFECTIVE:
         raise Refused(EINVAL)
     attach_type = attr.number(a.PROG_QUERY, "attach_type")

@@ -6,14 +6,15 @@ Source: kernel/bpf/syscall.c (v6.12): map_create and the functions named at each
 
 from __future__ import annotations
 
-from errno import EACCES, EBUSY, EINVAL, EPERM
+from errno import EACCES, EBUSY, EINVAL, EOPNOTSUPP, EPERM
 
+from rawbpf.sim.command.token import check_token
 from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.map.base import SimMap
 from rawbpf.sim.map.shape import Shape
 from rawbpf.sim.map.types import TYPES
 from rawbpf.uapi import constants as c
-from rawbpf.uapi.attr import MAP_CREATE
+from rawbpf.uapi.attr import MAP_CREATE, MAP_LOOKUP_AND_DELETE_ELEM, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,22 +27,14 @@ if TYPE_CHECKING:
 _NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")
 _NO_NAME = 16
 _ELEMENT = "=I4xQQQ"
-# Types whose map_extra means something.
-_EXTRA = (c.BPF_MAP_TYPE_BLOOM_FILTER, c.BPF_MAP_TYPE_ARENA)
-_CAN_LOOKUP_AND_DELETE = (
-    c.BPF_MAP_TYPE_QUEUE,
-    c.BPF_MAP_TYPE_STACK,
-    c.BPF_MAP_TYPE_HASH,
-    c.BPF_MAP_TYPE_PERCPU_HASH,
-    c.BPF_MAP_TYPE_LRU_HASH,
-    c.BPF_MAP_TYPE_LRU_PERCPU_HASH,
-    c.BPF_MAP_TYPE_STACK_TRACE,
-)
+# Source: include/linux/numa.h:NUMA_NO_NODE (v6.12)
+_ANY_NODE = 0xFFFFFFFF
+_SHA256 = 32
 
 
 def create(kernel: Kernel, attr: Attr) -> int:
     """MAP_CREATE: return a descriptor of a new map."""
-    attr.check(MAP_CREATE.size)
+    attr.check(kernel.release.end(MAP_CREATE))
     shape = Shape(attr)
     key_type_id, value_type_id = (attr.number(MAP_CREATE, f"btf_{what}_type_id") for what in ("key", "value"))
     kernel_value_type_id = attr.number(MAP_CREATE, "btf_vmlinux_value_type_id")
@@ -50,17 +43,26 @@ def create(kernel: Kernel, attr: Attr) -> int:
             raise Refused(EINVAL)
     elif key_type_id and not value_type_id:
         raise Refused(EINVAL)
-    if shape.map_extra and shape.map_type not in _EXTRA:
+    if shape.map_extra and not kernel.release.takes_extra(shape.map_type):
         raise Refused(EINVAL)
     may_read, may_write = access(shape.map_flags)
-    if shape.has(c.BPF_F_NUMA_NODE) and shape.numa_node not in kernel.host.numa_nodes:
+    if shape.has(c.BPF_F_NUMA_NODE) and shape.numa_node not in (*kernel.host.numa_nodes, _ANY_NODE):
         raise Refused(EINVAL)
     if shape.map_type not in TYPES or not kernel.release.has_map_type(shape.map_type):
         raise Refused(EINVAL)
+    if shape.map_flags & ~kernel.release.map_flags:
+        raise Refused(EINVAL)
+    wants_token = shape.has(c.BPF_F_TOKEN_FD)
+    shape.map_flags &= ~c.BPF_F_TOKEN_FD
     made = TYPES[shape.map_type](kernel, shape)
+    if wants_token:
+        check_token(kernel, attr.number(MAP_CREATE, "map_token_fd"))
+    if attr.number(MAP_CREATE, "map_ifindex"):
+        raise Refused(_offload(made, attr.number(MAP_CREATE, "map_ifindex")))
     made.name = object_name(attr.image[28:44])
     if key_type_id or value_type_id or kernel_value_type_id:
         _give_btf(kernel, attr, made, key_type_id, value_type_id)
+    made.exclusive_to = _hash_of_program(kernel, attr)
     kernel.maps.add(made)
     return kernel.files.open(made, may_read=may_read, may_write=may_write)
 
@@ -75,6 +77,27 @@ def _give_btf(kernel: Kernel, attr: Attr, made: SimMap, key_type_id: int, value_
         made.fields = btf.check_map(made, key_type_id, value_type_id)
     made.btf, made.btf_key_type_id, made.btf_value_type_id = btf, key_type_id, value_type_id
     made.btf_vmlinux_value_type_id = attr.number(MAP_CREATE, "btf_vmlinux_value_type_id")
+
+
+def _offload(made: SimMap, ifindex: int) -> int:
+    # The errno: a network card that runs programs itself is not simulated. Source: bpf_map_offload_map_alloc.
+    if made.type not in (c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_ARRAY):
+        return EINVAL
+    import socket
+
+    try:
+        socket.if_indextoname(ifindex)
+    except (OSError, OverflowError):
+        return EINVAL
+    return EOPNOTSUPP
+
+
+def _hash_of_program(kernel: Kernel, attr: Attr) -> bytes:
+    # Of the only program that may use the map; empty where every one may.
+    address, size = attr.number(MAP_CREATE, "excl_prog_hash"), attr.number(MAP_CREATE, "excl_prog_hash_size")
+    if size != (_SHA256 if address else 0):
+        raise Refused(EINVAL)
+    return kernel.memory.read(address, size)
 
 
 def access(flags: int) -> tuple[bool, bool]:
@@ -116,7 +139,7 @@ def key_at(kernel: Kernel, target: SimMap, address: int) -> bytes:
 
 def lookup(kernel: Kernel, attr: Attr) -> int:
     """MAP_LOOKUP_ELEM. Source: map_lookup_elem."""
-    attr.check(32)
+    attr.check(kernel.release.end(MAP_LOOKUP_ELEM))
     fd, key_address, value_address, flags = attr.take(_ELEMENT)
     if flags & ~c.BPF_F_LOCK:
         raise Refused(EINVAL)
@@ -132,7 +155,7 @@ def lookup(kernel: Kernel, attr: Attr) -> int:
 
 def update(kernel: Kernel, attr: Attr) -> int:
     """MAP_UPDATE_ELEM. Source: map_update_elem."""
-    attr.check(32)
+    attr.check(MAP_UPDATE_ELEM.size)
     fd, key_address, value_address, flags = attr.take(_ELEMENT)
     file, target = opened(kernel, fd)
     if not may_write(file, target):
@@ -168,7 +191,7 @@ def next_key(kernel: Kernel, attr: Attr) -> int:
 
 def lookup_and_delete(kernel: Kernel, attr: Attr) -> int:
     """MAP_LOOKUP_AND_DELETE_ELEM. Source: map_lookup_and_delete_elem."""
-    attr.check(32)
+    attr.check(kernel.release.end(MAP_LOOKUP_AND_DELETE_ELEM))
     fd, key_address, value_address, flags = attr.take(_ELEMENT)
     if flags & ~c.BPF_F_LOCK:
         raise Refused(EINVAL)
@@ -179,7 +202,7 @@ def lookup_and_delete(kernel: Kernel, attr: Attr) -> int:
         raise Refused(EINVAL)
     _check_lock(target, flags)
     key = key_at(kernel, target, key_address)
-    if target.type not in _CAN_LOOKUP_AND_DELETE or not kernel.release.can_lookup_and_delete(target.type):
+    if not kernel.release.can_lookup_and_delete(target.type):
         raise Refused(ENOTSUPP)
     # A value that cannot be handed out is lost: the element is gone by then.
     kernel.memory.write(value_address, target.lookup_and_delete(key))
@@ -190,7 +213,7 @@ def freeze(kernel: Kernel, attr: Attr) -> int:
     """MAP_FREEZE. Source: map_freeze."""
     attr.check(4)
     file, target = opened(kernel, attr.take("=I")[0])
-    if not target.freezable or target.fields is not None:
+    if not target.freezable or (target.fields is not None and target.fields.kinds & kernel.release.unfrozen_fields):
         raise Refused(ENOTSUPP)
     if not may_write(file, target):
         raise Refused(EPERM)

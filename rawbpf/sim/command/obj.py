@@ -9,6 +9,7 @@ from rawbpf.sim.command.map import access
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import SimMap
 from rawbpf.uapi import constants as c
+from rawbpf.uapi.attr import OBJ_GET, OBJ_PIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,18 +18,20 @@ if TYPE_CHECKING:
     from rawbpf.sim.attr import Attr
     from rawbpf.sim.kernel import Kernel
 
-_END = 20
 _PATH_MAX = 4096
 
 
 def pin(kernel: Kernel, attr: Attr) -> int:
     """OBJ_PIN: give an object a name in the bpf file system."""
-    attr.check(_END)
+    attr.check(kernel.release.end(OBJ_PIN))
     address, fd, flags, at = attr.take("=QIIi")
-    if flags & ~c.BPF_F_PATH_FD or (at and not flags & c.BPF_F_PATH_FD):
+    if flags & ~kernel.release.pin_flags or (at and not flags & c.BPF_F_PATH_FD):
         raise Refused(EINVAL)
     path = kernel.memory.string(address, _PATH_MAX)
-    file = kernel.files.find(fd)
+    try:
+        file = kernel.files.find(fd)
+    except Refused:
+        file = None
     if file is None:
         raise Refused(EINVAL)
     kernel.pins.pin(path, at if flags & c.BPF_F_PATH_FD else None, file.content)
@@ -37,9 +40,9 @@ def pin(kernel: Kernel, attr: Attr) -> int:
 
 def get(kernel: Kernel, attr: Attr) -> int:
     """OBJ_GET: return a descriptor of what is pinned."""
-    attr.check(_END)
+    attr.check(kernel.release.end(OBJ_GET))
     address, fd, flags, at = attr.take("=QIIi")
-    allowed = c.BPF_F_RDONLY | c.BPF_F_WRONLY | c.BPF_F_PATH_FD
+    allowed = c.BPF_F_RDONLY | c.BPF_F_WRONLY | kernel.release.pin_flags
     if fd or flags & ~allowed or (at and not flags & c.BPF_F_PATH_FD):
         raise Refused(EINVAL)
     may_read, may_write = access(flags)

@@ -55,13 +55,16 @@ _GPL = (b"GPL", b"GPL v2", b"GPL and additional rights", b"Dual BSD/GPL", b"Dual
 
 def load(kernel: Kernel, attr: Attr) -> int:
     """PROG_LOAD: return a descriptor of the program, which is held as it is."""
-    attr.check(PROG_LOAD.size)
+    attr.check(kernel.release.end(PROG_LOAD))
     kind = attr.number(PROG_LOAD, "prog_type")
     flags = attr.number(PROG_LOAD, "prog_flags")
     if flags & ~sum(flag for flag, first in _FLAGS if kernel.release.reached(first)):
         raise Refused(EINVAL)
     if flags & c.BPF_F_TOKEN_FD:
         check_token(kernel, attr.number(PROG_LOAD, "prog_token_fd"))
+    if not kernel.release.reached("6.5"):
+        # The license was read first.
+        kernel.memory.string(attr.number(PROG_LOAD, "license"), _LICENSE_SIZE)
     count = attr.number(PROG_LOAD, "insn_cnt")
     if not 0 < count <= c.BPF_COMPLEXITY_LIMIT_INSNS:
         raise Refused(E2BIG)

@@ -6,6 +6,7 @@ Source: kernel/bpf/token.c:bpf_token_create, bpf_token_get_from_fd (v6.12).
 
 from __future__ import annotations
 
+import fcntl
 import os
 from errno import EBADF, EINVAL, EOPNOTSUPP
 
@@ -29,8 +30,11 @@ def create(kernel: Kernel, attr: Attr) -> int:
         raise Refused(EINVAL)
     try:
         directory = os.fstat(fd)
+        names_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
     except (OSError, OverflowError):
         raise Refused(EBADF) from None
+    if names_only:
+        raise Refused(EBADF)
     raise Refused(EOPNOTSUPP if os.path.samestat(directory, os.stat(kernel.pins.root)) else EINVAL)
 
 

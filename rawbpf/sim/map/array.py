@@ -5,7 +5,7 @@ Source: kernel/bpf/arraymap.c (v6.12).
 
 from __future__ import annotations
 
-from errno import E2BIG, EEXIST, EINVAL, ENOENT
+from errno import E2BIG, EEXIST, EINVAL, ENOENT, EPERM
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import ACCESS, U32, SimMap
@@ -104,6 +104,19 @@ class SimArray(SimMap):
     def next_key(self, key: bytes | None) -> bytes:
         """Return the next index. Raises: Refused (ENOENT)."""
         return next_index(key, self.max_entries)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of all elements. Raises: Refused (EPERM: not frozen). Source: array_map_get_hash."""
+        if self.type != c.BPF_MAP_TYPE_ARRAY:
+            raise Refused(EINVAL)
+        if not self.frozen:
+            raise Refused(EPERM)
+        from hashlib import sha256
+
+        total = sha256()
+        for index in range(self.max_entries):
+            total.update(self.element(index).ljust(self._stride, b"\0"))
+        return total.digest()
 
     def element(self, index: int) -> bytes:
         """Return the bytes of an element that exists."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.types.record import Record, Records
 
 U32 = Struct("=I")
+POINTER = 8
 ACCESS = c.BPF_F_RDONLY | c.BPF_F_WRONLY | c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG
 """Flags that say who may read and write."""
 
@@ -37,8 +38,9 @@ class SimMap(Identified):
     """A map of any type.
 
     `value_bytes` is what a value takes in the caller's memory: `value_size`, or for per-CPU types eight-byte
-    units for each possible CPU. `peeks` types read the caller's value before a lookup. `memory` is what
-    mappings show, `protection` how a mapping at a fixed address is protected.
+    units for each possible CPU. `peeks` types read the caller's value before a lookup. `head_bytes` is what the
+    map takes without elements. `memory` is what mappings show, `protection` how a mapping at a fixed address is
+    protected.
     """
 
     flags_allowed = 0
@@ -46,6 +48,7 @@ class SimMap(Identified):
     takes_no_key_type = False
     peeks = False
     freezable = True
+    head_bytes = 304
     can_be_mapped = False
     protection = PROT_READ | PROT_WRITE
     memory: SharedMemory | None = None
@@ -60,6 +63,8 @@ class SimMap(Identified):
         self.flags = shape.map_flags & ~(c.BPF_F_RDONLY | c.BPF_F_WRONLY | c.BPF_F_TOKEN_FD)
         self.map_extra = shape.map_extra
         self.name = b""
+        # The SHA-256 of the only program that may use the map.
+        self.exclusive_to = b""
         self.value_bytes = shape.value_size
         self.frozen = False
         self.btf: LoadedBtf | None = None
@@ -94,8 +99,11 @@ class SimMap(Identified):
 
     @property
     def memory_usage(self) -> int:
-        """Bytes that the map takes, roughly as the kernel counts."""
-        return self.max_entries * (self.key_size + self.value_bytes)
+        """Bytes that the map takes, as the kernel counts; here those of an array of pointers.
+
+        Measured on 6.18, where the kernel's structs depend on how it was built. Source: the types' map_mem_usage.
+        """
+        return self.head_bytes + self.max_entries * POINTER
 
     def check_update_flags(self, flags: int) -> None:
         """Check the flags of an update where the type takes ANY, NOEXIST and EXIST. Raises: Refused (EINVAL)."""
@@ -109,6 +117,10 @@ class SimMap(Identified):
     def merged(self, old: bytes, new: bytes) -> bytes:
         """Return the value that an update leaves: `new`, except for the fields that are the kernel's alone."""
         return new if self.fields is None else self.fields.kept(old, new)
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of what the map holds. Raises: Refused (EINVAL: the type has none; EPERM: not frozen)."""
+        raise Refused(EINVAL)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return the value of `key`; `value` is what the caller's buffer held, for types that peek."""

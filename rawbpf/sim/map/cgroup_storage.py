@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _ID, _KEY = 8, 16
 # Offset and size of the members of that struct.
 _MEMBERS = ((0, 8), (8, 4))
-_MAP = 320
 
 
 class SimCgroupStorage(SimMap):
@@ -33,6 +32,7 @@ class SimCgroupStorage(SimMap):
 
     flags_allowed = ACCESS | c.BPF_F_NUMA_NODE
     takes_no_key_type = True
+    head_bytes = 328
     limit = STORAGE_LIMIT
     update_flags = c.BPF_F_LOCK | c.BPF_EXIST
 
@@ -61,7 +61,7 @@ class SimCgroupStorage(SimMap):
     @property
     def memory_usage(self) -> int:
         """Bytes of the map. Source: cgroup_storage_map_usage."""
-        return _MAP
+        return self.head_bytes
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Find nothing. Raises: Refused (ENOENT)."""

@@ -11,7 +11,7 @@ from errno import E2BIG, EEXIST, EINVAL, ENOENT
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.array import next_index
-from rawbpf.sim.map.base import U32, SimMap
+from rawbpf.sim.map.base import POINTER, U32, SimMap
 from rawbpf.sim.map.fd_array import USER_ACCESS
 from rawbpf.sim.map.owner import Owner
 from rawbpf.sim.map.shape import power_of_two
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
 
-_POINTER = 8
+_ELEMENT = 64
 _NAMESPACE = "/proc/thread-self/ns/net"
 
 
@@ -60,6 +60,7 @@ class _SimDevices(SimMap):
 
     takes_btf = False
     takes_no_key_type = True
+    head_bytes = 344
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -112,7 +113,7 @@ class SimDevMap(_SimDevices):
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags."""
         super().check(kernel, shape)
-        self.check_memory(kernel, shape.max_entries * _POINTER)
+        self.check_memory(kernel, shape.max_entries * POINTER)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return ifindex and program id. Raises: Refused (ENOENT)."""
@@ -167,7 +168,12 @@ class SimDevMapHash(_SimDevices):
         super().check(kernel, shape)
         if shape.max_entries > 1 << 31:
             raise Refused(EINVAL)
-        self.check_memory(kernel, power_of_two(shape.max_entries) * _POINTER)
+        self.check_memory(kernel, power_of_two(shape.max_entries) * POINTER)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes of buckets and elements. Source: dev_map_mem_usage."""
+        return self.head_bytes + self._n_buckets * POINTER + len(self._devices) * _ELEMENT
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return ifindex and program id. Raises: Refused (ENOENT)."""

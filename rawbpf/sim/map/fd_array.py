@@ -30,6 +30,7 @@ class SimFdArray(SimMap, Generic[T]):
     flags_allowed = USER_ACCESS | c.BPF_F_NUMA_NODE
     takes_btf = False
     takes_no_key_type = True
+    head_bytes = 312
     # Whether an object can be read back, as its id.
     reads_back = False
 

@@ -16,13 +16,23 @@ class Fields:
     """The byte ranges of such fields: `spans` of (offset, what is read there).
 
     `size` is a value's, also of one that is repeated for each CPU. `has_lock`: a `struct bpf_spin_lock`.
+    `kinds`: all, as `rawbpf.sim.types.special` has them. `user_pointers`: (offset, size of what it leads to).
     """
 
-    def __init__(self, spans: Iterable[tuple[int, bytes]], size: int, has_lock: bool) -> None:
+    def __init__(
+        self,
+        spans: Iterable[tuple[int, bytes]],
+        size: int,
+        has_lock: bool,
+        kinds: int,
+        user_pointers: tuple[tuple[int, int], ...],
+    ) -> None:
         self._spans = sorted(spans)
         self._size = size
         self._stride = -(-size // 8) * 8
         self.has_lock = has_lock
+        self.kinds = kinds
+        self.user_pointers = user_pointers
 
     def same_as(self, other: Fields | None) -> bool:
         """Return whether the fields of another map are the same. Source: kernel/bpf/syscall.c:btf_record_equal."""

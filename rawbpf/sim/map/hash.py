@@ -37,7 +37,7 @@ class SimHash(SimMap):
     # An existing element's value is replaced by a new element, not changed in place.
     in_place = False
     # There is an element to spare for each CPU, so that one can be replaced in a full map.
-    has_spare = True
+    has_spare = spare_pointers = True
     update_batch = generic_update
     delete_batch = generic_delete
 
@@ -70,7 +70,7 @@ class SimHash(SimMap):
             return table + len(self._values) * (element + self.allocations * _POINTER)
         # Each CPU's is kept by a pointer.
         spare = cpus if self.has_spare else 0
-        return table + (self.max_entries + spare) * element + spare * _POINTER
+        return table + (self.max_entries + spare) * element + (cpus * _POINTER if self.spare_pointers else 0)
 
     @property
     def element_value_bytes(self) -> int:
@@ -222,7 +222,7 @@ class SimPerCpuHash(SimHash):
 
     flags_allowed = ACCESS | c.BPF_F_NO_PREALLOC | c.BPF_F_ZERO_SEED
     in_place = True
-    has_spare = False
+    has_spare = spare_pointers = False
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)

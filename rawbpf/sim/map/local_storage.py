@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from errno import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, ENOTSOCK
-from struct import unpack
+from errno import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, ENOTSOCK, EOPNOTSUPP
+from struct import unpack, unpack_from
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import SimMap
@@ -33,13 +33,14 @@ STORAGE_LIMIT = 65407
 _REQUIRED = c.BPF_F_NO_PREALLOC
 _CGROUP_SUPER_MAGIC = 0x27E0EB
 _CGROUP2_SUPER_MAGIC = 0x63677270
-_MAP, _BUCKET = 320, 16
+_BUCKET = 16
 
 
 class SimLocalStorage(SimMap):
     """What the four types have in common."""
 
     takes_no_key_type = True
+    head_bytes = 448
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -63,7 +64,7 @@ class SimLocalStorage(SimMap):
     @property
     def memory_usage(self) -> int:
         """Bytes of the map without its values, which are their owners'. Source: bpf_local_storage_map_mem_usage."""
-        return _MAP + _BUCKET * max(power_of_two(self.kernel.host.possible_cpus), 2)
+        return self.head_bytes + _BUCKET * max(power_of_two(self.kernel.host.possible_cpus), 2)
 
     def owner(self, fd: int) -> Owner:
         """Return what tells the owner from others. Raises: Refused."""
@@ -129,6 +130,23 @@ class SimInodeStorage(SimLocalStorage):
 
 class SimTaskStorage(SimLocalStorage):
     """BPF_MAP_TYPE_TASK_STORAGE."""
+
+    def update(self, key: bytes, value: bytes, flags: int) -> None:
+        """Store a task's value, whose pointers to the caller's memory must be good.
+
+        Raises: Refused (EFAULT; EOPNOTSUPP: across pages, or with a lock). Source: bpf_obj_pin_uptrs.
+        """
+        pointers = self.fields.user_pointers if self.fields is not None else ()
+        for offset, size in pointers:
+            (address,) = unpack_from("=Q", value, offset)
+            if address:
+                if address % self.kernel.host.page_size + size > self.kernel.host.page_size:
+                    raise Refused(EOPNOTSUPP)
+                # It must be writable, too.
+                self.kernel.memory.write(address, self.kernel.memory.read(address, size))
+        if pointers and flags & c.BPF_F_LOCK:
+            raise Refused(EOPNOTSUPP)
+        super().update(key, value, flags)
 
     def owner(self, fd: int) -> Owner:
         """Return a task by its number and when it started. Raises: Refused (EBADF: no pidfd; ENOENT: it is gone).

@@ -30,7 +30,7 @@ class SimLruHash(SimHash):
     """BPF_MAP_TYPE_LRU_HASH."""
 
     flags_allowed = ACCESS | c.BPF_F_NO_COMMON_LRU | c.BPF_F_NUMA_NODE | c.BPF_F_ZERO_SEED
-    has_spare = False
+    has_spare = spare_pointers = False
     _values: OrderedDict[bytes, bytes]
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:

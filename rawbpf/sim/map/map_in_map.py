@@ -94,11 +94,13 @@ class SimHashOfMaps(SimHash):
 
     takes_btf = False
     takes_no_key_type = True
+    spare_pointers = True
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
         # Source: htab_map_update_elem_in_place (v6.16); before, a new element came first in its bucket.
         self.in_place = kernel.release.version >= (6, 16)
+        self.has_spare = not self.in_place
         self._inner: dict[bytes, SimMap] = {}
 
     def check(self, kernel: Kernel, shape: Shape) -> None:

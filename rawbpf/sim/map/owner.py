@@ -25,9 +25,9 @@ class Owner:
         self._first: tuple[int, bool, int, tuple[int, int]] | None = None
 
     @property
-    def prog_type(self) -> int:
-        """The type of the programs; 0 before the first."""
-        return 0 if self._first is None else self._first[0]
+    def prog_type(self) -> int | None:
+        """The type of the first program; None before there is one."""
+        return None if self._first is None else self._first[0]
 
     def admits(self, program: SimProgram) -> bool:
         """Return whether `program` suits; the first one does, and decides."""

@@ -22,6 +22,8 @@ _POINTER = 8
 class SimReusePortArray(SocketHolder):
     """BPF_MAP_TYPE_REUSEPORT_SOCKARRAY."""
 
+    head_bytes = 296
+
     flags_allowed = ACCESS | c.BPF_F_NUMA_NODE
     shares = False
 

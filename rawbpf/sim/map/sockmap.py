@@ -13,7 +13,7 @@ from rawbpf.sim.map.array import next_index
 from rawbpf.sim.map.base import U32
 from rawbpf.sim.map.fd_array import USER_ACCESS
 from rawbpf.sim.map.jhash import jhash
-from rawbpf.sim.map.shape import power_of_two
+from rawbpf.sim.map.shape import power_of_two, rounded
 from rawbpf.sim.map.socket_holder import U64, SocketHolder, socket_fd
 from rawbpf.sim.sock import Sock
 from rawbpf.uapi import constants as c
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _INT_MAX = 0x7FFFFFFF
 _MAX_BPF_STACK = 512
-_POINTER, _BUCKET = 8, 16
+_POINTER, _BUCKET, _ELEMENT = 8, 16, 48
 
 
 def _is_suitable(sock: Sock) -> bool:
@@ -44,6 +44,7 @@ class _SimSockets(SocketHolder):
 
     takes_btf = False
     takes_no_key_type = True
+    head_bytes = 376
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Source: sock_map_alloc, sock_hash_alloc."""
@@ -137,6 +138,12 @@ class SimSockHash(_SimSockets):
         if buckets > 0xFFFFFFFF // _BUCKET:
             raise Refused(EINVAL)
         self.check_memory(kernel, buckets * _BUCKET)
+
+    @property
+    def memory_usage(self) -> int:
+        """Bytes of buckets and elements. Source: sock_hash_mem_usage."""
+        elements = len(self.sockets) * (_ELEMENT + rounded(self.key_size))
+        return self.head_bytes + 8 + self._n_buckets * _BUCKET + elements
 
     def store(self, key: bytes, sock: Sock) -> None:
         """Store a socket, unless there is no room. Raises: Refused (E2BIG). Source: sock_hash_alloc_elem."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from errno import E2BIG, EINVAL, ENOENT, EOPNOTSUPP
 
 from rawbpf.sim.error import ENOTSUPP, Refused
-from rawbpf.sim.map.base import U32, SimMap
+from rawbpf.sim.map.base import POINTER, U32, SimMap
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
@@ -25,6 +25,7 @@ class SimStructOps(SimMap):
 
     flags_allowed = c.BPF_F_LINK | c.BPF_F_VTYPE_BTF_OBJ_FD
     freezable = False
+    head_bytes = 640
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes, flags and the struct. Raises: Refused (EINVAL; ENOTSUPP: no such struct; EBADF).
@@ -49,8 +50,8 @@ class SimStructOps(SimMap):
 
     @property
     def memory_usage(self) -> int:
-        """Bytes that the struct takes, twice. Source: bpf_struct_ops_map_mem_usage."""
-        return 2 * self.value_size
+        """Bytes of the struct, twice, of links and of code. Source: bpf_struct_ops_map_mem_usage."""
+        return self.head_bytes + 2 * (self.value_size + POINTER) + self.kernel.host.page_size
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return zeros: nothing is registered. Raises: Refused (ENOENT: another index than 0)."""

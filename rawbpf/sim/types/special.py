@@ -101,7 +101,7 @@ class Finder:
                 if not fields:
                     raise Refused(EFAULT)
                 found[number] = fields
-                self._structs[number] = _mask(fields)
+                self._structs[number] = mask(fields)
         for fields in found.values():
             self.check_owners(fields)
 
@@ -127,12 +127,12 @@ class Finder:
                 )
             elif field.kind & ROOTS:
                 self._check_node(field)
-        mask = _mask(found)
-        if mask & LOCKS == LOCKS:
+        kinds = mask(found)
+        if kinds & LOCKS == LOCKS:
             raise Refused(EINVAL)
-        if mask & ROOTS and not mask & LOCKS:
+        if kinds & ROOTS and not kinds & LOCKS:
             raise Refused(EINVAL)
-        if mask & NODES == NODES and not mask & REFCOUNT:
+        if kinds & NODES == NODES and not kinds & REFCOUNT:
             raise Refused(EINVAL)
         return found
 
@@ -149,7 +149,7 @@ class Finder:
                 owned = self._structs.get(field.type_id)
                 if owned is None:
                     raise Refused(EFAULT)
-                if _mask(fields) & NODES and owned & ROOTS:
+                if mask(fields) & NODES and owned & ROOTS:
                     raise Refused(ELOOP)
 
     def _members(self, record: Record, wanted: int, level: int, room: int) -> list[Field]:
@@ -286,11 +286,12 @@ class Finder:
             raise Refused(EINVAL)
 
 
-def _mask(fields: list[Field]) -> int:
-    mask = 0
+def mask(fields: list[Field]) -> int:
+    """Return the kinds of all fields together."""
+    kinds = 0
     for field in fields:
-        mask |= field.kind
-    return mask
+        kinds |= field.kind
+    return kinds
 
 
 def _repeated(fields: list[Field], count: int, size: int, room: int) -> list[Field]:

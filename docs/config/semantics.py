@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Writes the tables of docs/reference/map-semantics.md: what the kernel answers to each operation, by type of map.
+
+    docs/config/semantics.py            tells whether the page is not what the tests compare with; exit status 1
+    docs/config/semantics.py --write    brings it up to date
+
+A table stands between `<!-- answers VERB -->` and `<!-- /answers -->`; it is read from rawbpf.testing.cells.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+if str(ROOT) not in sys.path:  # where the package is not installed
+    sys.path.append(str(ROOT))
+
+from rawbpf.testing.cells import RELEASE, TABLES  # noqa: E402
+
+PAGE = ROOT / "docs/reference/map-semantics.md"
+COMMAND = "python3 docs/config/semantics.py --write"
+ANSWERS = re.compile(r"^<!-- answers (?P<verb>\w+) -->\n.*?^<!-- /answers -->$", re.MULTILINE | re.DOTALL)
+RELEASE_LINE = re.compile(r"^<!-- release -->.*$", re.MULTILINE)
+
+
+def spelled(text: str) -> str:
+    """Return the cell of one type: cases and answers, `a / b / c` for the three flags of an update."""
+    cases = []
+    for row in text.split(", "):
+        words = row.split()
+        first = next(at for at, word in enumerate(words) if word in {"ok", "-"} or word.isupper())
+        answers = " / ".join(word if word in {"ok", "-"} else f"`{word}`" for word in words[first:])
+        cases.append(f"{' '.join(words[:first])}: {answers}")
+    return "; ".join(cases)
+
+
+def table(verb: str) -> str:
+    """Return a table: a row for the types that answer alike."""
+    rows: dict[str, list[str]] = {}
+    for map_type, answers in TABLES.items():
+        rows.setdefault(spelled(answers[verb]), []).append(f"`{map_type}`")
+    lines = [["type", "answers"], ["---", "---"], *([" ".join(types), text] for text, types in rows.items())]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def refreshed(page: str) -> str:
+    """Return the text of the page with its tables as the tests have them."""
+    page = RELEASE_LINE.sub(f"<!-- release --> Linux {RELEASE}, x86-64.", page)
+    return ANSWERS.sub(
+        lambda found: f"<!-- answers {found['verb']} -->\n\n{table(found['verb'])}\n<!-- /answers -->", page
+    )
+
+
+def main(words: list[str]) -> int:
+    """Compare, or write, and return the exit status."""
+    if words not in ([], ["--write"]):
+        print(f"usage: {COMMAND}", file=sys.stderr)
+        return 2
+    text = PAGE.read_text(encoding="utf-8")
+    if (new := refreshed(text)) == text:
+        return 0
+    if words:
+        PAGE.write_text(new, encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)}: {'written' if words else f'not what the tests compare with: {COMMAND}'}")
+    return int(not words)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Bugs that are planted in the simulator, one by one, to see that the comparison of kernels and models finds them."""
