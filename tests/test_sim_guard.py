@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import pytest
 from support.backends import left_in
@@ -201,3 +202,35 @@ rawbpf.HashMap.create(key="u32", value="u64", max_entries=1, pin=current().bpffs
     assert ("KeyboardInterrupt" in done.stderr) == bool(end)
     assert not os.path.exists(done.stdout.strip())
     assert done.stdout.strip()
+
+
+def test_exceptions_of_handlers_leave_no_signal_blocked(counts: rawbpf.HashMap[int, int]) -> None:
+    class Interrupt(Exception):
+        pass
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        # Only out of the simulator, which is what this is about, and where the loop below expects it.
+        while frame is not None:
+            if frame.f_code is Simulator.bpf.__code__:
+                raise Interrupt
+            frame = frame.f_back
+
+    counts[1] = 10
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    before = signal.signal(signal.SIGVTALRM, handler)
+    times = 0
+    try:
+        # Of the process's own time, so that it comes at any step of a call.
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0001, 0.0001)
+        while times < 200 and signal.pthread_sigmask(signal.SIG_BLOCK, ()) == blocked:
+            try:
+                assert counts[1] == 10
+            except Interrupt:
+                times += 1
+    finally:
+        signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    left = signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    assert left == blocked
+    assert times == 200

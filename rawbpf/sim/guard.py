@@ -33,7 +33,13 @@ class Guard:
         _guards.add(self)
 
     def __enter__(self) -> Guard:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OTHERS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_BLOCK, _OTHERS)
+        except BaseException:
+            # Of the handler of a signal that had come before: they are blocked by now.
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
         self._lock.acquire()
         self._masks.append(mask)
         self.depth += 1
