@@ -6,6 +6,10 @@
     replay     makes the calls of a Recording again, on any backend, and tells what differed
     ReplayBackend    answers a program out of a Recording, without any kernel
 
+    MapMachine     a Hypothesis state machine that compares kernels, simulated or not, and a model in plain Python
+    agree          the same comparison for one map and a list of operations
+    map_specs, keys, values, operations    Hypothesis strategies of what can be asked of a map
+
 The pytest plug-in (fixtures `bpf_backend`, `bpf_object`, `bpf_load`) is in `plugin` and is found by
 pytest itself. Names resolve on first use: what needs Hypothesis does not stop who has none.
 """
@@ -19,22 +23,34 @@ if TYPE_CHECKING:
     from rawbpf.testing.calls import Trace as Trace
     from rawbpf.testing.calls import trace as trace
     from rawbpf.testing.fault import faults as faults
+    from rawbpf.testing.machine import MapMachine as MapMachine
+    from rawbpf.testing.party import agree as agree
     from rawbpf.testing.recorder import Recorder as Recorder
     from rawbpf.testing.recorder import record as record
     from rawbpf.testing.recording import Recording as Recording
     from rawbpf.testing.replayer import replay as replay
+    from rawbpf.testing.strategies import keys as keys
+    from rawbpf.testing.strategies import map_specs as map_specs
+    from rawbpf.testing.strategies import operations as operations
+    from rawbpf.testing.strategies import values as values
 
 # Where each public name lives.
 _HOMES = {
+    "MapMachine": "machine",
     "Recorder": "recorder",
     "Recording": "recording",
     "ReplayBackend": "answer",
     "ReplayMismatch": "answer",
     "Trace": "calls",
+    "agree": "party",
     "faults": "fault",
+    "keys": "strategies",
+    "map_specs": "strategies",
+    "operations": "strategies",
     "record": "recorder",
     "replay": "replayer",
     "trace": "calls",
+    "values": "strategies",
 }
 
 

@@ -43,7 +43,18 @@ def hunt(bug: Bug | None, parties: str) -> tuple[int, str]:
         if bug is not None:
             plant(bug, directory)
         # -P: the copy comes before what lies in the current directory.
-        command = [sys.executable, "-P", "-m", "pytest", "-x", "-q", "--tb=line", "--timeout=600", "-p", "no:cacheprovider"]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "--tb=line",
+            "--timeout=600",
+            "-p",
+            "no:cacheprovider",
+        ]
         environment = os.environ | {
             "PYTHONPATH": str(directory),
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -52,17 +52,18 @@ BUGS = {
         "        self.slots.pop(index, None)",
     ),
     "what lacks a verb says EINVAL": Bug(
-        "map/base.py",
-        '"""Remove `key` and return what its value was."""\n        raise Refused(ENOTSUPP)',
-        '"""Remove `key` and return what its value was."""\n        raise Refused(22)',
+        "command/map.py",
+        "        raise Refused(ENOTSUPP)\n    # A value that",
+        "        raise Refused(EINVAL)\n    # A value that",
     ),
     "a bucket that does not fit ends the walk": Bug(
         "map/hash.py", "end = 0 if count else ENOSPC", "end = 0 if count else ENOENT"
     ),
     # Lost references and lost elements.
-    "an inner map is not kept": Bug(
-        "map/map_in_map.py", "self._inner[key] = inner\n", "self._inner.setdefault(key, inner)\n"
+    "a file ends with the first of its descriptors": Bug(
+        "file.py", "if file is not None and _abandoned([file]):", "if file is not None:"
     ),
+    "a pin does not keep what is pinned": Bug("command/obj.py", "kernel.pins.pin(", "(lambda *_: 0)("),
     "an evicting map puts out what was just put in": Bug(
         "map/lru.py", "self._values.move_to_end(key)", "self._values.move_to_end(key, last=False)"
     ),
