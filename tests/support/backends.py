@@ -75,6 +75,9 @@ def left_in(simulator: Simulator) -> list[str]:
     def call(cmd: int, attr: bytes) -> tuple[int, bytes]:
         return kernel_ids.call_with(simulator.bpf, cmd, attr)
 
-    if kernel_ids.ids(call):
+    def left() -> list[tuple[str, int]]:
+        return sorted(key for key in kernel_ids.ids(call) if not kernel_ids.is_kernels_own(*key, call))
+
+    if left():
         gc.collect()
-    return [f"{kernel_ids.describe(kind, number, call)} (simulated)" for kind, number in sorted(kernel_ids.ids(call))]
+    return [f"{kernel_ids.describe(kind, number, call)} (simulated)" for kind, number in left()]
