@@ -88,6 +88,7 @@ def test_the_table_describes_the_machine_and_has_a_line_per_row(backend: Backend
         assert line.startswith(f"| {row['row']}")
 
 
+@pytest.mark.real_kernel("the running kernel is measured")
 def test_peers_that_are_not_installed_are_left_out_with_a_word(backend: Backend, tmp_path: Path) -> None:
     text, report = _run(tmp_path, "--only", "one element: m[k]", path=str(tmp_path))
     assert {"C is left out: there is no gcc", "bpftool is left out: there is none"} <= set(report["left_out"])

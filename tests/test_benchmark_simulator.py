@@ -13,7 +13,10 @@ from support import needs
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("beside", ["kernel", "nothing"])
+@pytest.mark.parametrize(
+    "beside",
+    [pytest.param("kernel", marks=pytest.mark.real_kernel("the running kernel is measured")), "nothing"],
+)
 def test_each_operation_has_a_time_on_each_backend(tmp_path: Path, beside: str) -> None:
     command = [sys.executable, "-W", "error", str(ROOT / "benchmarks/simulator.py"), "--rounds", "1"]
     if beside == "kernel":

@@ -51,11 +51,13 @@ def test_what_outlives_a_test_fails_it_and_is_named(pytester: pytest.Pytester) -
     assert (outcomes["passed"], outcomes["failed"], outcomes["errors"]) == (4, 1, 4)
 
 
+@pytest.mark.real_kernel("the ids of the running kernel are compared")
 def test_a_map_that_outlives_the_session_fails_it_and_is_named(pytester: pytest.Pytester, backend: object) -> None:
     result = run_suite(pytester, MAKE_MAP + "fds = []\n\ndef test_it():\n    fds.append(make_map())\n")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*left behind by the session: *map *first seen after *test_it*"])
 
 
+@pytest.mark.real_kernel("the ids of the running kernel are compared")
 def test_a_map_that_was_closed_passes(pytester: pytest.Pytester, backend: object) -> None:
     assert run_suite(pytester, MAKE_MAP + "\ndef test_it():\n    os.close(make_map())\n").ret == 0

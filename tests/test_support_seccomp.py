@@ -24,6 +24,11 @@ except rawbpf.BpfError as error:
 """
 
 
+@pytest.fixture(autouse=True)
+def _the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAWBPF_BACKEND", "kernel")
+
+
 @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOSYS], ids=errno.errorcode.get)
 def test_bpf_is_refused_and_there_is_no_capability(number: int) -> None:
     done = seccomp.run([sys.executable, "-c", PROBE], number)

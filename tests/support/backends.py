@@ -75,9 +75,9 @@ def left_in(simulator: Simulator) -> list[str]:
     def call(cmd: int, attr: bytes) -> tuple[int, bytes]:
         return kernel_ids.call_with(simulator.bpf, cmd, attr)
 
-    # Its own types have the first id, as a kernel's have.
-    own = {("btf", 1)} if simulator.host.has_btf else set()
-    if kernel_ids.ids(call) - own:
+    def left() -> list[tuple[str, int]]:
+        return sorted(key for key in kernel_ids.ids(call) if not kernel_ids.is_kernels_own(*key, call))
+
+    if left():
         gc.collect()
-    left = sorted(kernel_ids.ids(call) - own)
-    return [f"{kernel_ids.describe(kind, number, call)} (simulated)" for kind, number in left]
+    return [f"{kernel_ids.describe(kind, number, call)} (simulated)" for kind, number in left()]

@@ -89,6 +89,14 @@ def describe(kind: str, number: int, call: Call = _bpf) -> str:
     return f"{kind} {number}" + (f" {name!r}" if name else "")
 
 
+def is_kernels_own(kind: str, number: int, call: Call = _bpf) -> bool:
+    """Return whether it is BTF of the kernel itself, which is there from the start or from when it is asked for."""
+    if kind != "btf":
+        return False
+    info = _info(kind, number, call=call)
+    return bool(info) and struct.unpack_from("=I", info, 28)[0] == 1  # kernel_btf
+
+
 def _held_by_others(wanted: set[type_and_id]) -> set[type_and_id]:
     # Several suites and tools may run on one machine: what another process has open is not ours, nor what that uses.
     if not wanted:
