@@ -159,7 +159,8 @@ def test_every_sample_on_a_page_is_run_or_compiled_by_a_test() -> None:
     run_as_examples = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("*.py")}
     compiled_here = {f"docs/examples/how_to/{name}.bpf.c" for name in COMPILED | NETWORKED}
     objects = {str(path.relative_to(ROOT)) for path in (ROOT / "bpf").glob("*.bpf.c")}
-    known = run_here | run_as_examples | compiled_here | objects | {"docs/examples/how_to/compile.sh"}
+    tested = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("testing/*.py")}  # by test_docs_testing.py
+    known = run_here | run_as_examples | tested | compiled_here | objects | {"docs/examples/how_to/compile.sh"}
     assert {path for path, _ in shown()} <= known
 
 
