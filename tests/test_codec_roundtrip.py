@@ -10,10 +10,11 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.codec_types import ORDERS, Order, buffers, codecs, described
+from support.codec_types import ORDERS, buffers, codecs, described
 
 from rawbpf.codec import Codec, codec_for
 from rawbpf.codec.structure import StructCodec
+from rawbpf.testing.types import Order
 
 
 @given(codec=codecs(), data=st.data())

@@ -9,6 +9,7 @@
     MapMachine     a Hypothesis state machine that compares kernels, simulated or not, and a model in plain Python
     agree          the same comparison for one map and a list of operations
     map_specs, keys, values, operations    Hypothesis strategies of what can be asked of a map
+    btf_types      one of types of any layout
 
 The pytest plug-in (fixtures `bpf_backend`, `bpf_object`, `bpf_load`) is in `plugin` and is found by
 pytest itself. Names resolve on first use: what needs Hypothesis does not stop who has none.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rawbpf.testing.strategies import map_specs as map_specs
     from rawbpf.testing.strategies import operations as operations
     from rawbpf.testing.strategies import values as values
+    from rawbpf.testing.types import btf_types as btf_types
 
 # Where each public name lives.
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "ReplayMismatch": "answer",
     "Trace": "calls",
     "agree": "party",
+    "btf_types": "types",
     "faults": "fault",
     "keys": "strategies",
     "map_specs": "strategies",
