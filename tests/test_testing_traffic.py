@@ -7,10 +7,11 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.bpffs import detached_bpffs
+from support.bpffs import bpffs, detached_bpffs
 
 import rawbpf
 from rawbpf.asm import build
@@ -263,11 +264,13 @@ def test_pins_are_made_below_another_directory(backend: Backend) -> None:
             m.unpin()
             return found
 
-    with detached_bpffs() as one, detached_bpffs() as other:
-        here = backend.bpffs if isinstance(backend, Simulator) else str(one)
+    with ExitStack() as stack:
+        # A simulator has one file system, which is empty again by the time that it is used the second time.
+        folders = [bpffs(backend)] if isinstance(backend, Simulator) else [detached_bpffs(), detached_bpffs()]
+        here, *others = (str(stack.enter_context(each)) for each in folders)
         with record() as recording:
             assert use(here) == 2
-        there = here if isinstance(backend, Simulator) else str(other)
+        there = others[0] if others else here
         had = os.listdir(there)
         assert [event.call for event in recording].count("unlink") == 2
         differences = replay(recording, backend, pin_dir=there)
