@@ -4,8 +4,8 @@
 
 on a test, a class, a `pytest.param`, or as a module's `pytestmark`. Such a test gets no parameter `sim`: it is not
 skipped, it is not there. With RAWBPF_BACKEND=sim it is not there at all, and neither is any test's parameter
-`kernel`, so that nothing asks for privileges. The summary counts tests by reason, and CI compares with
-tests/kernel-only.txt: a new one is seen in review.
+`kernel`, so that nothing asks for privileges; with RAWBPF_BACKEND=kernel there is no parameter `sim`. The summary
+counts tests by reason, and CI compares with tests/kernel-only.txt: a new one is seen in review.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SIMULATED = os.environ.get("RAWBPF_BACKEND") == "sim"
 """Whether this run has no kernel but simulated ones."""
+_REAL = os.environ.get("RAWBPF_BACKEND") == "kernel"
 kernel_only: dict[str, set[str]] = {}
 """The tests that have to have the real kernel, by reason."""
 
@@ -43,7 +44,8 @@ def select(items: Iterable[pytest.Item]) -> list[pytest.Item]:
         if marker is not None:
             (reason,) = marker.args
             kernel_only.setdefault(reason, set()).add(item.nodeid.partition("[")[0])
-        gone = parameter == "kernel" or marker is not None if SIMULATED else parameter == "sim" and marker is not None
+        unwanted = parameter == "sim" and (_REAL or marker is not None)
+        gone = parameter == "kernel" or marker is not None if SIMULATED else unwanted
         if not gone:
             kept.append(item)
     return kept
