@@ -47,7 +47,10 @@ def test_nothing(backend):
 
 
 @pytest.mark.real_kernel("the parameter of the running kernel is looked at")
-def test_a_test_for_the_kernel_only_is_not_there_on_the_simulator(pytester: pytest.Pytester) -> None:
+def test_a_test_for_the_kernel_only_is_not_there_on_the_simulator(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAWBPF_BACKEND", raising=False)
     result = run_suite(pytester, SUITE)
     # Twice: test_both, and test_case with 1.
     result.assert_outcomes(passed=8)
