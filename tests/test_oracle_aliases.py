@@ -77,6 +77,8 @@ def test_what_is_done_through_one_descriptor_is_seen_through_the_others(map_type
                         party.fds[""] = fds[0]
                         info = [perform(stage.backend, fd, case[0], Operation("info")) for fd in fds]
                         assert all(each == info[0] for each in info)
+                    # What the others did by closing is nothing to this one.
+                    assert perform(stage.backend, fds[0], case[0], Operation("info")) == info[0]
 
         aliases()
 

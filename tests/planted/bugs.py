@@ -60,6 +60,9 @@ BUGS = {
         "map/hash.py", "end = 0 if count else ENOSPC", "end = 0 if count else ENOENT"
     ),
     # Lost references and lost elements.
+    "a file ends with the first of its descriptors": Bug(
+        "file.py", "if file is not None and _abandoned([file]):", "if file is not None:"
+    ),
     "a pin does not keep what is pinned": Bug("command/obj.py", "kernel.pins.pin(", "(lambda *_: 0)("),
     "a pushed value lets the newest go": Bug("map/queue.py", "self._values.popleft()", "self._values.pop()"),
     # Flags ignored.
