@@ -18,7 +18,10 @@ from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))  # as this file may be run from anywhere
+
+from pages import ROOT, refresh
+
 COMMAND = "python3 docs/config/names.py --write"
 
 TABLE = re.compile(r"(?<=^<!-- names -->\n)(.*?)(?=^<!-- /names -->$)", re.MULTILINE | re.DOTALL)
@@ -230,22 +233,5 @@ def pages() -> list[Path]:
     return sorted((ROOT / "docs/reference").glob("*.md"))
 
 
-def main(words: list[str]) -> int:
-    """Compare, or write, and return the exit status."""
-    if words not in ([], ["--write"]):
-        print(f"usage: {COMMAND}", file=sys.stderr)
-        return 2
-    stale = []
-    for page in pages():
-        text = page.read_text(encoding="utf-8")
-        if (new := refreshed(text)) != text:
-            stale.append(page)
-            if words:
-                page.write_text(new, encoding="utf-8")
-    for page in stale:
-        print(f"{page.relative_to(ROOT)}: {'written' if words else f'its names are not those of the code: {COMMAND}'}")
-    return int(bool(stale) and not words)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(refresh(COMMAND, pages(), refreshed, "its names are not those of the code"))

@@ -16,7 +16,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(Path(__file__).resolve().parent))  # as this file may be run from anywhere
+
+from pages import ROOT, refresh
+
 COMMAND = "python3 docs/config/samples.py --write"
 
 SAMPLE = re.compile(
@@ -76,22 +79,5 @@ def pages() -> list[Path]:
     return sorted((ROOT / "docs").rglob("*.md"))
 
 
-def main(arguments: list[str]) -> int:
-    """Compare, or write, and return the exit status."""
-    if arguments not in ([], ["--write"]):
-        print(f"usage: {COMMAND}", file=sys.stderr)
-        return 2
-    stale = []
-    for page in pages():
-        text = page.read_text(encoding="utf-8")
-        if (new := refreshed(text)) != text:
-            stale.append(page)
-            if arguments:
-                page.write_text(new, encoding="utf-8")
-    for page in stale:
-        print(f"{page.relative_to(ROOT)}: {'written' if arguments else f'differs from its samples: {COMMAND}'}")
-    return int(bool(stale) and not arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(refresh(COMMAND, pages(), refreshed, "differs from its samples"))

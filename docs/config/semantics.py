@@ -13,14 +13,15 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # where the package is not installed
-    sys.path.append(str(ROOT))
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parents[1])]  # as this file may be run from anywhere, with nothing installed
+
+from pages import refresh  # noqa: E402
 
 from rawbpf.testing.cells import RELEASE, TABLES  # noqa: E402
 
-PAGE = ROOT / "docs/reference/map-semantics.md"
 COMMAND = "python3 docs/config/semantics.py --write"
+PAGES = [HERE.parent / "reference/map-semantics.md"]
 ANSWERS = re.compile(r"^<!-- answers (?P<verb>\w+) -->\n.*?^<!-- /answers -->$", re.MULTILINE | re.DOTALL)
 RELEASE_LINE = re.compile(r"^<!-- release -->.*$", re.MULTILINE)
 
@@ -53,19 +54,5 @@ def refreshed(page: str) -> str:
     )
 
 
-def main(words: list[str]) -> int:
-    """Compare, or write, and return the exit status."""
-    if words not in ([], ["--write"]):
-        print(f"usage: {COMMAND}", file=sys.stderr)
-        return 2
-    text = PAGE.read_text(encoding="utf-8")
-    if (new := refreshed(text)) == text:
-        return 0
-    if words:
-        PAGE.write_text(new, encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {'written' if words else f'not what the tests compare with: {COMMAND}'}")
-    return int(not words)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(refresh(COMMAND, PAGES, refreshed, "not what the tests compare with"))

@@ -14,16 +14,17 @@ import re
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-if str(ROOT) not in sys.path:  # where the package is not installed
-    sys.path.append(str(ROOT))
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parents[1])]  # as this file may be run from anywhere, with nothing installed
+
+from pages import refresh  # noqa: E402
 
 from rawbpf.map.base import Map  # noqa: E402
 from rawbpf.map.types import CLASSES, map_class  # noqa: E402
 from rawbpf.uapi.names import map_type_name  # noqa: E402
 
-PAGE = ROOT / "docs/reference/map-verbs.md"
 COMMAND = "python3 docs/config/verbs.py --write"
+PAGES = [HERE.parent / "reference/map-verbs.md"]
 
 # Heading of a column: the attributes behind it, which a class has all of or none.
 TABLES = {
@@ -99,19 +100,5 @@ def refreshed(page: str) -> str:
     return TABLE.sub(lambda found: f"<!-- verbs {found['name']} -->\n\n{table(found['name'])}\n<!-- /verbs -->", page)
 
 
-def main(words: list[str]) -> int:
-    """Compare, or write, and return the exit status."""
-    if words not in ([], ["--write"]):
-        print(f"usage: {COMMAND}", file=sys.stderr)
-        return 2
-    text = PAGE.read_text(encoding="utf-8")
-    if (new := refreshed(text)) == text:
-        return 0
-    if words:
-        PAGE.write_text(new, encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {'written' if words else f'not what the classes have: {COMMAND}'}")
-    return int(not words)
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(refresh(COMMAND, PAGES, refreshed, "not what the classes have"))
