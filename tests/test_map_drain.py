@@ -220,6 +220,29 @@ def test_a_drain_whose_map_another_thread_closes_ends_with_closed(backend: Backe
             assert sorted(taken + left) == list(range(2000))
 
 
+@pytest.mark.guest
+def test_a_drain_whose_map_is_closed_in_its_last_batch_ends_with_closed(backend: Backend) -> None:
+    m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=8)
+    with m.dup() as other:
+        m.update({i: i for i in range(5)})
+        drain = m.drain()
+        first, _ = next(drain)
+        m.close()
+        with pytest.raises(rawbpf.Closed):
+            next(drain)
+        assert sorted([first, *other]) == list(range(5))
+
+
+def test_a_drain_whose_map_is_closed_when_it_has_yielded_all_ends(backend: Backend) -> None:
+    m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=8)
+    m.update({i: i for i in range(5)})
+    drain = m.drain()
+    taken = [next(drain) for _ in range(5)]
+    m.close()
+    assert list(drain) == []
+    assert sorted(taken) == [(i, i) for i in range(5)]
+
+
 def _kept(m: rawbpf.HashMap[int, int]) -> list[tuple[int, int]]:
     kept: list[tuple[int, int]] = []
     with pytest.raises(rawbpf.Closed):

@@ -171,6 +171,8 @@ class Drained:
                     )
                     taking.pairs = iter(list(zip(keys, values, strict=True)))
                     yield from taking.pairs
+                    if taking.unasked:
+                        raise closed(str(taking.elements.shape))
                 return
             except BpfError as error:
                 if error.errno not in NO_BATCH:
