@@ -1,7 +1,8 @@
 """Runs Python where bpf(2) is refused, by a seccomp filter, and without any capability: as most sandboxes are.
 
-The filter is classic BPF, built here. What is confined stays so, with all its children: only a child
-process should be. Source: kernel/seccomp.c, include/uapi/linux/seccomp.h (v6.12).
+The filter is classic BPF, built here. What is confined stays so, with all its children: only a child process
+should be. As a command, from tests/: `python -m support.seccomp COMMAND ...`.
+Source: kernel/seccomp.c, include/uapi/linux/seccomp.h (v6.12).
 """
 
 from __future__ import annotations
@@ -109,3 +110,8 @@ def _filter(errno: int) -> bytes:
 
 def _failed(call: str) -> OSError:
     return OSError(ctypes.get_errno(), call)
+
+
+if __name__ == "__main__":
+    confine(EPERM)
+    os.execvp(sys.argv[1], sys.argv[1:])
