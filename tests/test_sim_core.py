@@ -6,8 +6,10 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.leaks import Snapshot, left_since
@@ -147,11 +149,42 @@ def test_nothing_is_left_of_a_simulator_that_was_shut_down() -> None:
     assert left_since(before) == []
 
 
-def test_a_descriptor_that_outlives_its_simulator_leads_nowhere() -> None:
-    sim = Simulator()
-    m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=1, backend=sim)
-    sim.shut_down()
-    with pytest.raises(rawbpf.BpfError) as refused:
-        m.get(1)
-    assert refused.value.errno == errno.EINVAL
+def test_a_simulator_that_was_shut_down_says_so() -> None:
+    with Simulator() as sim:
+        m = rawbpf.HashMap.create(key="u32", value="u32", max_entries=1, backend=sim)
+        state = sim.snapshot()
+        fd = m.fileno()
+    asked: list[Callable[[], object]] = [
+        lambda: m.get(1),
+        lambda: rawbpf.HashMap.create(key="u32", value="u32", max_entries=1, backend=sim),
+        lambda: sim.bpffs,
+        sim.snapshot,
+        lambda: sim.restore(state),
+        lambda: sim.fdinfo(fd),
+        lambda: sim.mmap(fd, PAGE),
+    ]
+    for ask in asked:
+        with pytest.raises(rawbpf.Closed, match="the simulator was shut down"):
+            ask()
     m.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    sim.shut_down()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"cpus": 0}, ValueError, "cpus=0: a machine has 1 to 4096"),
+        ({"cpus": 2.0}, TypeError, "cpus=2.0: expected a number of CPUs"),
+        ({"cpus": True}, TypeError, "cpus=True: expected a number of CPUs"),
+        ({"release": 5.10}, TypeError, "release=5.1: expected text, such as '5.10'"),
+        ({"release": "new"}, ValueError, "release 'new': two numbers are expected, such as '5.10' or '6.12.3'"),
+        ({"seed": "x"}, TypeError, "seed='x': expected an integer"),
+    ],
+)
+def test_a_simulator_that_cannot_be_is_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    before = Snapshot()
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        Simulator(**arguments)
+    assert left_since(before) == []

@@ -30,6 +30,8 @@ class SimulatedHost:
     numa_nodes = (0,)
 
     def __init__(self, release: str, possible_cpus: int) -> None:
+        if type(possible_cpus) is not int:
+            raise TypeError(f"cpus={possible_cpus!r}: expected a number of CPUs")
         if not 1 <= possible_cpus <= 4096:
             raise ValueError(f"cpus={possible_cpus}: a machine has 1 to 4096")
         self._types: Btf | None = None

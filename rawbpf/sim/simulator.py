@@ -7,9 +7,10 @@ import ctypes
 import mmap as _mmap
 import os
 import sys
-from errno import EINVAL, EMFILE, ENOTTY
+from errno import EBADF, EINVAL, EMFILE, ENOTTY
 from itertools import starmap
 
+from rawbpf.errors import Closed
 from rawbpf.sim import command
 from rawbpf.sim.attr import Attr
 from rawbpf.sim.command.map import opened
@@ -58,9 +59,13 @@ class Simulator:
     def __init__(self, release: str | None = None, cpus: int = 4, seed: int = 0) -> None:
         self._guard = Guard()
         self._missed_close = False
+        if not isinstance(release, str | None):
+            raise TypeError(f"release={release!r}: expected text, such as '5.10'")
+        if type(seed) is not int:
+            raise TypeError(f"seed={seed!r}: expected an integer")
         known = Release(release)
         self.host = SimulatedHost(known.text, cpus)
-        self._kernel = Kernel(known, self.host, seed)
+        self._running: Kernel | None = Kernel(known, self.host, seed)
 
     def __repr__(self) -> str:
         return f"<Simulator Linux {self.host.release}, {self.host.possible_cpus} CPUs>"
@@ -74,15 +79,28 @@ class Simulator:
         self.shut_down()
 
     def shut_down(self) -> None:
-        """Free everything; descriptors that are still open lead nowhere."""
+        """Free everything. Descriptors that are still open lead nowhere, and all but closing them raises Closed."""
         with self._guard:
-            self._kernel.files.close_all()
-            self._kernel.pins.close()
+            if self._running is not None:
+                self._running.files.close_all()
+                self._running.pins.close()
+                self._running = None
+
+    @property
+    def _kernel(self) -> Kernel:
+        if self._running is None:
+            hint = "the simulator was shut down: what is to outlive its `with` block needs one that does"
+            raise Closed(EBADF, call="use", subject=repr(self), hint=hint, backend=self.name)
+        return self._running
+
+    @_kernel.setter
+    def _kernel(self, kernel: Kernel) -> None:
+        self._running = kernel
 
     def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         # Also of one that could not be made. Where the interpreter ends, modules are empty and descriptors end by
         # themselves.
-        if not ending() and hasattr(self, "_kernel"):
+        if not ending() and hasattr(self, "_running"):
             self.shut_down()
 
     @property
@@ -121,6 +139,8 @@ class Simulator:
                 return self._call(cmd, ctypes.cast(attr, ctypes.c_void_p).value or 0, size)
         except Refused as refused:
             number = refused.errno
+        except Closed:
+            raise
         except OSError as error:
             number = error.errno or EMFILE
         # The loop sets the errno and returns at once. After a plain call a signal handler could run here, whose
@@ -146,7 +166,9 @@ class Simulator:
     def close(self, fd: int) -> None:
         """Close `fd`. Raises OSError."""
         with self._guard as guard:
-            if guard.depth > 1:
+            if self._running is None:
+                os.close(fd)
+            elif guard.depth > 1:
                 # A finaliser, in the middle of another call: the file is forgotten at the beginning of the next.
                 os.close(fd)
                 self._missed_close = True
