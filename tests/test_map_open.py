@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.bpffs import bpffs
+from support.leaks import Snapshot, left_since
 
 import rawbpf
 from rawbpf.asm.build import exit_, mov_imm
@@ -243,3 +244,22 @@ def test_a_token_that_is_closed_is_for_the_kernel_to_refuse(backend: Backend) ->
     with pytest.raises(rawbpf.BpfError) as caught:
         rawbpf.HashMap.create(key="u32", value="u32", max_entries=1, token=-1)
     assert caught.value.errno in {9, 22}  # EINVAL before there were tokens
+
+
+def test_a_class_opens_maps_of_its_type_and_no_others(backend: Backend) -> None:
+    with bpffs(backend) as pins, _map("of_one_class") as m:
+        m.pin(pins / "wanted")
+        opened: list[Callable[[type[rawbpf.Map[Any, Any]]], rawbpf.Map[Any, Any]]] = [
+            lambda family: family.from_pin(pins / "wanted"),
+            lambda family: family.from_id(m.id),
+            lambda family: family.from_fd(m),
+            lambda family: family.from_name("of_one_class"),
+        ]
+        before = Snapshot()
+        for way in opened:
+            with way(rawbpf.HashMap) as again, way(rawbpf.Map) as other:
+                assert isinstance(again, rawbpf.HashMap)
+                assert again.id == other.id == m.id
+            with pytest.raises(TypeError, match=r"'of_one_class'.*: QueueMap opens no such map; HashMap and Map do"):
+                way(rawbpf.QueueMap)
+        assert left_since(before) == []

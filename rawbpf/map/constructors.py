@@ -326,12 +326,12 @@ class Constructors(_Base["K", "V"]):
 
         Keys and values are of the types that the map's BTF says, and bytes where it has none; `key` and
         `value` say others, as for `create`. `token`: what may read that BTF in place of CAP_SYS_ADMIN.
-        Raises: Closed (EBADF), BpfError (EINVAL: no map's), SpecError for types that disagree with the
-        map's sizes or BTF; `fd` then stays the caller's.
+        Raises: Closed (EBADF), BpfError (EINVAL: no map's), TypeError for a map of another class than this,
+        SpecError for types that disagree with the map's sizes or BTF; `fd` then stays the caller's.
         """
         from rawbpf.map.open import Wishes, from_fd
 
-        return from_fd(fd, own, Wishes(key, value, token), backend)
+        return from_fd(fd, own, Wishes(cls, key, value, token), backend)
 
     @classmethod
     def from_id(
@@ -350,7 +350,7 @@ class Constructors(_Base["K", "V"]):
         """
         from rawbpf.map.open import Wishes, from_id
 
-        return from_id(map_id, Wishes(key, value, token), backend)
+        return from_id(map_id, Wishes(cls, key, value, token), backend)
 
     @classmethod
     def from_pin(
@@ -372,7 +372,7 @@ class Constructors(_Base["K", "V"]):
         """
         from rawbpf.map.open import Wishes, from_pin
 
-        return from_pin(path, mode, dir_fd, Wishes(key, value, token), backend)
+        return from_pin(path, mode, dir_fd, Wishes(cls, key, value, token), backend)
 
     @classmethod
     def from_name(
@@ -391,4 +391,4 @@ class Constructors(_Base["K", "V"]):
         """
         from rawbpf.map.open import Wishes, from_name
 
-        return from_name(name, Wishes(key, value, token), backend)
+        return from_name(name, Wishes(cls, key, value, token), backend)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.codec import Codec, Description
     from rawbpf.codec.descriptor import HasFileno
     from rawbpf.map.base import Map
-    from rawbpf.map.constructors import Token
+    from rawbpf.map.constructors import Constructors, Token
     from rawbpf.syscall.protocol import Backend
 
 _ENOENT, _EINVAL = 2, 22
@@ -33,11 +33,18 @@ _MODES = {"r": BPF_F_RDONLY, "w": BPF_F_WRONLY, "rw": 0}
 
 
 class Wishes:
-    """What whoever opens a map says of it: types of keys and values (None: the map's own), and a token."""
+    """What whoever opens a map says of it: its class, types of keys and values (None: the map's own), and a token."""
 
-    __slots__ = ("key", "token_fd", "value")
+    __slots__ = ("family", "key", "token_fd", "value")
 
-    def __init__(self, key: Description | None, value: Description | None, token: Token | None) -> None:
+    def __init__(
+        self,
+        family: type[Constructors[Any, Any]],
+        key: Description | None,
+        value: Description | None,
+        token: Token | None,
+    ) -> None:
+        self.family = family
         self.key = key
         self.value = value
         self.token_fd = 0 if token is None else descriptor_number(token, "token=")
@@ -129,6 +136,9 @@ def _typed(backend: Backend, fd: int, wishes: Wishes, what: str = "") -> Map[Any
     require_kind(backend, fd, "map", what)
     info = read_info(backend, fd)
     shape = Shape(info.type_number, info.key_size, info.value_size, info.max_entries, info.map_flags, info.name)
+    if wishes.family.map_type not in (None, map_type_name(info.type_number)):
+        right = map_class(info.type_number).__name__
+        raise TypeError(f"map {shape}: {wishes.family.__name__} opens no such map; {right} and Map do")
     key, value = _codecs(backend, info, wishes, str(shape))
     return open_map(backend, fd, shape, key, value)
 
