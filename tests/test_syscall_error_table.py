@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -194,3 +197,30 @@ def test_every_errno_of_every_command_becomes_an_error_with_words(backend: Backe
     for cmd in range(c.BPF_PROG_STREAM_READ_BY_FD + 2):
         for map_type in (None, c.BPF_MAP_TYPE_HASH, c.BPF_MAP_TYPE_ARRAY, c.BPF_MAP_TYPE_QUEUE, 777):
             assert str(bpf_error(backend, number, cmd=cmd, map_type=map_type)).rpartition(": ")[2]
+
+
+USE_UP = """
+import resource, rawbpf
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+maps = []
+try:
+    while True:
+        maps.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=1))
+except rawbpf.BpfError as error:
+    print(error)
+"""
+
+
+@pytest.mark.guest
+def test_who_may_open_no_more_files_is_told_so(backend: Backend) -> None:
+    # In a process of its own, that has imported nothing of what explains errors.
+    done = subprocess.run(
+        [sys.executable, "-c", USE_UP],
+        env={**os.environ, "RAWBPF_BACKEND": backend.name},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "EMFILE: this process may open no more files" in done.stdout
+    assert "ulimit -n" in done.stdout

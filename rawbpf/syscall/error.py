@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 _EPERM, _ENOENT, _E2BIG, _EBADF, _EACCES, _EEXIST, _EINVAL, _ENOSPC = 1, 2, 7, 9, 13, 17, 22, 28
-_EBADFD, _EOPNOTSUPP = 77, 95
+_ENFILE, _EMFILE, _EBADFD, _EOPNOTSUPP = 23, 24, 77, 95
 
 _LOOKUP, _UPDATE, _DELETE, _NEXT = (
     c.BPF_MAP_LOOKUP_ELEM,
@@ -96,6 +96,12 @@ _WORDS: dict[type[e.BpfError], str] = {
     e.Closed: "the descriptor is closed",
 }
 
+# Of these nothing is found out, for that needs a descriptor, as the import does.
+_FULL = {
+    _EMFILE: "this process may open no more files: close maps and the like, or raise its limit (ulimit -n)",
+    _ENFILE: "the system may open no more files (sysctl fs.file-max)",
+}
+
 
 def error_class(errno: int, *, cmd: int, map_type: int | None = None) -> type[e.BpfError]:
     """Return the exception class that `errno` of command `cmd`, on a map of type `map_type`, becomes."""
@@ -123,6 +129,8 @@ def bpf_error(
     own_words = map_type in (group.OF_DESCRIPTORS if errno == _EBADF else group.STORAGES if errno == _ENOENT else ())
     if not hint and cmd in _BY_KEY and errno in _PLAIN and not own_words:
         hint = _WORDS.get(kind, "")
+    if not hint:
+        hint = _FULL.get(errno, "")
     if not hint:
         from rawbpf.syscall.hint import hint_for
 
