@@ -24,7 +24,7 @@ def choose() -> Backend:
 
     Raises: ValueError for an unknown `RAWBPF_BACKEND`; NotSupported on other systems than Linux.
     """
-    name = os.environ.get("RAWBPF_BACKEND", "kernel")
+    name = os.environ.get("RAWBPF_BACKEND") or "kernel"
     if name not in _BACKENDS:
         raise ValueError(f"RAWBPF_BACKEND={name!r}: expected {', '.join(_BACKENDS)}")
     backend = _BACKENDS[name]()

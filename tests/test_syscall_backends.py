@@ -165,6 +165,15 @@ def test_what_is_simulated_says_so() -> None:
         assert repr(obj).endswith("closed [sim]>")
 
 
+@pytest.mark.parametrize("value", [None, ""])
+def test_where_nothing_is_said_it_is_the_kernel(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    if value is None:
+        monkeypatch.delenv("RAWBPF_BACKEND", raising=False)
+    else:
+        monkeypatch.setenv("RAWBPF_BACKEND", value)
+    assert isinstance(default.choose(), KernelBackend)
+
+
 def test_an_unknown_backend_is_refused_by_name() -> None:
     run = subprocess.run(
         [sys.executable, "-c", "import rawbpf\nrawbpf.Map.create('hash', key=4, value=4, max_entries=1)"],
