@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rawbpf.errors import KeyExists as KeyExists
     from rawbpf.errors import KeyNotFound as KeyNotFound
     from rawbpf.errors import MapFull as MapFull
+    from rawbpf.errors import NotFound as NotFound
     from rawbpf.errors import NotSupported as NotSupported
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
@@ -135,6 +136,7 @@ _HOMES = {
     "Map": "map.base",
     "MapFull": "errors",
     "MapId": "codec",
+    "NotFound": "errors",
     "NotSupported": "errors",
     "Object": "loader.object",
     "ObjectSpec": "loader.spec",

@@ -104,6 +104,10 @@ class KeyExists(_KeyedError, FileExistsError):
     """The map has this key (`key`) already."""
 
 
+class NotFound(BpfError, FileNotFoundError):
+    """There is no such pin, or no object with this id or name."""
+
+
 class IndexOutOfRange(BpfError, IndexError):
     """The array has fewer entries than the index needs."""
 

@@ -13,7 +13,7 @@ import pytest
 from support.bpffs import bpffs as private_bpffs
 
 from rawbpf.btf.build import Builder
-from rawbpf.errors import BpfError, Closed, NotSupported, PermissionDenied
+from rawbpf.errors import BpfError, Closed, NotFound, NotSupported, PermissionDenied
 from rawbpf.syscall import btf, link, misc, obj, prog
 from rawbpf.syscall import map as command
 from rawbpf.uapi import constants as c
@@ -195,7 +195,7 @@ def test_a_program_is_found_by_its_id_and_tells_its_maps(
 def test_an_id_that_is_gone_says_so(backend: Backend, open_by_id: Callable[[Backend, int], int]) -> None:
     with pytest.raises(BpfError, match=r"2147483646( \[sim\])?: ENOENT: no object has this id now") as caught:
         open_by_id(backend, 0x7FFF_FFFE)
-    assert caught.type is BpfError
+    assert caught.type is NotFound
 
 
 def test_btf_is_loaded_and_read_back(backend: Backend, own: Callable[[int], int]) -> None:

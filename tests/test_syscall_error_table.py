@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.backends import said
+from support.bpffs import bpffs
 from support.map_shapes import SMALLEST, needed
 
+import rawbpf
 from rawbpf import errors as e
 from rawbpf.syscall import map as command
 from rawbpf.syscall.error import bpf_error, error_class
@@ -20,7 +22,7 @@ from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import map_type_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rawbpf.syscall.protocol import Backend
 
@@ -164,7 +166,7 @@ def keyless(kind: int) -> bool:
         pytest.param(errno.EPERM, c.BPF_MAP_UPDATE_ELEM, c.BPF_MAP_TYPE_HASH, e.PermissionDenied, id="frozen"),
         pytest.param(errno.EACCES, c.BPF_OBJ_GET, None, e.PermissionDenied, id="mode"),
         pytest.param(errno.EACCES, c.BPF_PROG_LOAD, None, e.BpfError, id="verifier"),
-        pytest.param(errno.ENOENT, c.BPF_MAP_GET_FD_BY_ID, None, e.BpfError, id="no such id"),
+        pytest.param(errno.ENOENT, c.BPF_MAP_GET_FD_BY_ID, None, e.NotFound, id="no such id"),
         pytest.param(errno.EEXIST, c.BPF_OBJ_PIN, None, e.KeyExists, id="pinned already"),
         pytest.param(errno.E2BIG, c.BPF_MAP_CREATE, c.BPF_MAP_TYPE_ARRAY, e.BpfError, id="too big a map"),
         pytest.param(errno.EBUSY, c.BPF_MAP_FREEZE, c.BPF_MAP_TYPE_ARRAY, e.BpfError, id="busy"),
@@ -224,3 +226,20 @@ def test_who_may_open_no_more_files_is_told_so(backend: Backend) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "EMFILE: this process may open no more files" in done.stdout
     assert "ulimit -n" in done.stdout
+
+
+@pytest.mark.guest
+def test_what_is_not_there_is_a_file_that_is_not_found(backend: Backend) -> None:
+    with bpffs(backend) as root, rawbpf.HashMap.create(key="u32", value="u32", max_entries=1) as m:
+        asked: list[Callable[[], object]] = [
+            lambda: rawbpf.Map.from_pin(root / "none"),
+            lambda: rawbpf.Program.from_pin(root / "none"),
+            lambda: rawbpf.Map.from_id(FAR),
+            lambda: rawbpf.Program.from_id(FAR),
+            lambda: rawbpf.Map.from_name("never made"),
+            lambda: m.pin(root / "none" / "pin"),
+        ]
+        for ask in asked:
+            with pytest.raises(FileNotFoundError) as missing:
+                ask()
+            assert type(missing.value) is rawbpf.NotFound

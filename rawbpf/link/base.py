@@ -47,14 +47,14 @@ class Link(Descriptor):
     def from_pin(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Self:
         """Return the link that is pinned at `path`.
 
-        Raises: BpfError (ENOENT; EINVAL: it is no link); PermissionDenied (EACCES). Since: Linux 5.7.
+        Raises: NotFound (ENOENT); BpfError (EINVAL: it is no link); PermissionDenied (EACCES). Since: Linux 5.7.
         """
         backend = backend or current()
         return cls._checked(backend, obj.obj_get(backend, os.fsencode(path)))
 
     @classmethod
     def from_id(cls, link_id: int, *, backend: Backend | None = None) -> Self:
-        """Return the link with this id. Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 5.8."""
+        """Return the link with this id. Raises: NotFound (ENOENT); PermissionDenied (EPERM). Since: Linux 5.8."""
         backend = backend or current()
         return cls._checked(backend, obj.link_get_fd_by_id(backend, link_id))
 
@@ -96,7 +96,7 @@ class Link(Descriptor):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the link a name in a bpf file system: it stays attached without this process.
 
-        Raises: Closed; BpfError (EEXIST, ENOENT); PermissionDenied (EPERM: no bpf file system);
+        Raises: Closed; KeyExists (EEXIST); NotFound (ENOENT); PermissionDenied (EPERM: no bpf file system);
         NotSupported where there is no link object. Since: Linux 5.7.
         """
         obj.obj_pin(self._backend, self.fileno(), os.fsencode(path), subject=f"{self._target} at {os.fspath(path)!r}")

@@ -345,7 +345,7 @@ class Constructors(_Base["K", "V"]):
     ) -> AnyMap:
         """Open the map with the id `map_id`, as `info.id` and bpftool show it; `key`, `value`, `token` as `from_fd`.
 
-        Raises: BpfError (ENOENT: no such map), PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
+        Raises: NotFound (ENOENT), PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
         Since: Linux 4.13.
         """
         from rawbpf.map.open import Wishes, from_id
@@ -367,7 +367,7 @@ class Constructors(_Base["K", "V"]):
         """Open the map pinned at `path`; `mode` is "r", "w" or "rw".
 
         A relative `path` starts at the directory `dir_fd`. `key`, `value`, `token` as `from_fd`.
-        Raises: BpfError (ENOENT; EINVAL: no map is pinned there), PermissionDenied (EACCES, EPERM),
+        Raises: NotFound (ENOENT), BpfError (EINVAL: no map is pinned there), PermissionDenied (EACCES, EPERM),
         ValueError for another mode; SpecError. Since: Linux 4.4; `dir_fd` since 6.5.
         """
         from rawbpf.map.open import Wishes, from_pin
@@ -386,7 +386,7 @@ class Constructors(_Base["K", "V"]):
     ) -> AnyMap:
         """Open the map of that name, of which there must be exactly one; `key`, `value`, `token` as `from_fd`.
 
-        Raises: BpfError (ENOENT), ValueError where several maps have the name (it lists their ids),
+        Raises: NotFound (ENOENT), ValueError where several maps have the name (it lists their ids),
         PermissionDenied (EPERM: needs CAP_SYS_ADMIN); SpecError.
         """
         from rawbpf.map.open import Wishes, from_name

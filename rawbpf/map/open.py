@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.errors import BpfError, SpecError
+from rawbpf.errors import BpfError, NotFound, SpecError
 from rawbpf.map.base import Shape
 from rawbpf.map.btf import read_btf
 from rawbpf.map.create import codecs_of_sizes, open_map
@@ -97,7 +97,7 @@ def from_name(name: str, wishes: Wishes, backend: Backend | None) -> Map[Any, An
     found = [info.id for info in infos(backend) if info.name == name]
     if not found:
         hint = "no map has this name (the kernel keeps 15 characters); rawbpf.maps() lists them"
-        raise BpfError(_ENOENT, call="open", subject=f"map {name!r}", hint=hint, backend=backend.name)
+        raise NotFound(_ENOENT, call="open", subject=f"map {name!r}", hint=hint, backend=backend.name)
     if len(found) > 1:
         raise ValueError(
             f"{len(found)} maps are called {name!r}: open one of the ids {', '.join(map(str, found))} with from_id"

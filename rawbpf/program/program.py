@@ -136,14 +136,14 @@ class Program(Attachable):
     def from_pin(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Program:
         """Return the program that is pinned at `path`.
 
-        Raises: BpfError (ENOENT; EINVAL: it is no program); PermissionDenied (EACCES). Since: Linux 4.4.
+        Raises: NotFound (ENOENT); BpfError (EINVAL: it is no program); PermissionDenied (EACCES). Since: Linux 4.4.
         """
         backend = backend or current()
         return _opened(backend, obj.obj_get(backend, os.fsencode(path)))
 
     @classmethod
     def from_id(cls, prog_id: int, *, backend: Backend | None = None) -> Program:
-        """Return the program with this id. Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 4.13."""
+        """Return the program with this id. Raises: NotFound (ENOENT); PermissionDenied (EPERM). Since: Linux 4.13."""
         backend = backend or current()
         return _opened(backend, obj.prog_get_fd_by_id(backend, prog_id))
 
@@ -232,7 +232,8 @@ class Program(Attachable):
     def pin(self, path: str | os.PathLike[str]) -> None:
         """Give the program a name in a bpf file system, which keeps it loaded without this process.
 
-        Raises: Closed; BpfError (EEXIST, ENOENT); PermissionDenied (EPERM: no bpf file system). Since: Linux 4.4.
+        Raises: Closed; KeyExists (EEXIST); NotFound (ENOENT); PermissionDenied (EPERM: no bpf file system).
+        Since: Linux 4.4.
         """
         subject = f"program {self._name!r} at {os.fspath(path)!r}"
         obj.obj_pin(self._backend, self.fileno(), os.fsencode(path), subject=subject)

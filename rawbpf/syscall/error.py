@@ -34,6 +34,15 @@ _UPDATES = (_UPDATE, c.BPF_MAP_UPDATE_BATCH)
 _DELETES = (_DELETE, c.BPF_MAP_DELETE_BATCH)
 _BY_KEY = (_LOOKUP, *_UPDATES, *_DELETES, _TAKE, _NEXT)
 
+_OPENING = (
+    c.BPF_OBJ_PIN,
+    c.BPF_OBJ_GET,
+    c.BPF_MAP_GET_FD_BY_ID,
+    c.BPF_PROG_GET_FD_BY_ID,
+    c.BPF_LINK_GET_FD_BY_ID,
+    c.BPF_BTF_GET_FD_BY_ID,
+)
+
 _ARRAYS = (*group.PLAIN_ARRAYS, *group.SLOT_ARRAYS)
 
 _ALWAYS: dict[int, type[e.BpfError]] = {
@@ -52,6 +61,7 @@ _BY_CMD: dict[tuple[int, int], type[e.BpfError]] = {
     **{(cmd, _EEXIST): e.KeyExists for cmd in _UPDATES},
     **{(cmd, _E2BIG): e.MapFull for cmd in _UPDATES},
     (c.BPF_OBJ_PIN, _EEXIST): e.KeyExists,
+    **{(cmd, _ENOENT): e.NotFound for cmd in _OPENING},
     # The verifier's usual "no"; its log tells what was wrong with the program.
     (c.BPF_PROG_LOAD, _EACCES): e.BpfError,
 }

@@ -34,8 +34,8 @@ def obj_pin(
 ) -> None:
     """Pin the object of `fd` at `path` in a bpf file system; a relative path starts at `dir_fd`.
 
-    Raises: BpfError (EEXIST, ENOENT; EINVAL if `fd` cannot be pinned); PermissionDenied (EPERM where
-    there is no bpf file system, or for a dot in the name).
+    Raises: KeyExists (EEXIST); NotFound (ENOENT); BpfError (EINVAL if `fd` cannot be pinned);
+    PermissionDenied (EPERM where there is no bpf file system, or for a dot in the name).
     Since: Linux 4.4; `dir_fd` since 6.5. Source: kernel/bpf/inode.c:bpf_obj_pin_user
     """
     text = cstring(path)
@@ -46,7 +46,7 @@ def obj_pin(
 def obj_get(backend: Backend, path: bytes, file_flags: int = 0, dir_fd: int | None = None, *, subject: str = "") -> int:
     """Return a new descriptor of the object pinned at `path`; `file_flags` may be BPF_F_RDONLY or BPF_F_WRONLY.
 
-    Raises: BpfError (ENOENT); PermissionDenied (EACCES: the file's mode, or no pin at all).
+    Raises: NotFound (ENOENT); PermissionDenied (EACCES: the file's mode, or no pin at all).
     Since: Linux 4.4; `dir_fd` since 6.5. Source: kernel/bpf/inode.c:bpf_obj_get_user
     """
     text = cstring(path)
@@ -129,7 +129,7 @@ def _next_id(backend: Backend, layout: Layout, start_id: int) -> int | None:
 def map_get_fd_by_id(backend: Backend, map_id: int, open_flags: int = 0) -> int:
     """Return a new descriptor of the map with this id; `open_flags` may be BPF_F_RDONLY or BPF_F_WRONLY.
 
-    Raises: BpfError (ENOENT: no such map, or it is being freed); PermissionDenied (EPERM).
+    Raises: NotFound (ENOENT: no such map, or it is being freed); PermissionDenied (EPERM).
     Since: Linux 4.13. Source: kernel/bpf/syscall.c:bpf_map_get_fd_by_id
     """
     values: dict[str, int | bytes] = {"map_id": map_id, "open_flags": open_flags}
@@ -139,7 +139,7 @@ def map_get_fd_by_id(backend: Backend, map_id: int, open_flags: int = 0) -> int:
 def prog_get_fd_by_id(backend: Backend, prog_id: int) -> int:
     """Return a new descriptor of the program with this id.
 
-    Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 4.13.
+    Raises: NotFound (ENOENT); PermissionDenied (EPERM). Since: Linux 4.13.
     """
     return command(backend, attr.PROG_GET_FD_BY_ID, {"prog_id": prog_id}, subject=f"program {prog_id}")[0]
 
@@ -147,7 +147,7 @@ def prog_get_fd_by_id(backend: Backend, prog_id: int) -> int:
 def btf_get_fd_by_id(backend: Backend, btf_id: int, *, token_fd: int = 0) -> int:
     """Return a new descriptor of the BTF object with this id.
 
-    Raises: BpfError (ENOENT); PermissionDenied (EPERM). Since: Linux 4.18; `token_fd` since 6.9.
+    Raises: NotFound (ENOENT); PermissionDenied (EPERM). Since: Linux 4.18; `token_fd` since 6.9.
     """
     values: dict[str, int | bytes] = {"btf_id": btf_id}
     if token_fd:
@@ -158,7 +158,7 @@ def btf_get_fd_by_id(backend: Backend, btf_id: int, *, token_fd: int = 0) -> int
 def link_get_fd_by_id(backend: Backend, link_id: int) -> int:
     """Return a new descriptor of the link with this id.
 
-    Raises: BpfError (ENOENT; EAGAIN for a link that is being created); PermissionDenied (EPERM).
+    Raises: NotFound (ENOENT); BpfError (EAGAIN for a link that is being created); PermissionDenied (EPERM).
     Since: Linux 5.8.
     """
     return command(backend, attr.LINK_GET_FD_BY_ID, {"link_id": link_id}, subject=f"link {link_id}")[0]
