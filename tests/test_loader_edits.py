@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import struct
@@ -16,6 +17,7 @@ import rawbpf
 from rawbpf.map.create import create_from_spec
 from rawbpf.spec.map import MapSpec
 from rawbpf.syscall.fault import FaultBackend
+from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
@@ -304,12 +306,22 @@ def test_closing_lets_go_of_the_variables_memory(backend: Backend, spec: rawbpf.
             _ = variable.value
 
 
+class _RefusingClose(Wrapper):
+    of = -1
+
+    def close(self, fd: int) -> None:
+        super().close(fd)
+        if fd == self.of:
+            raise OSError(errno.EIO, "on purpose")
+
+
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_what_cannot_be_closed_keeps_nothing_else_open(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
-    obj = spec.load()
+    refusing = _RefusingClose(backend)
+    obj = spec.load(backend=refusing)
     links = obj.attach()
-    os.close(links[0].fileno())
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    refusing.of = links[0].fileno()
+    with pytest.raises(OSError, match="on purpose"):
         obj.close()
     assert all(each.closed for each in (*links, *obj.programs.values(), *obj.maps.values()))
 

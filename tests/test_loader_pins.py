@@ -49,7 +49,7 @@ class Rival(FaultBackend):
 
     def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
         if cmd in self.before:
-            self.before[cmd](self.calls.get(cmd, 0) + 1)
+            self.before[cmd](self.calls[cmd] + 1)
         return super().intercept(call, cmd, attr, size)
 
 

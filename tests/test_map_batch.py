@@ -371,8 +371,8 @@ def test_reading_goes_on_behind_a_busy_bucket_and_gives_up_at_one(backend: Backe
 class _Vanishing(FaultBackend):
     # Before 6.14: keys vanish under the walk, which ends in EINTR with no element read; asked again for 0, it gives 0.
     def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
-        if cmd == c.BPF_MAP_LOOKUP_BATCH and self.calls.get(cmd, 0) < 3:
-            self.calls[cmd] = self.calls.get(cmd, 0) + 1
+        if cmd == c.BPF_MAP_LOOKUP_BATCH and self.calls[cmd] < 3:
+            self.calls[cmd] += 1
             ctypes.c_uint32.from_address(ctypes.addressof(attr._obj) + 32).value = 0  # type: ignore[attr-defined]  # of byref()
             return 0
         return super().intercept(call, cmd, attr, size)

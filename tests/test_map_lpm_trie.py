@@ -131,7 +131,7 @@ def test_many_networks_go_by_batch(backend: Backend) -> None:
         m.update(dict.fromkeys(networks, 1))
         assert len(m.snapshot()) == 512
         assert m.delete_many(networks) == 512
-        batches = {c.BPF_MAP_UPDATE_BATCH: 1, c.BPF_MAP_LOOKUP_BATCH: 1, c.BPF_MAP_DELETE_BATCH: 1}
+        batches = {"map_update_batch": 1, "map_lookup_batch": 1, "map_delete_batch": 1}
         assert {cmd: count for cmd, count in counted.calls.items() if count} == batches
 
 

@@ -78,7 +78,7 @@ def test_an_interrupted_point_operation_is_repeated(
     faulty = FaultBackend(backend, {})
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, backend=faulty) as m:
         m[1] = 10
-        calls = faulty.calls.get(cmd, 0)
+        calls = faulty.calls[cmd]
         faulty.fail(cmd, [(calls + n, errno.EINTR) for n in range(1, 4)])
         assert operation(m) == result
         assert faulty.calls[cmd] == calls + 4

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import json
+import os
 import random
+import re
+import resource
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,12 +24,14 @@ if TYPE_CHECKING:
 
 HEAD: dict[str, Any] = {
     "format": "rawbpf traffic",
-    "version": 1,
+    "version": 2,
     "host": {"possible_cpus": 2, "page_size": 4096, "release": "6.18", "byteorder": "little"},
 }
 
 
-def file_of(*lines: object) -> bytes:
+def file_of(head: dict[str, Any], *calls: dict[str, Any]) -> bytes:
+    numbered = [{"number": number, **call} for number, call in enumerate(calls, 1)]
+    lines = (head, *numbered, {"end": len(calls)})
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
@@ -57,14 +65,15 @@ def test_a_file_reads_back_as_it_was_written(sample: bytes, tmp_path: Path) -> N
         pytest.param(b"[" * 100000, "line 1: no JSON", id="too deep"),
         pytest.param(b"[]", "line 1: expected an object", id="a list"),
         pytest.param(b"{}", "line 1: this is no recording", id="another format"),
-        pytest.param(file_of(HEAD | {"version": 2}), "line 1: version 2: this release reads 1", id="newer"),
+        pytest.param(file_of(HEAD | {"version": 3}), "line 1: version 3: this release reads 2", id="newer"),
+        pytest.param(file_of(HEAD | {"version": 1}), "reads 2; record it again", id="older"),
         pytest.param(file_of({**HEAD, "host": {}}), "line 1: the host's possible_cpus", id="no host"),
         pytest.param(
             file_of({**HEAD, "host": {**HEAD["host"], "possible_cpus": 0}}),
             "line 1: the host's possible_cpus",
             id="0 CPUs",
         ),
-        pytest.param(file_of(HEAD) + b"\n{", "line 3: no JSON", id="third line"),
+        pytest.param(json.dumps(HEAD).encode() + b"\n\n{", "line 3: no JSON", id="third line"),
         pytest.param(file_of(HEAD, {}), "line 2: call: expected a text", id="no call"),
         pytest.param(file_of(HEAD, {"call": "x y"}), "line 2: call 'x y' is no word", id="no word"),
         pytest.param(file_of(HEAD, {"call": "close", "more": 1}), "line 2: unknown member 'more'", id="unknown"),
@@ -103,6 +112,14 @@ def test_a_file_reads_back_as_it_was_written(sample: bytes, tmp_path: Path) -> N
         pytest.param(file_of(HEAD, {"call": "x", "opened": "door1"}), "opened 'door1' is no name", id="opened"),
         pytest.param(file_of(HEAD, {"call": "x", "result": -2}), "no call has", id="result"),
         pytest.param(file_of(HEAD, {"call": "x", "size": 5000}), "no call has", id="size"),
+        pytest.param(
+            file_of(HEAD, {"number": 2, "call": "close"}),
+            "line 2: expected call 1, and this is call 2: lines are missing",
+            id="a hole",
+        ),
+        pytest.param(file_of(HEAD, {"number": None, "call": "close"}), "number: expected a number", id="no number"),
+        pytest.param(file_of(HEAD).replace(b"0}", b"1}"), "the end says 1 calls, and there are 0", id="another end"),
+        pytest.param(file_of(HEAD) + b"{}", "line 2: the end is not the last line", id="behind the end"),
     ],
 )
 def test_what_is_no_recording_is_refused_with_the_line(content: bytes, message: str) -> None:
@@ -125,13 +142,87 @@ def parse_and_use(content: bytes) -> bool:
     return True
 
 
-def test_truncated_files_are_parsed_or_refused(sample: bytes) -> None:
-    assert sum(parse_and_use(sample[:length]) for length in range(0, len(sample), 7)) > 2
+def test_a_file_that_was_cut_off_is_refused_wherever_that_was(sample: bytes) -> None:
+    assert Recording.from_bytes(sample.rstrip(b"\n")), "all that counts is there"
+    for length in range(0, len(sample) - 1, 7):
+        with pytest.raises(FormatError):
+            Recording.from_bytes(sample[:length])
+
+
+def test_a_file_that_was_cut_off_at_the_end_of_a_line_is_told_to_be(sample: bytes) -> None:
+    lines = sample.splitlines(keepends=True)
+    for kept in range(1, len(lines)):
+        with pytest.raises(FormatError, match=f"line {kept}: the file was cut off behind call {kept - 1}"):
+            Recording.from_bytes(b"".join(lines[:kept]))
+
+
+def test_a_missing_line_is_noticed(sample: bytes) -> None:
+    lines = sample.splitlines(keepends=True)
+    with pytest.raises(FormatError, match="line 4: expected call 3, and this is call 4"):
+        Recording.from_bytes(b"".join(lines[:3] + lines[4:]))
+
+
+@pytest.mark.parametrize("content", ["{}", None, 5], ids=repr)
+def test_what_is_no_bytes_is_a_type_error(content: Any) -> None:
+    with pytest.raises(TypeError, match=r"expected the bytes of a recording, got .*Recording.load"):
+        Recording.from_bytes(content)
+
+
+def test_a_buffer_is_bytes(sample: bytes) -> None:
+    assert Recording.from_bytes(memoryview(sample)) == Recording.from_bytes(bytearray(sample))
+
+
+def test_a_disk_that_is_full_leaves_the_file_that_was_there(sample: bytes, tmp_path: Path) -> None:
+    recording = Recording.from_bytes(sample)
+    path = tmp_path / "traffic.jsonl"
+    path.write_bytes(b"what was there")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(sample) // 2, before[1]))  # as on a full disk, half of it fits
+        with pytest.raises(OSError, match=re.escape(repr(str(path)))) as caught:
+            recording.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.errno == errno.EFBIG
+    assert os.listdir(tmp_path) == ["traffic.jsonl"]
+    assert path.read_bytes() == b"what was there"
+
+
+def test_a_file_is_written_where_a_link_leads_and_keeps_its_mode(sample: bytes, tmp_path: Path) -> None:
+    recording = Recording.from_bytes(sample)
+    path, link = tmp_path / "traffic.jsonl", tmp_path / "link"
+    path.touch(mode=0o640)
+    link.symlink_to(path)
+    recording.save(link)
+    assert link.is_symlink()
+    assert path.read_bytes() == sample
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(os.listdir(tmp_path)) == ["link", "traffic.jsonl"]
+
+
+def test_what_is_no_regular_file_is_written_into(sample: bytes) -> None:
+    recording = Recording.from_bytes(sample)
+    reader, writer = os.pipe()
+    try:
+        recording.save(f"/proc/self/fd/{writer}")
+        assert os.read(reader, 1 << 16) == sample
+    finally:
+        os.close(reader)
+        os.close(writer)
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        recording.save("/dev/full")
+
+
+def test_a_directory_that_is_not_there_is_an_error_that_names_the_file(sample: bytes, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere/traffic\.jsonl"):
+        Recording.from_bytes(sample).save(tmp_path / "nowhere" / "traffic.jsonl")
 
 
 def test_damaged_files_are_parsed_or_refused(sample: bytes) -> None:
     chosen = random.Random(1)
-    lines = sample.splitlines(keepends=True)
+    lines = [json.loads(line) for line in sample.splitlines()[1:-1]]
     words = [
         "0",
         "1",
@@ -149,10 +240,9 @@ def test_damaged_files_are_parsed_or_refused(sample: bytes) -> None:
     ]
     used = 0
     for _ in range(300):
-        damaged = lines.copy()
-        at = chosen.randrange(1, len(lines))
-        line = json.loads(lines[at])
-        place: Any = line
+        damaged = copy.deepcopy(lines)
+        at = chosen.randrange(len(lines))
+        place: Any = damaged[at]
         while isinstance(place, dict) and place:
             name = chosen.choice(list(place))
             if isinstance(place[name], dict) and place[name] and chosen.random() < 0.8:
@@ -160,10 +250,11 @@ def test_damaged_files_are_parsed_or_refused(sample: bytes) -> None:
                 continue
             place[name] = chosen.choice(words)
             break
-        damaged[at] = json.dumps(line).encode() + b"\n"
         if chosen.random() < 0.2:
-            damaged.insert(at, chosen.choice(lines[1:]))
-        used += parse_and_use(b"".join(damaged))
+            damaged.insert(at, chosen.choice(lines))
+        for number, line in enumerate(damaged, 1):
+            line["number"] = number if chosen.random() < 0.99 else "1"
+        used += parse_and_use(file_of(HEAD, *damaged))
     assert used > 50
 
 

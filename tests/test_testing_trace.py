@@ -28,6 +28,8 @@ def test_the_calls_of_a_block_are_collected_and_counted(backend: Backend) -> Non
     assert [call.errno for call in calls] == [0, 0, 0, 2]
     assert calls[-1].cmd == Cmd.MAP_LOOKUP_ELEM
     assert str(calls).splitlines()[-1].endswith("= -1 ENOENT")
+    assert repr(calls[0]).startswith("<Call bpf(map_update_elem, {map_fd=")
+    assert repr(calls[-1]).endswith(") = -1 ENOENT>")
     assert repr(calls) == "<Trace of 4 calls: map_update_elem 3, map_lookup_elem 1>"
 
 

@@ -174,7 +174,7 @@ def some(n: int = 2, value: int = 7) -> list[object]:
         pytest.param(lambda: some(value=8), "value: recorded 4 bytes 07000000, now 4 bytes 08000000", id="other value"),
         pytest.param(lambda: some(n=1), "expected map_update_elem.*, got map_lookup_elem", id="one call less"),
         pytest.param(lambda: some(n=3), "expected map_lookup_elem.*, got map_update_elem", id="one call more"),
-        pytest.param(list, "7 recorded calls were not made; the next is btf_load", id="no calls"),
+        pytest.param(list, "7 recorded calls were not made; the next is call 1, btf_load", id="no calls"),
         pytest.param(lambda: [some(), some()], "calls btf_load, and the recording has no call left", id="too many"),
     ],
 )
@@ -243,8 +243,6 @@ def test_bad_pointers_and_junk_in_the_attr_are_made_again(backend: Backend) -> N
     assert not replay(recording, backend)
     with ReplayBackend(recording) as answers:
         assert answers.host.release == backend.host.release
-        with pytest.raises(ReplayMismatch):
-            some()
         answers._next = len(recording)
 
 

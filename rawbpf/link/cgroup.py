@@ -101,7 +101,7 @@ class CgroupAttachment(Attachment):
             if error.errno != _ENOENT:  # somebody else detached it, or the cgroup is gone
                 raise
         finally:
-            self._backend.close(fd)
+            self._close_own(fd)
             self._backend.close(self._prog_fd)
 
 

@@ -273,7 +273,10 @@ class Map(Family, Constructors["K", "V"]):
             self._pins.pop()
 
     def close(self) -> None:
-        """Close the map; it lives on in the kernel while pins, programs or others hold it. Idempotent."""
+        """Close the map; it lives on in the kernel while pins, programs or others hold it. Idempotent.
+
+        A descriptor that others have closed behind the map's back is not closed once more.
+        """
         if self._owner is None:
             if self._drained is not None:
                 self._drained.stop()

@@ -12,7 +12,7 @@ operation, which the interpreter does not divide.
 from __future__ import annotations
 
 from rawbpf.errors import Closed
-from rawbpf.syscall.lifetime import opened_at
+from rawbpf.syscall.lifetime import opened_at, own, owns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Handle:
     __slots__ = (
         "_lent",
         "_live",
+        "_mark",
         "_open",
         "backend",
         "describe",
@@ -62,6 +63,7 @@ class Handle:
         self.mapped: list[Mapped] = []
         self.views: list[ReferenceType[mmap]] = []
         self._live = fd
+        self._mark = own(fd)
         self._open = [fd]
         self._lent: list[None] = []
         self.opened_at = opened_at()
@@ -100,7 +102,10 @@ class Handle:
             return command(self.backend, fd, *arguments, subject=self.describe, map_type=self.map_type)
 
     def close(self) -> None:
-        """Make every operation raise Closed, and close the descriptor when the last call has returned."""
+        """Make every operation raise Closed, and close the descriptor when the last call has returned.
+
+        If others have closed it, its number is not touched, which may be another file's by now.
+        """
         self._live = -1
         for owner in self.poisoned:
             for name in owner._operations:
@@ -123,11 +128,14 @@ class Handle:
         return fd
 
     def _close_once(self) -> None:
+        # Asked first: between taking the number and closing it an interrupt would leave it open.
+        is_own = any(owns(fd, self._mark) for fd in self._open[:])
         try:
             fd = self._open.pop()
         except IndexError:
             return
-        self.backend.close(fd)
+        if is_own:
+            self.backend.close(fd)
 
     def _refuse(self, *_: object, **__: object) -> None:
         raise closed(self.describe)

@@ -7,7 +7,7 @@ not know what the descriptor is of. Maps, whose calls race with `close()`, have 
 from __future__ import annotations
 
 from rawbpf.errors import BpfError, Closed
-from rawbpf.syscall.lifetime import opened_at, warn_unclosed
+from rawbpf.syscall.lifetime import opened_at, own, owns, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +25,12 @@ _KINDS = {"map": "map_type:", "program": "prog_type:", "link": "link_type:"}
 class Descriptor:
     """Owns `fd` of `backend`. A context manager; identity decides equality."""
 
-    __slots__ = ("__weakref__", "_backend", "_fd", "_opened_at")
+    __slots__ = ("__weakref__", "_backend", "_fd", "_mark", "_opened_at")
 
     def __init__(self, backend: Backend, fd: int) -> None:
         self._backend = backend
         self._fd = fd
+        self._mark = own(fd)
         self._opened_at = opened_at()
 
     @property
@@ -55,9 +56,13 @@ class Descriptor:
         return fd
 
     def close(self) -> None:
-        """Close the descriptor. Idempotent."""
+        """Close the descriptor, unless others did. Idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            self._close_own(fd)
+
+    def _close_own(self, fd: int) -> None:
+        if owns(fd, self._mark):
             self._backend.close(fd)
 
     def __enter__(self) -> Self:

@@ -34,6 +34,9 @@ class Call:
         self.result = result
         self.errno = errno
 
+    def __repr__(self) -> str:
+        return f"<Call {self}>"
+
     def __str__(self) -> str:
         fields = ", ".join(f"{name}={_shown(value)}" for name, value in self.fields.items())
         end = f"-1 {errno_name(self.errno)}" if self.result < 0 else str(self.result)

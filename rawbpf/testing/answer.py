@@ -1,6 +1,7 @@
 """A backend that answers out of a recording, without any kernel: a program's calls have to be those recorded.
 
-Its descriptors are real ones and lead nowhere, so that a program may close or duplicate them as it likes.
+Its descriptors are real ones and lead nowhere, so that a program may close or duplicate them as it likes: each is
+the read end of a pipe, whose inode, never the number, says that it is one.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rawbpf.testing.capture import Capture, Side
 from rawbpf.testing.difference import Alias, compare_inputs
 from rawbpf.testing.naming import Objects
 from rawbpf.testing.pointee import BOTH, IN, Shape, is_understood
-from rawbpf.testing.recording import CLOSED, NAME, Event, Image, Recording
+from rawbpf.testing.recording import CLOSED, NAME, Event, Image, Recording, require_recording
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import LAYOUTS
 from rawbpf.uapi.names import cmd_name
@@ -92,19 +93,23 @@ class RecordedHost:
 class ReplayBackend:
     """Answers every call as `recording` says; a `with` block makes it the current backend.
 
-    Raises: ReplayMismatch for a call that is not the next one recorded, with what was expected, and at the end
-    of the block where calls are missing; ValueError for a recording of another byte order.
+    Raises: ReplayMismatch for a call that is not the next one recorded, with its number in the recording, from 1,
+    and what was expected. At the end of the block it is raised again where the program went on after the first,
+    whatever it did then, and where calls are missing. Objects may outlive the block: closing them does nothing.
+    TypeError for what is no Recording; ValueError for one of another byte order.
     """
 
     name = "replay"
 
     def __init__(self, recording: Recording) -> None:
+        require_recording(recording)
         self.host = RecordedHost(recording.host)
         if self.host.byteorder != sys.byteorder:
             raise ValueError(f"recorded on a {self.host.byteorder}-endian machine, and this one is not")
         self._events = recording.events
         self._next = 0
         self._failure: ReplayMismatch | None = None
+        self._is_over = False
         self._side = Side(self.host, Objects(_no_fdinfo))
         self._alias = Alias()
         self._lock = RLock()
@@ -114,7 +119,7 @@ class ReplayBackend:
         self._mapped: dict[str, int] = {}
 
     def __repr__(self) -> str:
-        return f"<ReplayBackend at call {self._next} of {len(self._events)}>"
+        return f"<ReplayBackend, {self._next} of {len(self._events)} calls made>"
 
     @property
     def remaining(self) -> list[Event]:
@@ -130,15 +135,29 @@ class ReplayBackend:
     ) -> None:
         self._stack.close()
         self.end()
-        if kind is None and (rest := self.remaining):
-            raise ReplayMismatch(f"{len(rest)} recorded calls were not made; the next is {rest[0]}")
+        if self._failure is not None:
+            if kind is None:  # the program went on after it, by `except Exception`
+                raise self._failure
+            if error is not None and error is not self._failure:
+                error.add_note(f"before that, ReplayMismatch: {self._failure}")
+        elif kind is None and (rest := self.remaining):
+            number = next(number for number, event in enumerate(self._events, 1) if event is rest[0])
+            raise ReplayMismatch(f"{len(rest)} recorded calls were not made; the next is call {number}, {rest[0]}")
 
     def end(self) -> None:
-        """Close what stands for the memory of maps, and the descriptors that are still open."""
-        for fd in (*self._files.values(), *self._side.objects.all_open()):
-            os.close(fd)
-            self._side.objects.close(fd)
-        self._files.clear()
+        """Close what stands for the memory of maps, and the descriptors that are still open.
+
+        Objects that live on answer no more calls; closing them does nothing.
+        """
+        with self._lock:
+            self._is_over = True
+            for fd in self._side.objects.all_open():
+                os.close(fd)
+                self._side.objects.close(fd)
+            for file in self._files.values():
+                os.close(file)
+            self._files.clear()
+            self._mapped.clear()
 
     # bpf(2) --------------------------------------------------------------------------
 
@@ -217,7 +236,8 @@ class ReplayBackend:
             numbers = [told.get(name, 0) for name in ("type", "key_size", "value_size", "flags")]
             known = self._number(str(told["id"])) if "id" in told else 0
             shape = Shape(str(told.get("kind", "")), known, *(n for n in numbers if isinstance(n, int)))
-        fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        fd, end = os.pipe()
+        os.close(end)
         name, _ = self._side.objects.open(fd, shape)
         self._alias.bind(event.opened, name)
         return fd
@@ -228,6 +248,8 @@ class ReplayBackend:
         # After the first mismatch there is no telling what should follow.
         if self._failure is not None:
             raise self._failure
+        if self._is_over:
+            raise ReplayMismatch(f"the program calls {call} after the replay has ended")
         while self._next < len(self._events) and self._events[self._next].call in _NO_CALLS:
             self._check_store(self._events[self._next])
             self._next += 1
@@ -235,11 +257,11 @@ class ReplayBackend:
             self._fail(f"the program calls {call}, and the recording has no call left")
         event = self._events[self._next]
         if event.call != call:
-            self._fail(f"call {self._next}: expected {event}, got {call}")
+            self._fail(f"call {self._next + 1}: expected {event}, got {call}")
         return event
 
     def _differs(self, event: Event, found: list[str]) -> Never:
-        self._fail(f"call {self._next}: expected {event}: " + "; ".join(found))
+        self._fail(f"call {self._next + 1}: expected {event}: " + "; ".join(found))
 
     def _fail(self, message: str) -> Never:
         self._failure = ReplayMismatch(message)
@@ -285,13 +307,18 @@ class ReplayBackend:
         return self._side.objects.fd_name(fd)
 
     def close(self, fd: int) -> None:
-        """Close `fd`. Raises OSError; ReplayMismatch."""
+        """Close `fd`; after the end, do nothing: all was closed then. Raises OSError; ReplayMismatch."""
         with self._lock:
+            if self._is_over:
+                return
             # What a mismatch interrupts closes what it has open.
             if self._failure is None:
                 self._other("close", fd=self._name(fd))
-            self._side.objects.close(fd)
-            os.close(fd)
+            objects = self._side.objects
+            is_stale = objects.knows(fd) and not objects.holds(fd)
+            objects.close(fd)
+            if not is_stale:
+                os.close(fd)
 
     def dup(self, fd: int) -> int:
         """Return a new descriptor of the same object. Raises OSError; ReplayMismatch."""

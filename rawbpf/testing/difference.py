@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rawbpf.errors import errno_name
 from rawbpf.testing.pointee import INFOS, PERCPU, Shape
-from rawbpf.testing.recording import CLOSED, NAME, Event, Image
+from rawbpf.testing.recording import CLOSED, NAME, TEXTS, Event, Image, shown
 from rawbpf.uapi import constants as c
 
 # Fields of an attr, and whole memory, that differ by nature, and why.
@@ -67,14 +67,14 @@ _COOKIES = (c.BPF_MAP_TYPE_SOCKMAP, c.BPF_MAP_TYPE_SOCKHASH)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """`event` is the number of the call in the recording, from 0, and `call` the call; `what` says what differs."""
+    """`number` is that of the call in the recording, from 1, and `call` the call; `what` says what differs."""
 
-    event: int
+    number: int
     call: str
     what: str
 
     def __str__(self) -> str:
-        return f"event {self.event}, {self.call}: {self.what}"
+        return f"call {self.number}, {self.call}: {self.what}"
 
 
 class Differences(list[Difference]):
@@ -158,7 +158,9 @@ def _memory(then: Image, now: Image, shape: Shape, masked: Counter[str]) -> Iter
         if name in _BY_NATURE:
             masked[_BY_NATURE[name]] += 1
         elif old is None or new is None:
-            yield f"{name}: recorded {_some(old)}, now {_some(new)}"
+            yield f"{name}: recorded {_some(name, old)}, now {_some(name, new)}"
+        elif name in TEXTS:
+            yield f"{name}: recorded {shown(name, old)}, now {shown(name, new)}"
         elif len(old) != len(new):
             yield f"{name}: recorded {len(old)} bytes, now {len(new)}"
         else:
@@ -203,7 +205,7 @@ def compare_inputs(then: Image, now: Image, read: Container[str], alias: Alias) 
         if name == "pathname" and old and new:
             old, new = old.rpartition(b"/")[2], new.rpartition(b"/")[2]
         if old is None or new is None or len(old) != len(new) or (name in read and old != new):
-            yield f"{name}: recorded {_some(old)}, now {_some(new)}"
+            yield f"{name}: recorded {_some(name, old)}, now {_some(name, new)}"
     places = {at for at in (*then.references, *now.references) if at.partition("@")[0] in read}
     for at in sorted(places):
         old_name, new_name = then.references.get(at, "nothing"), now.references.get(at, "nothing")
@@ -211,8 +213,10 @@ def compare_inputs(then: Image, now: Image, read: Container[str], alias: Alias) 
             yield f"{at}: recorded {old_name}, now {new_name}, which is something else"
 
 
-def _some(content: bytes | None) -> str:
-    return "a bad address" if content is None else f"{len(content)} bytes {content[:16].hex()}"
+def _some(name: str, content: bytes | None) -> str:
+    if content is None:
+        return "a bad address"
+    return shown(name, content) if name in TEXTS else f"{len(content)} bytes {content[:16].hex()}"
 
 
 def compare_text(then: Event, now: Event, masked: Counter[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Container, Iterator, Mapping
 
+from rawbpf.syscall.lifetime import identity
 from rawbpf.testing.pointee import INFOS, Fields, Shape
 from rawbpf.testing.recording import CLOSED
 from rawbpf.uapi import constants as c
@@ -71,6 +72,7 @@ class Objects:
     def __init__(self, fdinfo: Callable[[int], str]) -> None:
         self._fdinfo = fdinfo
         self._opened: dict[int, tuple[str, Shape]] = {}
+        self._identities: dict[int, tuple[int, int]] = {}
         self._foreign: dict[tuple[int, str], str] = {}
         self._names: dict[tuple[str, int], str] = {}
         self._numbers: dict[str, int] = {}
@@ -83,6 +85,8 @@ class Objects:
 
     def open(self, fd: int, shape: Shape | None = None) -> tuple[str, Shape]:
         """Name a descriptor that a call returned."""
+        self.close(fd)  # it was, by others, or it could not be opened again
+        self._identities[fd] = identity(fd)
         found = self._opened[fd] = self.new_name("fd"), shape_of(self._fdinfo(fd)) if shape is None else shape
         self._numbers[found[0]] = fd
         return found
@@ -92,13 +96,21 @@ class Objects:
         name, _ = self._opened.pop(fd, ("", None))
         self._numbers.pop(name, None)
 
+    def knows(self, fd: int) -> bool:
+        """Return whether a call returned `fd`, and no call closed it."""
+        return fd in self._opened
+
+    def holds(self, fd: int) -> bool:
+        """Return whether `fd` is still what a call returned, and neither closed nor another file's by now."""
+        return fd in self._opened and identity(fd) == self._identities[fd] != (-1, -1)
+
     def all_open(self) -> list[int]:
-        """Return the descriptors that calls returned and that were not closed."""
-        return list(self._opened)
+        """Return the descriptors that calls returned and that were not closed, by whomever."""
+        return list(filter(self.holds, self._opened))
 
     def shape(self, fd: int) -> Shape:
         """Return what a descriptor is of, whoever opened it."""
-        if fd in self._opened:
+        if self.holds(fd):
             return self._opened[fd][1]
         try:
             return shape_of(self._fdinfo(fd))
@@ -111,7 +123,7 @@ class Objects:
 
     def fd_name(self, fd: int) -> str:
         """Return the name of a descriptor, `closed` if it is not open."""
-        if fd in self._opened:
+        if self.holds(fd):
             return self._opened[fd][0]
         try:
             what = os.readlink(f"/proc/self/fd/{fd}")

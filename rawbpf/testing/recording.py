@@ -1,4 +1,4 @@
-"""Recorded bpf(2) traffic as data, and as a file: JSON lines, of which the first says what follows.
+"""Recorded bpf(2) traffic as data, and as a file: JSON lines. The first says what follows, the last how many calls.
 
 An `Event` is one call: its attr by field names, and what its pointers led to, before and after. Descriptors
 and ids stand there as names (`fd2`, `map1`), since another kernel has other numbers. Must not know any
@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from rawbpf.errors import FormatError
+from rawbpf.testing.file import replace_file
 
 __all__ = ["Event", "Image", "Recording"]
 
-FORMAT, VERSION = "rawbpf traffic", 1
+FORMAT, VERSION = "rawbpf traffic", 2
 NAME = re.compile(r"(fd|map|prog|btf|link|dir|mapping)[1-9][0-9]{0,8}")
 """What a name of a descriptor, an id, a directory or a mapping looks like."""
 CLOSED = "closed"
@@ -27,9 +28,24 @@ CLOSED = "closed"
 _PLACE = re.compile(r"[a-z_.]{1,64}@(0|[1-9][0-9]{0,8})")
 _WORD = re.compile(r"[a-z0-9_.]{1,64}")
 _MEMBERS = frozenset(
-    ("call", "size", "attr", "rest", "memory", "references", "result", "errno", "opened", "described", "after")
+    (
+        "number",
+        "call",
+        "size",
+        "attr",
+        "rest",
+        "memory",
+        "references",
+        "result",
+        "errno",
+        "opened",
+        "described",
+        "after",
+    )
 )
 _MOST = 1 << 28
+TEXTS = ("pathname", "license", "name", "info.name")
+"""What ends with a NUL byte, and is shown as text."""
 _FIELD = range(-(1 << 63), 1 << 64)
 
 
@@ -74,13 +90,16 @@ class Event:
 
     def __str__(self) -> str:
         fields = ", ".join(f"{name}={value}" for name, value in self.before.attr.items())
-        memory = ", ".join(f"*{name}={_shown(value)}" for name, value in self.before.memory.items())
+        memory = ", ".join(f"*{name}={shown(name, value)}" for name, value in self.before.memory.items())
         return f"{self.call}({', '.join(filter(None, (fields, memory)))})"
 
 
-def _shown(content: bytes | None) -> str:
+def shown(name: str, content: bytes | None) -> str:
+    """Return the content of the memory `name` in short: text in quotes, all else in hexadecimal."""
     if content is None:
         return "bad address"
+    if name in TEXTS:
+        return repr(content.partition(b"\0")[0].decode("utf-8", "backslashreplace"))
     return content.hex() if len(content) <= 16 else f"{content[:16].hex()}... ({len(content)} bytes)"
 
 
@@ -106,14 +125,15 @@ class Recording:
         return int(str(self.host["possible_cpus"]))
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines of the file."""
+        """Yield the lines of the file: a head, the calls by number, from 1, and an end that says how many."""
         yield json.dumps({"format": FORMAT, "version": VERSION, "host": self.host})
-        for event in self.events:
-            yield json.dumps(_line(event))
+        for number, event in enumerate(self.events, 1):
+            yield json.dumps({"number": number, **_line(event)})
+        yield json.dumps({"end": len(self.events)})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the file. Raises: OSError."""
-        Path(path).write_text("".join(f"{line}\n" for line in self.lines()), encoding="ascii")
+        """Write the file: all of it, or what was there before stays. Raises: OSError that names the file."""
+        replace_file(path, "".join(f"{line}\n" for line in self.lines()).encode("ascii"))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -121,8 +141,16 @@ class Recording:
         return cls.from_bytes(Path(path).read_bytes())
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Self:
-        """Parse the content of a file. Raises: FormatError with the line number, whatever the bytes."""
+    def from_bytes(cls, content: bytes | bytearray | memoryview) -> Self:
+        """Parse the content of a file.
+
+        Raises: FormatError with the line number, whatever the bytes, also where the end is missing; TypeError.
+        """
+        if not isinstance(content, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"expected the bytes of a recording, got {content!r:.60}; Recording.load(path) reads a file"
+            )
+        content = bytes(content)
         lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
         if not lines:
             raise FormatError("the recording is empty: its first line says its format and version")
@@ -130,9 +158,29 @@ class Recording:
         if head.get("format") != FORMAT:
             raise FormatError(f"line {lines[0][0]}: this is no recording: its format is not {FORMAT!r}")
         if head.get("version") != VERSION:
-            raise FormatError(f"line {lines[0][0]}: version {head.get('version')!r}: this release reads {VERSION}")
-        events = [_Parser(number).event(_parsed(number, line)) for number, line in lines[1:]]
-        return cls(_Parser(lines[0][0]).host(head.get("host")), events)
+            raise FormatError(
+                f"line {lines[0][0]}: version {head.get('version')!r}: this release reads {VERSION}; record it again"
+            )
+        host = _Parser(lines[0][0]).host(head.get("host"))
+        events: list[Event] = []
+        for at, line in lines[1:]:
+            found, parser = _parsed(at, line), _Parser(at)
+            if "end" in found:
+                parser.end(found, len(events))
+                if (at, line) != lines[-1]:
+                    raise parser.wrong("the end is not the last line")
+                return cls(host, events)
+            events.append(parser.event(found, len(events) + 1))
+        raise FormatError(
+            f"line {lines[-1][0]}: the file was cut off behind call {len(events)}: its last line is no end"
+        )
+
+
+def require_recording(value: object) -> None:
+    """Return if `value` is a Recording. Raises: TypeError."""
+    if not isinstance(value, Recording):
+        hint = "; Recording.load(path) reads a file" if isinstance(value, str | bytes | os.PathLike) else ""
+        raise TypeError(f"expected a Recording, got {value!r:.60}{hint}")
 
 
 # Writing -----------------------------------------------------------------------------
@@ -209,7 +257,13 @@ class _Parser:
                 raise self.wrong(f"the host's {name} is missing")
         return host
 
-    def event(self, found: dict[str, Any]) -> Event:
+    def end(self, found: dict[str, Any], calls: int) -> None:
+        if found.keys() != {"end"} or self.int(found["end"], "end") != calls:
+            raise self.wrong(f"the end says {found['end']!r} calls, and there are {calls}")
+
+    def event(self, found: dict[str, Any], number: int) -> Event:
+        if self.int(found.get("number"), "number") != number:
+            raise self.wrong(f"expected call {number}, and this is call {found['number']}: lines are missing")
         if unknown := found.keys() - _MEMBERS:
             raise self.wrong(f"unknown member {min(unknown)!r}")
         call, opened = self.text(found.get("call"), "call"), self.text(found.get("opened", ""), "opened")
@@ -235,10 +289,10 @@ class _Parser:
         for image in (before, after):
             self.places(image)
         size, result = self.int(found.get("size", 0), "size"), self.int(found.get("result", 0), "result")
-        number = self.int(found.get("errno", 0), "errno")
-        if not 0 <= size <= 4096 or not -1 <= result < 1 << 31 or not 0 <= number < 4096:
+        errno = self.int(found.get("errno", 0), "errno")
+        if not 0 <= size <= 4096 or not -1 <= result < 1 << 31 or not 0 <= errno < 4096:
             raise self.wrong("a size, result or errno that no call has")
-        return Event(call, size, before, after, result, number, opened, self.attr(found.get("described", {})))
+        return Event(call, size, before, after, result, errno, opened, self.attr(found.get("described", {})))
 
     def places(self, image: Image) -> None:
         for at in image.references:

@@ -12,18 +12,20 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from rawbpf.syscall.descriptor import descriptor_number
 from rawbpf.testing.capture import Built
 from rawbpf.testing.difference import Alias, Difference, Differences, compare, compare_text
 from rawbpf.testing.naming import descriptor_fields, is_walk, taken
 from rawbpf.testing.pointee import Shape, is_understood, subject_field
 from rawbpf.testing.recorder import Recorder
-from rawbpf.testing.recording import CLOSED, NAME, Event, Image, Recording
+from rawbpf.testing.recording import CLOSED, NAME, Event, Image, Recording, require_recording
 from rawbpf.testing.walk import BATCHES, WALKS, Walks, elements, is_last, is_seeded, wants_room
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import cmd_name, cmd_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.codec.descriptor import HasFileno
     from rawbpf.syscall.protocol import Backend
 
 _EEXIST = 17
@@ -37,7 +39,7 @@ def replay(
     recording: Recording,
     backend: Backend,
     *,
-    fds: Mapping[str, int] | None = None,
+    fds: Mapping[str, int | HasFileno] | None = None,
     pin_dir: str | os.PathLike[str] | None = None,
 ) -> Differences:
     """Make the calls of `recording` again on `backend` and return what differed: an empty list for nothing.
@@ -45,13 +47,16 @@ def replay(
     `fds`: descriptors that the recorded program had from elsewhere, sockets or cgroups, by their names in the
     recording. `pin_dir`: a directory in which objects can be pinned, by default a simulator's own.
     Raises: ValueError where per-CPU values or byte orders cannot be compared: the numbers of possible CPUs, or
-    the byte orders, are not the same.
+    the byte orders, are not the same; for names of descriptors that the recording does not have. TypeError for
+    what is no Recording, no backend or no descriptor.
     """
+    require_recording(recording)
     _check(recording, backend)
+    given = _given(recording, {} if fds is None else fds)
     where = getattr(backend, "bpffs", None) if pin_dir is None else pin_dir
-    replayer = _Replayer(backend, dict(fds or {}), None if where is None else os.fspath(where))
+    replayer = _Replayer(backend, given, None if where is None else os.fspath(where))
     try:
-        for number, event in enumerate(recording.events):
+        for number, event in enumerate(recording.events, 1):
             replayer.step(number, event)
     finally:
         replayer.end()
@@ -59,10 +64,30 @@ def replay(
 
 
 def _check(recording: Recording, backend: Backend) -> None:
+    if not hasattr(backend, "bpf") or not hasattr(backend, "host"):
+        raise TypeError(f"expected a backend, as Simulator() or KernelBackend(), got {backend!r}")
     for name, hint in (("byteorder", ""), ("possible_cpus", "; use Simulator(cpus=...) with as many")):
         then, now = recording.host.get(name), getattr(backend.host, name)
         if then != now:
             raise ValueError(f"recorded where {name} is {then}, and here it is {now}{hint}")
+
+
+def _given(recording: Recording, fds: Mapping[str, int | HasFileno]) -> dict[str, int]:
+    if not isinstance(fds, Mapping):
+        raise TypeError(f"fds: expected descriptors by their names in the recording, as {{'fd3': 5}}, got {fds!r}")
+    named = set[object]()
+    opened = set[object]()
+    for event in recording:
+        named.update(event.before.attr.values(), event.before.references.values())
+        opened.add(event.opened)
+    for name in fds:
+        if name not in named:
+            outside = sorted(
+                str(each) for each in named - opened if NAME.fullmatch(str(each)) and str(each).startswith("fd")
+            )
+            has = ", ".join(outside) or "none"
+            raise ValueError(f"fds: the recording has no {name!r}; descriptors that it has from outside: {has}")
+    return {name: descriptor_number(value, f"fds[{name!r}]") for name, value in fds.items()}
 
 
 class _Unbound(Exception):

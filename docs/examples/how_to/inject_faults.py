@@ -4,7 +4,6 @@ import errno
 
 import rawbpf
 from rawbpf.testing import faults
-from rawbpf.uapi.constants import BPF_MAP_UPDATE_ELEM
 
 # [start:fault]
 with (
@@ -18,8 +17,21 @@ with (
         print(error)
     m[3] = 3
     print(sorted(m))
-print(failing.calls[BPF_MAP_UPDATE_ELEM], "updates were tried")
+print(failing.calls["map_update_elem"], "updates were tried")
 # [end:fault]
+
+# [start:unused]
+with (
+    faults({"map_update_elem": [(2, errno.ENOMEM), (9, errno.EIO)]}) as failing,
+    rawbpf.HashMap.create(key="u32", value="u64", max_entries=8) as m,
+):
+    for key in range(3):
+        try:
+            m[key] = 1
+        except rawbpf.BpfError:
+            print(key, "was refused")
+print(failing.unused)
+# [end:unused]
 
 # [start:always]
 with (
