@@ -7,28 +7,28 @@ from hypothesis import given, seed, settings
 from support import oracle
 
 from rawbpf import features
-from rawbpf.testing.model.creation import JUDGED, refusal
+from rawbpf.testing.model.creation import refusal
 from rawbpf.testing.spec import MapSpec, create
 from rawbpf.testing.strategies import MAP_TYPES, map_specs, odd_map_specs
 
 _EXAMPLES = max(100, oracle.OPERATIONS // 50)
 
 
-@pytest.mark.parametrize("map_type", JUDGED)
+@pytest.mark.parametrize("map_type", MAP_TYPES)
 def test_what_is_refused_and_why(map_type: str) -> None:
     oracle.require(map_type)
-    with oracle.parties() as backends:
+    with oracle.stages(map_type) as stages:
 
         @seed(oracle.SEED)
         @settings(oracle.QUIET, max_examples=_EXAMPLES)
         @given(odd_map_specs(map_type))
         def agrees(spec: MapSpec) -> None:
             expected = refusal(spec)
-            for backend in backends:
-                fd, error = create(backend, spec)
+            for stage in stages:
+                fd, error = create(stage.backend, spec, stage.objects)
                 if fd >= 0:
-                    backend.close(fd)
-                assert error == (expected.error if expected else ""), (backend.name, spec, expected)
+                    stage.backend.close(fd)
+                assert error == (expected.error if expected else ""), (stage.backend.name, spec, expected)
 
         agrees()
 
