@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from support import oracle
+from support.affinity import on_one_cpu
 
 from rawbpf.testing import pool
 from rawbpf.testing.cells import CELLS, KEYLESS, TABLES, Cell
@@ -241,6 +242,69 @@ def test_an_lru_table_keeps_the_last_and_never_more_than_it_has_room_for(map_typ
                     assert set(there) <= {bytes([number]) + bytes(spec.key_size - 1) for number in numbers}
 
         invariants()
+
+
+# Source: kernel/bpf/bpf_lru_list.c: elements that were put once go from the tail of a list that they come to in order;
+# those that were put again have the reference bit, and another list. The simulator chooses among the oldest quarter.
+@pytest.mark.parametrize("map_type", _LRU)
+def test_what_goes_from_an_lru_table_was_put_before_what_was_put_once_and_stays(map_type: str) -> None:
+    oracle.require(map_type)
+    with oracle.stages(map_type) as stages, on_one_cpu():
+        cpus = stages[0].backend.host.possible_cpus
+
+        @seed(oracle.SEED)
+        @settings(oracle.QUIET, max_examples=_EXAMPLES)
+        @given(map_specs(map_type), st.binary(min_size=100, max_size=100))
+        def ages(spec: MapSpec, numbers: bytes) -> None:
+            room = spec.max_entries if not spec.flags & c.BPF_F_NO_COMMON_LRU else -(-spec.max_entries // cpus)
+            value = pool.values(spec, cpus)[1]
+            for stage in stages:
+                with _party(stage, spec) as party:
+                    put: dict[bytes, bool] = {}  # in this order; whether it was there before
+                    for number in numbers:
+                        key = bytes([number]) + bytes(spec.key_size - 1)
+                        there = not party.perform(Operation("lookup", key)).error
+                        assert not party.perform(Operation("update", key, value)).error
+                        put.pop(key, None)
+                        put[key] = there
+                    stays = set(_walk(party))
+                    older = 0
+                    for key, again in put.items():
+                        assert key in stays or older < max(1, room // 4), (key, numbers)
+                        older += key in stays and not again
+
+        ages()
+
+
+@pytest.mark.parametrize("map_type", ["hash", "percpu_hash", "devmap_hash", "sockhash"])
+def test_the_order_of_a_table_is_that_in_which_its_elements_came(map_type: str) -> None:
+    # What is put again comes anew, but for values of CPUs, which change in place.
+    oracle.require(map_type)
+    with oracle.stages(map_type) as stages:
+        cpus = stages[0].backend.host.possible_cpus
+
+        @seed(oracle.SEED)
+        @settings(oracle.QUIET, max_examples=_EXAMPLES)
+        @given(map_specs(map_type), st.binary(min_size=40, max_size=40))
+        def order(spec: MapSpec, steps: bytes) -> None:
+            value = pool.values(spec, cpus)[0]
+            for stage in stages:
+                with _party(stage, spec) as one, _party(stage, spec) as other:
+                    came: dict[bytes, None] = {}
+                    for step in steps:
+                        key = bytes([step // 4]) + bytes(spec.key_size - 1)
+                        verb = "delete" if step % 4 == 3 else "update"
+                        if one.perform(Operation(verb, key, value if verb == "update" else b"")).error:
+                            continue
+                        if verb == "delete" or map_type != "percpu_hash":
+                            came.pop(key, None)
+                        if verb == "update":
+                            came[key] = None
+                    for key in came:
+                        assert not other.perform(Operation("update", key, value)).error
+                    assert _walk(one) == _walk(other), steps
+
+        order()
 
 
 @pytest.mark.parametrize("map_type", ["bloom_filter"])

@@ -71,7 +71,7 @@ def hunt(bug: Bug | None, parties: str) -> tuple[int, str]:
             check=False,
         )
     said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return done.returncode, (said or done.stdout.splitlines() or [done.stderr])[-1]
+    return done.returncode, [*said[:1], *done.stdout.splitlines()[-1:], done.stderr][0]
 
 
 def main() -> None:
