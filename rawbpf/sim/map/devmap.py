@@ -10,19 +10,17 @@ import socket
 from errno import E2BIG, EEXIST, EINVAL, ENOENT
 
 from rawbpf.sim.error import Refused
-from rawbpf.sim.map.array import next_index
-from rawbpf.sim.map.base import POINTER, U32, SimMap
+from rawbpf.sim.map.base import POINTER, U32
 from rawbpf.sim.map.buckets import Buckets
-from rawbpf.sim.map.fd_array import USER_ACCESS
-from rawbpf.sim.map.owner import Owner
+from rawbpf.sim.map.redirect import RedirectArray, RedirectWithPrograms, number_and_fd
 from rawbpf.sim.map.shape import power_of_two
-from rawbpf.sim.program import SimProgram, program_of
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.program import SimProgram
 
 _ELEMENT = 64
 _NAMESPACE = "/proc/thread-self/ns/net"
@@ -56,72 +54,47 @@ def _exists(ifindex: int) -> bool:
     return True
 
 
-class _SimDevices(SimMap):
+class _SimDevices(RedirectWithPrograms[_Device]):
     # What both types share.
 
-    takes_btf = False
-    takes_no_key_type = True
     head_bytes = 344
+    long_since = (5, 8)
+    attach_type = c.BPF_XDP_DEVMAP
+    bad_program = EINVAL
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
         # Programs shall not write to what a lookup gives them.
         self.flags |= c.BPF_F_RDONLY_PROG
-        self.owner = Owner(kernel, same_attach_type=False)
-        self._devices: dict[bytes, _Device] = {}
-
-    def check(self, kernel: Kernel, shape: Shape) -> None:
-        """Check sizes and flags. Source: dev_map_init_map."""
-        sizes = (4, 8) if kernel.release.version >= (5, 8) else (4,)
-        if not shape.max_entries or shape.key_size != U32.size or shape.value_size not in sizes:
-            raise Refused(EINVAL)
-        if shape.map_flags & ~(USER_ACCESS | c.BPF_F_NUMA_NODE):
-            raise Refused(EINVAL)
 
     def lookup(self, key: bytes, value: bytes) -> bytes:
         """Return ifindex and program id. Raises: Refused (ENOENT)."""
         device = self._find(key)
         if device is None:
             raise Refused(ENOENT)
-        number = device.program.id if device.program else 0
-        return (U32.pack(device.ifindex) + U32.pack(number))[: self.value_size]
+        return self.packed(device.ifindex, device.program)
 
     def remove(self, key: bytes) -> None:
         """Remove a device that is there."""
-        del self._devices[key]
+        del self.targets[key]
 
     def _find(self, key: bytes) -> _Device | None:
         # A device that is gone has left the map, which shows when it is asked for. Source: dev_map_notification.
-        device = self._devices.get(key)
+        device = self.targets.get(key)
         if device is not None and device.is_gone:
             self.remove(key)
             return None
         return device
 
     def _made(self, value: bytes) -> _Device:
-        # Source: __dev_map_alloc_node: whatever is wrong is EINVAL.
-        ifindex, fd = _fields(value)
+        # Source: __dev_map_alloc_node.
+        ifindex, fd = number_and_fd(value)
         if not _exists(ifindex):
             raise Refused(EINVAL)
-        if fd <= 0:
-            return _Device(ifindex, None)
-        try:
-            program = program_of(self.kernel, fd)
-        except Refused:
-            raise Refused(EINVAL) from None
-        suits = program.type == c.BPF_PROG_TYPE_XDP and program.expected_attach_type == c.BPF_XDP_DEVMAP
-        if not suits or program.is_dev_bound or not self.owner.admits(program):
-            raise Refused(EINVAL)
-        return _Device(ifindex, program)
+        return _Device(ifindex, self.program(fd))
 
 
-def _fields(value: bytes) -> tuple[int, int]:
-    # The interface and the descriptor, as a signed number.
-    fd = U32.unpack(value[4:])[0] if len(value) > U32.size else 0
-    return U32.unpack(value[:4])[0], fd - (fd >> 31 << 32)
-
-
-class SimDevMap(_SimDevices):
+class SimDevMap(_SimDevices, RedirectArray[_Device]):
     """BPF_MAP_TYPE_DEVMAP."""
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
@@ -131,31 +104,16 @@ class SimDevMap(_SimDevices):
 
     def update(self, key: bytes, value: bytes, flags: int) -> None:
         """Store a device; ifindex 0 empties the slot. Source: __dev_map_update_elem."""
-        index = U32.unpack(key)[0]
-        if flags > c.BPF_EXIST:
-            raise Refused(EINVAL)
-        if index >= self.max_entries:
-            raise Refused(E2BIG)
+        self.check_slot(key, flags)
         if flags == c.BPF_NOEXIST:
             raise Refused(EEXIST)
-        ifindex, fd = _fields(value)
+        ifindex, fd = number_and_fd(value)
         if ifindex:
-            self._devices[key] = self._made(value)
+            self.targets[key] = self._made(value)
         elif fd > 0:
             raise Refused(EINVAL)
         else:
-            self._devices.pop(key, None)
-
-    def delete(self, key: bytes) -> None:
-        """Empty a slot, which may be empty already. Raises: Refused (EINVAL: no such index)."""
-        index = U32.unpack(key)[0]
-        if index >= self.max_entries:
-            raise Refused(EINVAL)
-        self._devices.pop(key, None)
-
-    def next_key(self, key: bytes | None) -> bytes:
-        """Return the next index, of an empty slot or not. Raises: Refused (ENOENT)."""
-        return next_index(key, self.max_entries)
+            self.targets.pop(key, None)
 
 
 class SimDevMapHash(_SimDevices):
@@ -177,21 +135,21 @@ class SimDevMapHash(_SimDevices):
     def memory_usage(self) -> int:
         """Bytes of buckets and elements. Source: dev_map_mem_usage."""
         self._drop_gone()
-        return self.head_bytes + self._n_buckets * POINTER + len(self._devices) * _ELEMENT
+        return self.head_bytes + self._n_buckets * POINTER + len(self.targets) * _ELEMENT
 
     def update(self, key: bytes, value: bytes, flags: int) -> None:
         """Store a device; BPF_EXIST asks for nothing. Source: __dev_map_hash_update_elem."""
-        if flags > c.BPF_EXIST or not _fields(value)[0]:
+        if flags > c.BPF_EXIST or not number_and_fd(value)[0]:
             raise Refused(EINVAL)
         there = self._find(key) is not None
         if there and flags == c.BPF_NOEXIST:
             raise Refused(EEXIST)
         device = self._made(value)
-        if not there and len(self._devices) >= self.max_entries:
+        if not there and len(self.targets) >= self.max_entries:
             self._drop_gone()
-            if len(self._devices) >= self.max_entries:
+            if len(self.targets) >= self.max_entries:
                 raise Refused(E2BIG)
-        self._devices[key] = device
+        self.targets[key] = device
         self._buckets.put(self._bucket(key), key)
 
     def delete(self, key: bytes) -> None:
@@ -218,5 +176,5 @@ class SimDevMapHash(_SimDevices):
         return number & (self._n_buckets - 1)
 
     def _drop_gone(self) -> None:
-        for key in list(self._devices):
+        for key in list(self.targets):
             self._find(key)
