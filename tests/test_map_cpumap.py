@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import network, packets, tracers
+from support.affinity import on_one_cpu
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -41,11 +42,8 @@ def pair(backend: Backend) -> Iterator[Pair]:
 
 @pytest.fixture
 def on_first_cpu() -> Iterator[None]:
-    os.sched_setaffinity(0, CPUS[:1])
-    try:
+    with on_one_cpu():
         yield
-    finally:
-        os.sched_setaffinity(0, CPUS)
 
 
 @pytest.mark.needs(*network.NEEDS)

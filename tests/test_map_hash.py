@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import xdp
+from support.affinity import on_one_cpu
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -209,26 +209,21 @@ def _lookup_of_the_first_word(map_fd: int) -> list[Instruction]:
 def test_what_a_program_uses_stays_in_an_lru_hash_and_reading_is_no_use(
     backend: Backend, kind: str, user: str, stays: bool
 ) -> None:
-    at_first = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(at_first)})  # each CPU has room of its own
-    try:
-        with rawbpf.Map.create(kind, key="u32", value="u64", max_entries=16) as created:
-            m: Any = created
-            value = rawbpf.PerCpu.filled(1) if kind == "lru_percpu_hash" else 1
-            for key in range(16):
+    with on_one_cpu(), rawbpf.Map.create(kind, key="u32", value="u64", max_entries=16) as created:
+        m: Any = created
+        value = rawbpf.PerCpu.filled(1) if kind == "lru_percpu_hash" else 1
+        for key in range(16):
+            m[key] = value
+        with rawbpf.Program.load("xdp", _lookup_of_the_first_word(m.fileno())) as program:
+            for key in range(100, 116):
+                if user == "get":
+                    m.get(0)
+                else:
+                    assert program.run(xdp.packet(m.key_type.pack(0))).retval == xdp.PASS
                 m[key] = value
-            with rawbpf.Program.load("xdp", _lookup_of_the_first_word(m.fileno())) as program:
-                for key in range(100, 116):
-                    if user == "get":
-                        m.get(0)
-                    else:
-                        assert program.run(xdp.packet(m.key_type.pack(0))).retval == xdp.PASS
-                    m[key] = value
-            assert (0 in m) == stays
-            assert 115 in m
-            assert 1 not in m
-    finally:
-        os.sched_setaffinity(0, at_first)
+        assert (0 in m) == stays
+        assert 115 in m
+        assert 1 not in m
 
 
 def test_records_are_keys_and_values(backend: Backend) -> None:

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from support import oracle
 from support.bpffs import detached_bpffs
@@ -24,8 +23,6 @@ from rawbpf.uapi.info import MAP_INFO
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
-
-_EXAMPLES = max(10, min(oracle.OPERATIONS // 100, 200))
 
 
 def _dup(backend: Backend, fd: int) -> int:
@@ -61,9 +58,7 @@ def test_what_is_done_through_one_descriptor_is_seen_through_the_others(map_type
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 40))
+        @oracle.for_all(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 40))
         def aliases(case: tuple[MapSpec, list[Operation]]) -> None:
             for stage in stages:
                 with Meeting(case[0], [stage]) as meeting:
@@ -80,8 +75,6 @@ def test_what_is_done_through_one_descriptor_is_seen_through_the_others(map_type
                     # What the others did by closing is nothing to this one.
                     assert perform(stage.backend, fds[0], case[0], Operation("info")) == info[0]
 
-        aliases()
-
 
 @pytest.mark.parametrize("value_size", [1, 3, 4, 8, 12])
 def test_the_memory_of_an_array_is_what_lookups_read(value_size: int) -> None:
@@ -90,9 +83,7 @@ def test_the_memory_of_an_array_is_what_lookups_read(value_size: int) -> None:
     stride = value_size + 7 & ~7
     with oracle.stages("array") as stages:
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 255)), max_size=20))
+        @oracle.for_all(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(0, 255)), max_size=20))
         def agrees(writes: list[tuple[bool, int, int]]) -> None:
             for stage in stages:
                 with Meeting(spec, [stage]) as meeting:
@@ -111,5 +102,3 @@ def test_the_memory_of_an_array_is_what_lookups_read(value_size: int) -> None:
                                 assert memory[index * stride : index * stride + value_size] == value
                         for each in pool.keys(spec):
                             meeting.perform(Operation("lookup", each))
-
-        agrees()

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from support import oracle
+from support.affinity import on_one_cpu
 
 from rawbpf.testing import pool
 from rawbpf.testing.cells import CELLS, KEYLESS, TABLES, Cell
@@ -20,7 +20,6 @@ from rawbpf.testing.stage import Stage
 from rawbpf.testing.strategies import MAP_TYPES, map_specs
 from rawbpf.uapi import constants as c
 
-_EXAMPLES = max(10, min(oracle.OPERATIONS // 100, 200))
 _LRU = ("lru_hash", "lru_percpu_hash")
 _BATCHED = [each for each in MAP_TYPES if Cell(each, "lookup_batch", "always") not in CELLS]
 _PLAIN_BATCHED = [each for each in _BATCHED if each not in _LRU and each not in oracle.SLOW]
@@ -55,9 +54,7 @@ def test_a_command_that_fails_changes_nothing(map_type: str) -> None:
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 40))
+        @oracle.for_all(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 40))
         def frame(case: tuple[MapSpec, list[Operation]]) -> None:
             spec, program = case
             for stage in stages:
@@ -71,8 +68,6 @@ def test_a_command_that_fails_changes_nothing(map_type: str) -> None:
                         if operation.verb in {"lookup", "next_key", "lookup_batch", "info"}:
                             assert after == before, (operation, outcome)
                         before = after
-
-        frame()
 
 
 def _walk(party: Party) -> list[Value]:
@@ -113,9 +108,7 @@ def test_a_walk_and_batches_of_every_size_and_lookups_tell_the_same(map_type: st
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 20))
+        @oracle.for_all(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 20))
         def agreement(case: tuple[MapSpec, list[Operation]]) -> None:
             spec, program = case
             for stage in stages:
@@ -129,8 +122,6 @@ def test_a_walk_and_batches_of_every_size_and_lookups_tell_the_same(map_type: st
                         assert Counter(_batches(party, 2, "lookup_and_delete_batch")) == expected
                         assert _walk(party) == []
 
-        agreement()
-
 
 @pytest.mark.parametrize("map_type", _PLAIN_BATCHED)
 def test_a_batch_is_its_elements_one_after_another_up_to_the_first_that_fails(map_type: str) -> None:
@@ -138,9 +129,7 @@ def test_a_batch_is_its_elements_one_after_another_up_to_the_first_that_fails(ma
     with oracle.stages(map_type) as stages:
         cpus = stages[0].backend.host.possible_cpus
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(st.data())
+        @oracle.for_all(st.data())
         def fold(data: st.DataObject) -> None:
             spec = data.draw(map_specs(map_type))
             rows = st.tuples(st.sampled_from(pool.keys(spec)), st.sampled_from(pool.values(spec, cpus)))
@@ -160,8 +149,6 @@ def test_a_batch_is_its_elements_one_after_another_up_to_the_first_that_fails(ma
                             (other.perform(Operation("delete", key)) for key in gone),
                         )
                         assert _contents(one) == _contents(other)
-
-        fold()
 
 
 def _compare(batch: Outcome, singly: Iterator[Outcome]) -> None:
@@ -208,13 +195,10 @@ def test_what_a_descriptor_and_a_frozen_map_forbid_is_forbidden_before_anything_
 def _plain_specs(map_type: str) -> Iterator[MapSpec]:
     found: list[MapSpec] = []
 
-    @seed(oracle.SEED)
-    @settings(oracle.QUIET, max_examples=30)
-    @given(map_specs(map_type))
+    @oracle.for_all(map_specs(map_type), examples=30)
     def draw(spec: MapSpec) -> None:
         found.append(spec)
 
-    draw()
     return (spec for spec in found if spec.btf != "lock")
 
 
@@ -224,9 +208,7 @@ def test_an_lru_table_keeps_the_last_and_never_more_than_it_has_room_for(map_typ
     with oracle.stages(map_type) as stages:
         cpus = stages[0].backend.host.possible_cpus
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(map_specs(map_type), st.lists(st.integers(0, 200), max_size=60))
+        @oracle.for_all(map_specs(map_type), st.lists(st.integers(0, 200), max_size=60))
         def invariants(spec: MapSpec, numbers: list[int]) -> None:
             room = spec.max_entries if not spec.flags & c.BPF_F_NO_COMMON_LRU else -(-spec.max_entries // cpus) * cpus
             for stage in stages:
@@ -240,7 +222,60 @@ def test_an_lru_table_keeps_the_last_and_never_more_than_it_has_room_for(map_typ
                     assert len(there) == len(set(there)) <= room
                     assert set(there) <= {bytes([number]) + bytes(spec.key_size - 1) for number in numbers}
 
-        invariants()
+
+# Source: kernel/bpf/bpf_lru_list.c: elements that were put once go from the tail of a list that they come to in order;
+# those that were put again have the reference bit, and another list. The simulator chooses among the oldest quarter.
+@pytest.mark.parametrize("map_type", _LRU)
+def test_what_goes_from_an_lru_table_was_put_before_what_was_put_once_and_stays(map_type: str) -> None:
+    oracle.require(map_type)
+    with oracle.stages(map_type) as stages, on_one_cpu():
+        cpus = stages[0].backend.host.possible_cpus
+
+        @oracle.for_all(map_specs(map_type), st.binary(min_size=100, max_size=100))
+        def ages(spec: MapSpec, numbers: bytes) -> None:
+            room = spec.max_entries if not spec.flags & c.BPF_F_NO_COMMON_LRU else -(-spec.max_entries // cpus)
+            value = pool.values(spec, cpus)[1]
+            for stage in stages:
+                with _party(stage, spec) as party:
+                    put: dict[bytes, bool] = {}  # in this order; whether it was there before
+                    for number in numbers:
+                        key = bytes([number]) + bytes(spec.key_size - 1)
+                        there = not party.perform(Operation("lookup", key)).error
+                        assert not party.perform(Operation("update", key, value)).error
+                        put.pop(key, None)
+                        put[key] = there
+                    stays = set(_walk(party))
+                    older = 0
+                    for key, again in put.items():
+                        assert key in stays or older < max(1, room // 4), (key, numbers)
+                        older += key in stays and not again
+
+
+@pytest.mark.parametrize("map_type", ["hash", "percpu_hash", "devmap_hash", "sockhash"])
+def test_the_order_of_a_table_is_that_in_which_its_elements_came(map_type: str) -> None:
+    # What is put again comes anew, but for values of CPUs, which change in place.
+    oracle.require(map_type)
+    with oracle.stages(map_type) as stages:
+        cpus = stages[0].backend.host.possible_cpus
+
+        @oracle.for_all(map_specs(map_type), st.binary(min_size=40, max_size=40))
+        def order(spec: MapSpec, steps: bytes) -> None:
+            value = pool.values(spec, cpus)[0]
+            for stage in stages:
+                with _party(stage, spec) as one, _party(stage, spec) as other:
+                    came: dict[bytes, None] = {}
+                    for step in steps:
+                        key = bytes([step // 4]) + bytes(spec.key_size - 1)
+                        verb = "delete" if step % 4 == 3 else "update"
+                        if one.perform(Operation(verb, key, value if verb == "update" else b"")).error:
+                            continue
+                        if verb == "delete" or map_type != "percpu_hash":
+                            came.pop(key, None)
+                        if verb == "update":
+                            came[key] = None
+                    for key in came:
+                        assert not other.perform(Operation("update", key, value)).error
+                    assert _walk(one) == _walk(other), steps
 
 
 @pytest.mark.parametrize("map_type", ["bloom_filter"])
@@ -248,9 +283,7 @@ def test_a_bloom_filter_denies_nothing_that_was_added(map_type: str) -> None:
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(map_specs(map_type), st.lists(st.integers(0, 1 << 31), max_size=40))
+        @oracle.for_all(map_specs(map_type), st.lists(st.integers(0, 1 << 31), max_size=40))
         def invariants(spec: MapSpec, numbers: list[int]) -> None:
             values = [number.to_bytes(4, "little").ljust(spec.value_size, b"\1") for number in numbers]
             for stage in stages:
@@ -261,8 +294,6 @@ def test_a_bloom_filter_denies_nothing_that_was_added(map_type: str) -> None:
                             party.perform(Operation("lookup", None, each)).error for each in values[: at + 1]
                         )
 
-        invariants()
-
 
 @pytest.mark.parametrize("map_type", [each for each in TABLES if each not in {*KEYLESS, *oracle.SLOW}])
 def test_two_kernels_of_the_same_make_agree_in_everything(map_type: str) -> None:
@@ -270,13 +301,9 @@ def test_two_kernels_of_the_same_make_agree_in_everything(map_type: str) -> None
     oracle.require(map_type)
     with oracle.stages(map_type) as stages, oracle.stages(map_type) as others:
 
-        @seed(oracle.SEED)
-        @settings(oracle.QUIET, max_examples=_EXAMPLES)
-        @given(oracle.cases(map_type, stages[0].backend.host.possible_cpus))
+        @oracle.for_all(oracle.cases(map_type, stages[0].backend.host.possible_cpus))
         def agreement(case: tuple[MapSpec, list[Operation]]) -> None:
             with Meeting(case[0], [*stages, *others]) as meeting:
                 for operation in case[1]:
                     meeting.perform(operation)
                 meeting.walk()
-
-        agreement()

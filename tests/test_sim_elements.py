@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from support.affinity import on_one_cpu
 from support.two_kernels import Chance, Pair, pair
 
 from rawbpf.sim import Simulator
@@ -115,26 +115,21 @@ def test_what_is_not_permitted_is_refused_before_anything_else(kernel: Backend, 
 @pytest.mark.parametrize("flags", [0, c.BPF_F_NO_COMMON_LRU], ids=["", "NO_COMMON_LRU"])
 def test_an_lru_hash_holds_the_newest_and_never_too_many(kernel: Backend, kind: str, entries: int, flags: int) -> None:
     spec = MapSpec(kind, 4, 8, entries, flags)
-    affinity = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(affinity)})
-    try:
-        with pair(kernel, spec) as both:
-            value = bytes(spec.room(kernel.host.possible_cpus))
-            info = both.perform(Operation("info"))
-            most = dict(info.info)["max_entries"]
-            assert isinstance(most, int)
-            held: list[bytes] = []
-            for backend, fd in ((kernel, both.kernel_fd), (both.sim, both.sim_fd)):
-                for number in range(2 * entries + 10):
-                    assert perform(backend, fd, spec, Operation("update", u32(number), value)).error == ""
-                    assert perform(backend, fd, spec, Operation("lookup", u32(number))).error == ""
-                held = walk(backend, fd, spec)
-                assert 1 <= len(held) == len(set(held)) <= most
-                assert u32(0) not in held or entries >= 64
-            # One CPU's share, or all of it.
-            assert len(held) == (most // kernel.host.possible_cpus if flags else most)
-    finally:
-        os.sched_setaffinity(0, affinity)
+    with on_one_cpu(), pair(kernel, spec) as both:
+        value = bytes(spec.room(kernel.host.possible_cpus))
+        info = both.perform(Operation("info"))
+        most = dict(info.info)["max_entries"]
+        assert isinstance(most, int)
+        held: list[bytes] = []
+        for backend, fd in ((kernel, both.kernel_fd), (both.sim, both.sim_fd)):
+            for number in range(2 * entries + 10):
+                assert perform(backend, fd, spec, Operation("update", u32(number), value)).error == ""
+                assert perform(backend, fd, spec, Operation("lookup", u32(number))).error == ""
+            held = walk(backend, fd, spec)
+            assert 1 <= len(held) == len(set(held)) <= most
+            assert u32(0) not in held or entries >= 64
+        # One CPU's share, or all of it.
+        assert len(held) == (most // kernel.host.possible_cpus if flags else most)
 
 
 def walk(backend: Backend, fd: int, spec: MapSpec) -> list[bytes]:

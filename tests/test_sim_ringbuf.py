@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from support import rings
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -34,33 +35,6 @@ needs_kernel = pytest.mark.needs("kernel", "map_type:user_ringbuf", "prog_type:s
 def sim() -> Iterator[Simulator]:
     with Simulator(cpus=2) as simulator, rawbpf.using(simulator):
         yield simulator
-
-
-def reserving(ring: rawbpf.RingBufMap, size: int) -> rawbpf.Program:
-    """Load a program that reserves `size` bytes, fills the first eight from its context, and commits as that says."""
-    return rawbpf.Program.load(
-        "syscall",
-        [
-            b.mov_reg(b.R6, b.R1),
-            b.ld_map_fd(b.R1, ring.fileno()),
-            b.mov_imm(b.R2, size),
-            b.mov_imm(b.R3, 0),
-            b.call(helper_number("ringbuf_reserve")),
-            b.jump_imm(b.R0, "!=", 0, 2),
-            b.mov_imm(b.R0, 1),
-            b.exit_(),
-            *([b.load_mem(b.R1, b.R6, 0), b.store_reg(b.R0, 0, b.R1)] if size >= 8 else []),
-            b.load_mem(b.R3, b.R6, 16),
-            b.mov_reg(b.R1, b.R0),
-            b.load_mem(b.R2, b.R6, 8),
-            b.jump_imm(b.R3, "!=", 0, 2),
-            b.call(helper_number("ringbuf_submit")),
-            b.jump(1),
-            b.call(helper_number("ringbuf_discard")),
-            b.mov_imm(b.R0, 0),
-            b.exit_(),
-        ],
-    )
 
 
 def nesting(ring: rawbpf.RingBufMap) -> rawbpf.Program:
@@ -105,12 +79,12 @@ def asking(ring: rawbpf.RingBufMap) -> rawbpf.Program:
 
 
 def write(ring: RingBuf, size: int, first: int, flags: int, discard: bool) -> int:
-    """Do what the program of `reserving` does."""
+    """Do what the program of `rings.writer` does."""
     record = ring.reserve(size)
     if record is None:
         return 1
-    if size >= 8:
-        record.data[:8] = struct.pack("=Q", first)
+    filled = min(size, 8)
+    record.data[:filled] = struct.pack("=Q", first)[:filled]
     (record.discard if discard else record.submit)(flags)
     return 0
 
@@ -153,7 +127,7 @@ def test_programs_and_the_simulators_ring_leave_the_same_memory(sim: Simulator, 
         asking(real) as query,
         nesting(real) as nested,
     ):
-        programs = {size: reserving(real, size) for size in SIZES}
+        programs = {size: rings.writer(real, size) for size in SIZES}
         ring = sim.ringbuf(simulated.fileno())
         results = set()
         try:
@@ -170,7 +144,7 @@ def test_programs_and_the_simulators_ring_leave_the_same_memory(sim: Simulator, 
                 else:
                     size = chance.choice(SIZES)
                     flags, discard = chance.choice(FLAGS), chance.random() < 0.3
-                    wanted = programs[size].run(ctx=struct.pack("=QQQ", step, flags, discard)).retval
+                    wanted = rings.write(programs[size], struct.pack("=Q", step), flags, discard=discard)
                     assert write(ring, size, step, flags, discard) == wanted
                     results.add((size, wanted))
                 assert (there.consumer[0], there.producer[0]) == (here.consumer[0], here.producer[0])

@@ -31,6 +31,7 @@ _OPTIONAL_FLAGS: dict[str, tuple[int, ...]] = {
     "lru_percpu_hash": (0, c.BPF_F_NO_COMMON_LRU),
     "hash_of_maps": (0, c.BPF_F_NO_PREALLOC),
     "array": (0, c.BPF_F_MMAPABLE),
+    "bloom_filter": (c.BPF_F_ZERO_SEED, 0),
 }
 
 
@@ -38,7 +39,8 @@ _OPTIONAL_FLAGS: dict[str, tuple[int, ...]] = {
 def map_specs(draw: st.DrawFn, types: str | Iterable[str] = MAP_TYPES) -> MapSpec:
     """Draw the spec of a map that can be made, of one of `types`.
 
-    Hash tables have BPF_F_ZERO_SEED where that exists, so that two kernels walk them in the same order.
+    Hash tables have BPF_F_ZERO_SEED where that exists, so that two kernels walk them in the same order. Bloom filters
+    have it or not; with it two kernels give the same false answers.
     """
     map_type = draw(st.sampled_from((types,) if isinstance(types, str) else tuple(types)))
     return draw(_SPECS[map_type])

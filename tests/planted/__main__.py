@@ -23,6 +23,8 @@ from planted.bugs import BUGS, Bug
 TESTS = Path(__file__).resolve().parents[1]
 PACKAGE = TESTS.parent / "rawbpf"
 HUNT = ("test_oracle_refinement.py", "test_oracle_aliases.py", "test_oracle_properties.py", "test_oracle_creation.py")
+COUNT = "test_operations_fall_into_every_cell"
+"""A test of HUNT's that only counts what the others do, at length."""
 _FOUND, _CLEAN = 1, 0
 
 
@@ -63,7 +65,7 @@ def hunt(bug: Bug | None, parties: str) -> tuple[int, str]:
             "RAWBPF_ORACLE_OPERATIONS": os.environ.get("RAWBPF_ORACLE_OPERATIONS", "200"),
         }
         done = subprocess.run(
-            [*command, *(str(TESTS / name) for name in HUNT)],
+            [*command, "-k", f"not {COUNT}", *(str(TESTS / name) for name in HUNT)],
             cwd=TESTS.parent,
             env=environment,
             capture_output=True,
@@ -71,7 +73,7 @@ def hunt(bug: Bug | None, parties: str) -> tuple[int, str]:
             check=False,
         )
     said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return done.returncode, (said or done.stdout.splitlines() or [done.stderr])[-1]
+    return done.returncode, [*said[:1], *done.stdout.splitlines()[-1:], done.stderr][0]
 
 
 def main() -> None:

@@ -64,7 +64,13 @@ BUGS = {
         "file.py", "if file is not None and _abandoned([file]):", "if file is not None:"
     ),
     "a pin does not keep what is pinned": Bug("command/obj.py", "kernel.pins.pin(", "(lambda *_: 0)("),
+    "an evicting map puts out what was just put in": Bug(
+        "map/lru.py", "self._values.move_to_end(key)", "self._values.move_to_end(key, last=False)"
+    ),
     "a pushed value lets the newest go": Bug("map/queue.py", "self._values.popleft()", "self._values.pop()"),
+    "a filter forgets a bit": Bug(
+        "map/bloom_filter.py", "for number in range(self._hashes))", "for number in range(1, self._hashes))"
+    ),
     # Flags ignored.
     "NOEXIST is ignored by hashes": Bug(
         "map/hash.py",
@@ -96,6 +102,11 @@ BUGS = {
         "map/hash.py",
         "batch.memory.write(batch.out_batch, U32.pack(number))",
         "batch.memory.write(batch.out_batch, U32.pack(0))",
+    ),
+    "a replaced element stays where it was": Bug(
+        "map/buckets.py",
+        "            if key in keys:\n                keys.remove(key)\n            keys.insert(0, key)",
+        "            if key not in keys:\n                keys.insert(0, key)",
     ),
     "a generic batch stops without telling how far it came": Bug(
         "map/batch.py",

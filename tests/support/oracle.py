@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -34,6 +34,8 @@ LENGTH = 100
 FULL = 20000
 """So many operations fall into every cell."""
 _ROUND = 5000
+EXAMPLES = max(10, min(OPERATIONS // 100, 200))
+"""How many programs of some operations a law is tried with."""
 SLOW = ("array_of_maps", "hash_of_maps", "cpumap")
 """The types whose changes take the kernel milliseconds."""
 
@@ -88,6 +90,17 @@ def stages(map_type: str) -> Iterator[list[Stage]]:
         yield [stack.enter_context(Stage(backend, map_type)) for backend in stack.enter_context(parties())]
 
 
+def for_all(
+    *strategies: st.SearchStrategy[Any], examples: int = EXAMPLES, seed_of: int = SEED
+) -> Callable[[Callable[..., None]], None]:
+    """Return a decorator that tries a law with what is drawn from `strategies`, at once."""
+
+    def tried(law: Callable[..., None]) -> None:
+        seed(seed_of)(settings(QUIET, max_examples=examples)(given(*strategies)(law)))()
+
+    return tried
+
+
 @st.composite
 def cases(draw: st.DrawFn, map_type: str, cpus: int, length: int = LENGTH) -> tuple[MapSpec, list[Operation]]:
     """Draw a spec and a program for it."""
@@ -105,15 +118,12 @@ def explore(map_type: str, on: Sequence[Stage], seen: Seen, operations: int, fir
     number = first_seed
     while (left := operations - (seen.counts.total() - before)) > 0:
 
-        @seed(number)
-        # The first example of a round is the simplest, which is empty.
-        @settings(QUIET, max_examples=2 + min(left, _ROUND) // LENGTH)
-        @given(cases(map_type, cpus))
-        def round_of(case: tuple[MapSpec, list[Operation]]) -> None:
+        def law(case: tuple[MapSpec, list[Operation]]) -> None:
             agree(*case, on, seen)
 
         try:
-            round_of()
+            # The first example of a round is the simplest, which is empty.
+            for_all(cases(map_type, cpus), examples=2 + min(left, _ROUND) // LENGTH, seed_of=number)(law)
         except AssertionError as error:
             error.add_note(f"RAWBPF_ORACLE_SEED={number} repeats this")
             raise

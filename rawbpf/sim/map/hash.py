@@ -6,12 +6,12 @@ changed in place. Source: kernel/bpf/hashtab.c (v6.12).
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from errno import E2BIG, EEXIST, EINVAL, ENOENT, ENOSPC
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import ACCESS, U32, SimMap
 from rawbpf.sim.map.batch import generic_delete, generic_update
+from rawbpf.sim.map.buckets import Buckets
 from rawbpf.sim.map.jhash import jhash
 from rawbpf.sim.map.shape import power_of_two, rounded
 from rawbpf.uapi import constants as c
@@ -46,10 +46,7 @@ class SimHash(SimMap):
         self.n_buckets = power_of_two(self.max_entries)
         self._seed = 0 if shape.has(c.BPF_F_ZERO_SEED) else kernel.random.getrandbits(32)
         self._values: dict[bytes, bytes] = {}
-        # Only buckets that hold something; the key that a walk meets first stands first.
-        self._buckets: dict[int, list[bytes]] = {}
-        # Their numbers, once somebody walks.
-        self._order: list[int] | None = None
+        self._buckets = Buckets()
         self.check_memory(kernel, self.memory_usage)
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
@@ -119,16 +116,7 @@ class SimHash(SimMap):
 
     def store(self, key: bytes, value: bytes) -> None:
         """Make `key` the first of its bucket, with this value."""
-        number = self._hash(key)
-        keys = self._buckets.get(number)
-        if keys is None:
-            self._buckets[number] = [key]
-            if self._order is not None:
-                insort(self._order, number)
-        else:
-            if key in self._values:
-                keys.remove(key)
-            keys.insert(0, key)
+        self._buckets.put(self._hash(key), key)
         self._values[key] = value
 
     def delete(self, key: bytes) -> None:
@@ -138,12 +126,7 @@ class SimHash(SimMap):
     def remove(self, key: bytes) -> bytes:
         """Remove an element and return its value as it was stored. Raises: Refused (ENOENT)."""
         value = self.value(key)
-        number = self._hash(key)
-        self._buckets[number].remove(key)
-        if not self._buckets[number]:
-            del self._buckets[number]
-            if self._order is not None:
-                del self._order[bisect_left(self._order, number)]
+        self._buckets.remove(self._hash(key), key)
         del self._values[key]
         return value
 
@@ -156,18 +139,9 @@ class SimHash(SimMap):
 
         Source: htab_map_get_next_key: a key that is not there starts the walk again.
         """
-        first = 0
         if key is not None and key in self._values:
-            number = self._hash(key)
-            keys = self._buckets[number]
-            at = keys.index(key) + 1
-            if at < len(keys):
-                return keys[at]
-            first = number + 1
-        number = self._next_bucket(first)
-        if number < 0:
-            raise Refused(ENOENT)
-        return self._buckets[number][0]
+            return self._buckets.after(self._hash(key), key)
+        return self._buckets.first()
 
     def lookup_batch(self, batch: Batch) -> None:
         """Copy whole buckets; the cursor is the next bucket's number."""
@@ -190,7 +164,7 @@ class SimHash(SimMap):
             raise Refused(ENOENT)
         count, end = 0, 0
         while not end:
-            keys = list(self._buckets.get(number, ()))
+            keys = self._buckets.keys(number)
             if len(keys) > batch.count - count:
                 end = 0 if count else ENOSPC
                 break
@@ -205,13 +179,6 @@ class SimHash(SimMap):
         batch.done(count)
         if end:
             raise Refused(end)
-
-    def _next_bucket(self, first: int) -> int:
-        # The first bucket from this one on that holds something; -1: none.
-        if self._order is None:
-            self._order = sorted(self._buckets)
-        at = bisect_left(self._order, first)
-        return self._order[at] if at < len(self._order) else -1
 
     def _hash(self, key: bytes) -> int:
         return jhash(key, self._seed) & (self.n_buckets - 1)

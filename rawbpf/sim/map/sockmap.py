@@ -11,6 +11,7 @@ from errno import E2BIG, EBUSY, EEXIST, EINVAL, ENOENT, ENOSPC, EOPNOTSUPP
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.array import next_index
 from rawbpf.sim.map.base import U32
+from rawbpf.sim.map.buckets import Buckets
 from rawbpf.sim.map.fd_array import USER_ACCESS
 from rawbpf.sim.map.jhash import jhash
 from rawbpf.sim.map.shape import power_of_two, rounded
@@ -127,7 +128,7 @@ class SimSockHash(_SimSockets):
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
         self._n_buckets = power_of_two(self.max_entries)
-        self._buckets: dict[int, list[bytes]] = {}
+        self._buckets = Buckets()
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Source: sock_hash_alloc."""
@@ -147,20 +148,15 @@ class SimSockHash(_SimSockets):
 
     def store(self, key: bytes, sock: Sock) -> None:
         """Store a socket, unless there is no room. Raises: Refused (E2BIG). Source: sock_hash_alloc_elem."""
-        if key in self.sockets:
-            self.remove(key)
-        elif len(self.sockets) >= self.max_entries:
+        if key not in self.sockets and len(self.sockets) >= self.max_entries:
             raise Refused(E2BIG)
         self.sockets[key] = sock
-        self._buckets.setdefault(self._bucket(key), []).insert(0, key)
+        self._buckets.put(self._bucket(key), key)
 
     def remove(self, key: bytes) -> None:
         """Remove a socket that is there."""
-        del self.sockets[key]
-        number = self._bucket(key)
-        self._buckets[number].remove(key)
-        if not self._buckets[number]:
-            del self._buckets[number]
+        super().remove(key)
+        self._buckets.remove(self._bucket(key), key)
 
     def delete(self, key: bytes) -> None:
         """Remove a socket. Raises: Refused (ENOENT). Source: sock_hash_delete_elem."""
@@ -172,18 +168,9 @@ class SimSockHash(_SimSockets):
     def next_key(self, key: bytes | None) -> bytes:
         """Return the next key; after one that is not there, the first. Raises: Refused (ENOENT)."""
         self.drop_closed()
-        first = 0
         if key is not None and key in self.sockets:
-            first = self._bucket(key)
-            bucket = self._buckets[first]
-            rest = bucket[bucket.index(key) + 1 :]
-            if rest:
-                return rest[0]
-            first += 1
-        number = min((each for each in self._buckets if each >= first), default=-1)
-        if number < 0:
-            raise Refused(ENOENT)
-        return self._buckets[number][0]
+            return self._buckets.after(self._bucket(key), key)
+        return self._buckets.first()
 
     def _bucket(self, key: bytes) -> int:
         return jhash(key, 0) & (self._n_buckets - 1)

@@ -1,5 +1,7 @@
 """Devices and CPUs to redirect to. Source: kernel/bpf/devmap.c, kernel/bpf/cpumap.c (v6.18)."""
 
+# ruff: noqa: ARG002  (a family overrides what it needs; the parameters are those of `Model`)
+
 from __future__ import annotations
 
 import sys
@@ -40,17 +42,19 @@ def _refusal(map_type: str, value: Value) -> str:
     return answer(map_type, program) if program is not None and positive else ""
 
 
-class Devices(Slots):
-    """A devmap: ifindex 0 empties a slot."""
+class _Numbered(Slots):
+    # Values are numbers, with a program behind; number 0 empties a slot.
 
-    kernel_flags = BPF_F_RDONLY_PROG
+    def refused(self, key: Value, value: Value) -> str:
+        """Return the case in which the value is refused."""
+        raise NotImplementedError
 
     def update_case(self, key: Value, value: Value, flags: int) -> str:
         """Return the case of an update."""
         state = self.state(key)
         if flags > BPF_EXIST or flags == BPF_NOEXIST or state == "out of range":
             return self.flagged(flags, state)
-        return _refusal(self.spec.map_type, value) or self.flagged(flags, state)
+        return self.refused(key, value) or self.flagged(flags, state)
 
     def store(self, key: Value, value: Value) -> None:
         """Fill or empty the slot."""
@@ -58,6 +62,16 @@ class Devices(Slots):
             super().store(key, _without_program(value))
         else:
             self.remove(key)
+
+
+class Devices(_Numbered):
+    """A devmap: ifindex 0 empties a slot."""
+
+    kernel_flags = BPF_F_RDONLY_PROG
+
+    def refused(self, key: Value, value: Value) -> str:
+        """Return what is wrong with the device or its program."""
+        return _refusal(self.spec.map_type, value)
 
 
 class DeviceHash(HashTable):
@@ -82,25 +96,14 @@ class DeviceHash(HashTable):
         super().store(key, _without_program(value))
 
 
-class Cpus(Slots):
+class Cpus(_Numbered):
     """A cpumap: a queue of length 0 empties a slot."""
 
-    def update_case(self, key: Value, value: Value, flags: int) -> str:
-        """Return the case of an update."""
-        state = self.state(key)
-        if flags > BPF_EXIST or flags == BPF_NOEXIST or state == "out of range":
-            return self.flagged(flags, state)
+    def refused(self, key: Value, value: Value) -> str:
+        """Return what is wrong with the queue, the CPU or the program."""
         length, program = _parts(value)
         if length > LONGEST_QUEUE:
             return "long queue"
         if self.index(key) >= self.cpus:
             return "no such cpu"
-        refused = answer(self.spec.map_type, program) if length and program and program.name != "descriptor -1" else ""
-        return refused or self.flagged(flags, state)
-
-    def store(self, key: Value, value: Value) -> None:
-        """Fill or empty the slot."""
-        if _parts(value)[0]:
-            super().store(key, _without_program(value))
-        else:
-            self.remove(key)
+        return answer(self.spec.map_type, program) if length and program and program.name != "descriptor -1" else ""

@@ -12,6 +12,7 @@ from collections import deque
 from rawbpf.testing.model.base import Model
 from rawbpf.testing.operation import Operation, Outcome, Value
 from rawbpf.testing.spec import MapSpec
+from rawbpf.uapi.constants import BPF_F_ZERO_SEED
 
 
 class Queue(Model):
@@ -59,10 +60,10 @@ class Stack(Queue):
 class Bloom(Model):
     """A set that may say yes to what is not in it, and never no to what is. A lookup's value is the question."""
 
-    exact = False  # which false answers there are depends on the seed
-
     def __init__(self, spec: MapSpec, cpus: int) -> None:
         super().__init__(spec, cpus)
+        # Which false answers there are depends on the seed.
+        self.exact = bool(spec.flags & BPF_F_ZERO_SEED)
         self.elements: set[Value] = set()
         self._probe: Value = b""
 
@@ -83,7 +84,8 @@ class Bloom(Model):
         """Return the case of a lookup."""
         if self._probe in self.elements:
             return "existing"
-        return "missing" if self.observed.error else "false positive"
+        # Without an element no bit is set.
+        return "missing" if self.observed.error or not self.elements else "false positive"
 
     def value_of(self, key: Value) -> Value:
         """Return the question, which stays where it is."""

@@ -33,6 +33,8 @@ class HashTable(Model):
         self.exact = not self.seeded or bool(spec.flags & BPF_F_ZERO_SEED)
         self.elements: dict[bytes, Value] = {}
         self.unsure: set[bytes] = set()
+        # What was seen to come after each key, and first (None), since something changed.
+        self._next: dict[bytes | None, bytes | None] = {}
         self._at = 0
 
     def unsettled(self) -> Sequence[bytes]:
@@ -94,6 +96,7 @@ class HashTable(Model):
         assert isinstance(key, bytes)
         self.elements[key] = self.clean(value)
         self.unsure.discard(key)
+        self._next.clear()
 
     def delete_case(self, key: Value) -> str:
         """Return the case of a delete."""
@@ -104,23 +107,31 @@ class HashTable(Model):
         assert isinstance(key, bytes)
         self.elements.pop(key, None)
         self.unsure.discard(key)
+        self._next.clear()
 
     def next_case(self, key: bytes | None) -> tuple[str, bytes | None]:
-        """Return what the kernel did, if that key is there and is another than `key`."""
+        """Return what the kernel did, if that key is there, comes after no other, and came last time."""
         said = self.observed.error
         if not self.elements or (said == "ENOENT" and key not in self.elements and self._all_unsure()):
             self.elements.clear()
             self.unsure.clear()
+            self._next.clear()
             return "empty", None
-        if said == "ENOENT" and key in self.elements:
-            return "last", None
-        others = [other for other in self.elements if other != key]
-        if not others:
-            return "last", None
-        found = self.observed.value
-        lawful = isinstance(found, bytes) and found in others
-        case = "first" if key is None else "next" if key in self.elements else "unknown"
-        return case, found if lawful and isinstance(found, bytes) else others[0]
+        # Without a key, and after one that is not there, the first comes.
+        here = key if key in self.elements else None
+        case = "first" if key is None else "unknown" if here is None else "next"
+        if here not in self._next:
+            # One that may be gone is followed by what follows it, or by the first.
+            known = () if here in self.unsure else self._next.values()
+            others = [other for other in self.elements if other != key and other not in known]
+            found = self.observed.value if self.observed.value in others else None
+            if found is None and others and not (said == "ENOENT" and here is not None):
+                return case, others[0]
+            if here in self.unsure:
+                return ("last", None) if found is None else (case, found)
+            self._next[here] = found
+        found = self._next[here]
+        return ("last", None) if found is None else (case, found)
 
     def _all_unsure(self) -> bool:
         return len(self.unsure) == len(self.elements)
@@ -193,6 +204,7 @@ class HashTable(Model):
                 lawful.add("ENOSPC")
         if taking and seen.error == "EFAULT":
             self.unsure |= self.elements.keys()
+            self._next.clear()
         error = seen.error if seen.error in lawful else min(lawful)
         if error == "EFAULT":
             return Outcome(self.say(verb, "null pointer"), count=0)
@@ -232,6 +244,7 @@ class LruTable(HashTable):
         lists = self.cpus if self.spec.flags & BPF_F_NO_COMMON_LRU else 1
         if 2 * lists * (len(self.elements) + 1) > self.spec.max_entries:
             self.unsure |= self.elements.keys()
+            self._next.clear()
 
 
 class MapTable(HashTable):
