@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
     pytest.mark.needs("prog_type:raw_tracepoint", "tracepoint:task/task_rename"),
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
     pytest.mark.needs("map_type:sockmap", "map_type:sockhash", "prog_type:sk_skb", "prog_type:sk_msg"),
 ]

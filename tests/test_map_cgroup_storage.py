@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("map_type:cgroup_storage", "prog_type:cgroup_sock")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:cgroup_storage", "prog_type:cgroup_sock")]
 
 KINDS = ["cgroup_storage", "percpu_cgroup_storage"]
 CREATE, RELEASE = "cgroup_inet_sock_create", "cgroup_inet_sock_release"

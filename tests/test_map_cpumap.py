@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:cpumap"),
 ]
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Trie = rawbpf.LpmTrieMap[Any, Any]
 
-pytestmark = [pytest.mark.needs("map_type:lpm_trie")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:lpm_trie")]
 
 ROUTES = {"0.0.0.0/0": 0, "10.0.0.0/8": 8, "10.1.0.0/16": 16, "10.1.2.0/24": 24, "10.1.2.3/32": 32, "192.168.0.0/16": 1}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")]
 
 _INGRESS = 1  # BPF_F_INGRESS
 TARGET = 5

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("prog_type:xdp", "helper:xdp:spin_lock")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("prog_type:xdp", "helper:xdp:spin_lock")]
 
 WORDS = 64
 VALUE: Any = {"lock": "bpf_spin_lock", "words": f"u64[{WORDS}]"}

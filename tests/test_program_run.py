@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.real_kernel("programs run there only")
+pytestmark = [pytest.mark.guest, pytest.mark.real_kernel("programs run there only")]
 
 XDP_PASS = 2
 PACKET = bytes(range(64))

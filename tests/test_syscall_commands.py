@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN")]
 
 
 def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")]
 
 CHANGES: dict[str, tuple[int, ...]] = {
     "key_size": (0, 1, 3, 4, 5, 8, 12, 16, 260, 261, 513),
