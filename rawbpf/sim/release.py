@@ -219,7 +219,7 @@ class Release:
 
     @property
     def has_trie_flags(self) -> bool:
-        """Whether an update of a trie heeds BPF_NOEXIST and BPF_EXIST, and replaces in a full one. In stable ones, too."""
+        """Whether a trie heeds BPF_NOEXIST and BPF_EXIST, and replaces where it is full. In stable ones, too."""
         return self._is_fixed(*_TRIE_FLAGS)
 
     @property

@@ -22,6 +22,10 @@ _HASHES = ("hash", "percpu_hash", "lru_hash", "lru_percpu_hash")
 _OF_MAPS = ("array_of_maps", "hash_of_maps")
 _BATCHES = ("lookup_batch", "lookup_and_delete_batch", "update_batch", "delete_batch")
 _NEVER = "always ENOTSUPP"
+_BLIND = (
+    "existing ok ok ok, existing in full ENOSPC ENOSPC ENOSPC, missing ok ok ok, full ENOSPC ENOSPC ENOSPC, "
+    "flags EINVAL, too long EINVAL"
+)
 
 OLDER: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
     # kernel/bpf/stackmap.c:stack_map_lookup_and_delete_elem (v6.18).
@@ -32,8 +36,7 @@ OLDER: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
         "6.13",
         ("lpm_trie",),
         ("update",),
-        "existing ok ok ok, existing in full ENOSPC ENOSPC ENOSPC, missing ok ok ok, full ENOSPC ENOSPC ENOSPC, "
-        "flags EINVAL, too long EINVAL",
+        _BLIND,
     ),
     ("6.13", ("lpm_trie",), ("update_batch",), "*, existing in full ENOSPC"),
     # Commit 27abc7b3fa2e ("bpf: Fix exact match conditions in trie_get_next_key()").
