@@ -18,7 +18,6 @@ from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PR
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
 
 N = 100
 

@@ -57,7 +57,7 @@ ENTRIES = (0, 1, 2, 7, 4096, 8192, 12288)
 MANY = ((1 << 27) + 1, 1 << 31, (1 << 31) + 1, (1 << 32) - 1)
 EXTRA = (1, 5, 15, 16, 4095, 4096, 1 << 32, (1 << 32) - 3 * 4096, 1 << 40, 1 << 63)
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("kernel")]
+pytestmark = pytest.mark.needs("kernel")
 
 
 @pytest.fixture

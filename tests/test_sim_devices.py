@@ -16,7 +16,7 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("kernel")]
+pytestmark = pytest.mark.needs("kernel")
 LOOPBACK = socket.if_nametoindex("lo")
 NO_DEVICE = 0x7FFFFFF0
 DEVMAPS = {"devmap": c.BPF_MAP_TYPE_DEVMAP, "devmap_hash": c.BPF_MAP_TYPE_DEVMAP_HASH}

@@ -21,7 +21,6 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.guest
 
 needs_kernel = pytest.mark.needs("kernel")
 KINDS = {
