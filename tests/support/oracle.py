@@ -48,7 +48,7 @@ QUIET = settings(
 )
 
 # What a map type needs beyond being there, for the objects that it holds: they are the machine's, on every kernel.
-_NEEDS = {
+NEEDS = {
     "cgroup_array": ("capability:CAP_DAC_OVERRIDE",),
     "cgrp_storage": ("capability:CAP_DAC_OVERRIDE",),
     "xskmap": ("capability:CAP_NET_RAW",),
@@ -59,7 +59,7 @@ def require(map_type: str) -> None:
     """Skip the calling test where the kernel takes part and has not the type, or may not be asked for what it needs."""
     if "kernel" in PARTIES:
         needs.require("kernel", f"map_type:{map_type}")
-    needs.require(*_NEEDS.get(map_type, ()))
+    needs.require(*NEEDS.get(map_type, ()))
 
 
 def _kernel() -> Backend:
