@@ -120,10 +120,11 @@ _FIELDS = (
 )
 # Fields that keep a map from being frozen: kernel/bpf/syscall.c:map_freeze.
 _UNFROZEN = (("5.15", special.TIMER), ("5.19", special.KPTR), ("6.2", -1))
-# What stable releases have of a later one: commit eae6a075e952 ("bpf: Handle BPF_EXIST and BPF_NOEXIST for LPM trie"),
-# commit 27abc7b3fa2e ("bpf: Fix exact match conditions in trie_get_next_key()"). 5.10.223 is seen to have neither.
-_TRIE_FLAGS = ("6.13", {(6, 12): 5, (6, 6): 66, (6, 1): 120, (5, 15): 174, (5, 10): 231})
-_TRIE_MATCH = ("6.12", {(6, 6): 60, (6, 1): 116, (5, 15): 171, (5, 10): 229})
+# Tries before and after commits eae6a075e952 ("bpf: Handle BPF_EXIST and BPF_NOEXIST for LPM trie"), 532d6b36b2bf
+# ("bpf: Handle in-place update for full LPM trie correctly"), 27abc7b3fa2e ("bpf: Fix exact match conditions in
+# trie_get_next_key()"): in v6.13, and in stable releases of December 2024. Seen: 5.10.223 has none of them, 6.1.176 and
+# 6.12.117 have all.
+_MENDED_TRIES = ("6.13", {(6, 12): 5, (6, 6): 66, (6, 1): 120, (5, 15): 174, (5, 10): 231})
 _FDINFO = (("5.2", "frozen"), ("5.12", "recursion_misses"), ("5.16", "map_extra"), ("5.16", "verified_insns"))
 
 
@@ -218,14 +219,10 @@ class Release:
         return self.reached("6.2")
 
     @property
-    def has_trie_flags(self) -> bool:
-        """Whether a trie heeds BPF_NOEXIST and BPF_EXIST, and replaces where it is full. In stable ones, too."""
-        return self._is_fixed(*_TRIE_FLAGS)
-
-    @property
-    def finds_prefixes_exactly(self) -> bool:
-        """Whether a walk of a trie goes on from no other prefix than the one it is given. In stable ones, too."""
-        return self._is_fixed(*_TRIE_MATCH)
+    def has_mended_tries(self) -> bool:
+        """Whether tries heed BPF_NOEXIST and BPF_EXIST, replace where they are full, and walk on from the key alone."""
+        first, stable = _MENDED_TRIES
+        return self.reached(first) or _numbers(self.text)[2] >= stable.get(self.version, _NEVER)
 
     @property
     def freezes_by_permission(self) -> bool:
@@ -245,9 +242,6 @@ class Release:
     def reached(self, release: str | None) -> bool:
         """Whether this kernel is `release` or a later one; None, which nobody knows, is reached."""
         return release is None or _numbers(release)[:2] <= self.version
-
-    def _is_fixed(self, first: str, stable: dict[tuple[int, int], int]) -> bool:
-        return self.reached(first) or _numbers(self.text)[2] >= stable.get(self.version, _NEVER)
 
     def _latest(self, rows: tuple[tuple[str, T], ...]) -> T:
         # The value of the latest row that was reached; of the first where none was.

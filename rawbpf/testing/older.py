@@ -30,17 +30,11 @@ _BLIND = (
 OLDER: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
     # kernel/bpf/stackmap.c:stack_map_lookup_and_delete_elem (v6.18).
     ("6.18", ("stack_trace",), ("lookup_and_delete",), _NEVER),
-    # Commit eae6a075e952 ("bpf: Handle BPF_EXIST and BPF_NOEXIST for LPM trie"), commit 532d6b36b2bf ("bpf: Handle
-    # in-place update for full LPM trie correctly").
-    (
-        "6.13",
-        ("lpm_trie",),
-        ("update",),
-        _BLIND,
-    ),
+    # Commits eae6a075e952 ("bpf: Handle BPF_EXIST and BPF_NOEXIST for LPM trie"), 532d6b36b2bf ("bpf: Handle in-place
+    # update for full LPM trie correctly"), 27abc7b3fa2e ("bpf: Fix exact match conditions in trie_get_next_key()").
+    ("6.13", ("lpm_trie",), ("update",), _BLIND),
     ("6.13", ("lpm_trie",), ("update_batch",), "*, existing in full ENOSPC"),
-    # Commit 27abc7b3fa2e ("bpf: Fix exact match conditions in trie_get_next_key()").
-    ("6.12", ("lpm_trie",), ("next_key",), "*, mistaken ok, mistaken for the last ENOENT"),
+    ("6.13", ("lpm_trie",), ("next_key",), "*, mistaken ok, mistaken for the last ENOENT"),
     # Commit c4c84f6fb2c4 ("bpf: drop unnecessary bpf_capable() check in BPF_MAP_FREEZE command").
     ("6.5", _ALL, ("freeze",), "open ok, frozen EBUSY, read-only ok"),
     ("6.5", _LOCKABLE, ("freeze",), "*, lock ENOTSUPP"),
@@ -63,8 +57,7 @@ OLDER: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
 
 # The stable releases that have what a release brought, where that matters to `OLDER`.
 _STABLE: dict[str, dict[tuple[int, ...], int]] = {
-    "6.13": {(6, 12): 5, (6, 6): 66, (6, 1): 120, (5, 15): 174, (5, 10): 231},
-    "6.12": {(6, 6): 60, (6, 1): 116, (5, 15): 171, (5, 10): 229},
+    "6.13": {(6, 12): 5, (6, 6): 66, (6, 1): 120, (5, 15): 174, (5, 10): 231}
 }
 
 

@@ -38,8 +38,7 @@ class SimLpmTrie(SimMap):
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
-        self._heeds_flags = kernel.release.has_trie_flags
-        self._finds_exactly = kernel.release.finds_prefixes_exactly
+        self._is_mended = kernel.release.has_mended_tries
         self._longest = 8 * (shape.key_size - U32.size)
         # By the prefix's bits: the key as it was stored last, and the value.
         self._elements: dict[str, tuple[bytes, bytes]] = {}
@@ -83,12 +82,11 @@ class SimLpmTrie(SimMap):
         if flags > c.BPF_EXIST or bits is None:
             raise Refused(EINVAL)
         exists = bits in self._elements
-        heeds_flags = self._heeds_flags
-        if heeds_flags and exists and flags == c.BPF_NOEXIST:
+        if self._is_mended and exists and flags == c.BPF_NOEXIST:
             raise Refused(EEXIST)
-        if heeds_flags and not exists and flags == c.BPF_EXIST:
+        if self._is_mended and not exists and flags == c.BPF_EXIST:
             raise Refused(ENOENT)
-        if len(self._elements) == self.max_entries and not (heeds_flags and exists):
+        if len(self._elements) == self.max_entries and not (self._is_mended and exists):
             raise Refused(ENOSPC)
         if not exists:
             end = bits + _END
@@ -107,7 +105,7 @@ class SimLpmTrie(SimMap):
     def next_key(self, key: bytes | None) -> bytes:
         """Return the next prefix; the first after one that is not there. Raises: Refused (ENOENT: the last)."""
         bits = None if key is None else self._bits(key)
-        if bits is not None and not self._finds_exactly:
+        if bits is not None and not self._is_mended:
             bits = self._taken_for(bits)
         at = bisect_left(self._order, bits + _END) + 1 if bits in self._elements and bits is not None else 0
         if at >= len(self._order):
