@@ -100,7 +100,6 @@ def test_no_torn_value_is_seen_while_a_program_writes(locked: Any) -> None:
     assert seen == sorted(seen)
 
 
-@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_no_torn_value_is_left_while_both_write(locked: Any) -> None:
     locked[0] = {"words": [0] * WORDS}
