@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "guest: the test also runs under other kernels; see tests/kernels/")
+    config.addinivalue_line("markers", "guest_byte_order: the test also runs where the other byte order is native")
     # A run in the background (nohup, &) ignores these, and children inherit that: Ctrl-C would end nothing.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGQUIT):
@@ -35,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = needs.PATH
 
 
-@pytest.fixture(params=["kernel", "sim"])
+@pytest.fixture(params=backends.PARAMETERS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """The kernel to test against, real and simulated, which is also the one that new objects are made with."""
     from rawbpf.syscall.current import using

@@ -9,8 +9,6 @@ import pytest
 from rawbpf.asm import FunctionReference, Instruction, Line, MapReference, build, decode, encode, slots
 from rawbpf.errors import FormatError
 
-pytestmark = pytest.mark.guest
-
 CASES = [
     pytest.param(build.mov_imm(0, 1), "b700000001000000", "b700000000000001", id="mov_imm"),
     pytest.param(build.mov_imm(1, -2), "b7010000feffffff", "b7100000fffffffe", id="negative imm"),
@@ -52,6 +50,7 @@ CASES = [
 ]
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(("instruction", "little", "big"), CASES)
 def test_an_instruction_has_the_kernels_encoding_in_both_byte_orders(
     instruction: Instruction, little: str, big: str

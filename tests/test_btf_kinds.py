@@ -20,7 +20,6 @@ from rawbpf.errors import FormatError
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
 
 ORDERS = pytest.mark.parametrize("byteorder", ["little", "big"])
 
@@ -91,6 +90,7 @@ CASES: list[tuple[str, type[Type], dict[str, object]]] = [
 ]
 
 
+@pytest.mark.guest_byte_order
 @ORDERS
 @pytest.mark.parametrize(("word", "kind", "expected"), [pytest.param(*case, id=case[0]) for case in CASES])
 def test_a_type_is_read_as_it_was_built(
@@ -110,6 +110,7 @@ def test_the_sample_has_every_kind() -> None:
     assert [kind.kind for kind in types.CLASSES] == list(range(20))
 
 
+@pytest.mark.guest_byte_order
 @ORDERS
 def test_every_part_of_the_sample_can_be_read(byteorder: ByteOrder) -> None:
     btf = Btf.from_bytes(sample(byteorder)[0])
@@ -119,6 +120,7 @@ def test_every_part_of_the_sample_can_be_read(byteorder: ByteOrder) -> None:
     assert walk(btf) == 2 * len(without) + len([type for type in btf if type.kind == types.Datasec.kind])
 
 
+@pytest.mark.guest_byte_order
 def test_copying_everything_from_one_byte_order_to_the_other_keeps_it() -> None:
     big, little = Btf.from_bytes(sample("big")[0]), Builder("little")
     copied = [little.add(type) for type in big]
@@ -154,6 +156,7 @@ def test_what_btf_cannot_say_is_refused_by_the_builder(build: object, text: str)
         build(Builder())
 
 
+@pytest.mark.guest_byte_order
 def test_a_bit_field_of_an_old_compiler_is_a_bit_field() -> None:
     builder = Builder()
     number = builder.int("unsigned int", 4)
@@ -206,12 +209,14 @@ def test_a_recursive_struct_can_be_followed_for_ever() -> None:
     assert type.name == "event"
 
 
+@pytest.mark.guest
 @pytest.mark.needs("kernel")
 @pytest.mark.needs("btf_name:BTF_KIND_ENUM64")
 def test_the_kernel_accepts_the_sample_with_all_kinds(backend: Backend) -> None:
     load(backend, sample(sys.byteorder)[0])
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("it asks about the running kernel")
 @pytest.mark.needs("kernel", f"file:{VMLINUX}")
 def test_the_kernel_accepts_a_copy_of_a_struct_of_its_own(backend: Backend) -> None:

@@ -9,8 +9,6 @@ from rawbpf.btf import Btf, Builder, align_of, size_of, strip
 from rawbpf.btf.text import declare
 from rawbpf.errors import FormatError
 
-pytestmark = pytest.mark.guest
-
 ORDERS = pytest.mark.parametrize("byteorder", ["little", "big"])
 
 SIZES = [
@@ -67,6 +65,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.guest_byte_order
 @ORDERS
 @pytest.mark.parametrize(("word", "size", "alignment"), [pytest.param(*case, id=case[0]) for case in SIZES])
 def test_size_and_alignment_are_those_of_c(word: str, size: int, alignment: int, byteorder: ByteOrder) -> None:

@@ -21,7 +21,6 @@ from rawbpf.errors import BpfError, FormatError
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
 
 SOURCE = """
 #define SEC(name) __attribute__((section(name), used))

@@ -9,8 +9,6 @@ import pytest
 
 from rawbpf.codec import Codec, PerCpu, PerCpuCodec, codec_for
 
-pytestmark = pytest.mark.guest
-
 STATS: dict[str, Any] = {"count": "u64", "last": "u64", "comm": "char[16]"}
 LAYOUTS: list[tuple[Any, int]] = [
     ("u8", 8), ("u32", 8), ("u64", 8), ("be32", 8), ("bool", 8), ("f64", 8), ("u32[3]", 16), ("char[9]", 16), (0, 0),
@@ -18,6 +16,7 @@ LAYOUTS: list[tuple[Any, int]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(("inner", "stride"), LAYOUTS, ids=[str(row[0]) for row in LAYOUTS])
 def test_values_lie_at_multiples_of_eight_bytes(inner: Any, stride: int) -> None:
     one = codec_for(inner)
@@ -70,6 +69,7 @@ def test_a_buffer_of_another_size_is_refused(size: int) -> None:
             PerCpuCodec(codec_for(inner), 3).unpack(bytes(size))
 
 
+@pytest.mark.guest_byte_order
 def test_numbers_are_combined() -> None:
     values = PerCpu([1, 2, 6])
     assert (values.sum(), values.min(), values.max(), values.mean()) == (9, 1, 6, 3.0)
@@ -77,6 +77,7 @@ def test_numbers_are_combined() -> None:
     assert PerCpu([2**64 - 1, 2**64 - 1]).sum() == 2**65 - 2
 
 
+@pytest.mark.guest_byte_order
 def test_records_are_combined_by_field_and_keep_the_first_of_what_is_no_number() -> None:
     codec = PerCpuCodec(codec_for({**STATS, "pos": {"x": "s8", "ok": "bool"}, "per": "u16[2]"}, name="stats"), 2)
     first: Any = (1, 10, "sh", (-1, True), (1, 2))

@@ -16,14 +16,13 @@ from rawbpf.codec.base import NATIVE
 from rawbpf.codec.prefix import PrefixCodec
 from rawbpf.codec.record import Record
 
-pytestmark = pytest.mark.guest
-
 Order = Literal["little", "big"]
 FOUR, SIX = PrefixCodec("ipv4"), PrefixCodec("ipv6")
 NET_8 = (8).to_bytes(4, NATIVE) + b"\x0a\0\0\0"
 HOST = (32).to_bytes(4, NATIVE) + b"\x0a\1\2\3"
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(
     ("value", "packed"),
     [
@@ -46,6 +45,7 @@ def test_networks_addresses_and_interfaces_pack_to_keys(value: object, packed: b
     assert FOUR.encode(value, "key") == packed
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("value", ["fd00::/8", ip_network("fd00::/8"), ip_interface("fd00::/8")])
 def test_networks_of_ipv6_pack_too(value: object) -> None:
     assert SIX.pack(value) == (8).to_bytes(4, NATIVE) + b"\xfd" + bytes(15)
@@ -70,6 +70,7 @@ def test_what_is_no_network_is_refused(value: object, error: type[Exception], wo
         FOUR.pack(value)
 
 
+@pytest.mark.guest_byte_order
 def test_a_key_reads_back_as_what_it_says() -> None:
     assert FOUR.unpack(NET_8) == ip_network("10.0.0.0/8")
     assert FOUR.unpack(HOST) == ip_network("10.1.2.3/32")
@@ -82,6 +83,7 @@ def test_a_key_reads_back_as_what_it_says() -> None:
     assert FOUR("10.1.2.3") == ip_network("10.1.2.3")
 
 
+@pytest.mark.guest_byte_order
 @given(st.one_of(st.binary(min_size=4, max_size=4).map(lambda raw: raw[:1] + raw), st.binary(min_size=17, max_size=17)))
 def test_every_key_packs_to_the_bytes_it_came_from(raw: bytes) -> None:
     codec = FOUR if len(raw) == 5 else SIX
@@ -92,6 +94,7 @@ def test_every_key_packs_to_the_bytes_it_came_from(raw: bytes) -> None:
     assert pickle.loads(pickle.dumps(value)) == value
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("order", ["little", "big"])
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 def test_the_struct_it_writes_into_btf_reads_back_as_it(family: str, order: Order) -> None:

@@ -10,8 +10,6 @@ import pytest
 from rawbpf.codec import Record, codec_for
 from rawbpf.codec.record import make, record_class
 
-pytestmark = pytest.mark.guest
-
 EVENT = codec_for({"pid": "u32", "ts": "u64", "comm": "char[16]"}, byteorder="little", name="event")
 
 
@@ -27,6 +25,7 @@ def _clean() -> Record:
     return record
 
 
+@pytest.mark.guest_byte_order
 def test_a_record_has_its_fields_by_name_by_index_and_by_unpacking() -> None:
     record = EVENT(pid=1, ts=2, comm="sh")
     assert isinstance(record, Record)
@@ -59,6 +58,7 @@ def test_replace_gives_a_copy_with_other_values() -> None:
     assert EVENT.pack(_dirty()._replace(pid=2))[:8] == b"\2\0\0\0\xaa\xaa\xaa\xaa"
 
 
+@pytest.mark.guest_byte_order
 def test_padding_that_holds_something_is_kept_and_told_apart() -> None:
     clean, dirty, other = _clean(), _dirty(), _dirty(0xBB)
     assert EVENT.pack(dirty)[4:8] == b"\xaa\xaa\xaa\xaa"

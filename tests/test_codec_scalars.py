@@ -10,8 +10,6 @@ import pytest
 
 from rawbpf.codec import codec_for
 
-pytestmark = pytest.mark.guest
-
 INTS = [
     ("u8", "=B", 0, 2**8 - 1),
     ("u16", "=H", 0, 2**16 - 1),
@@ -27,6 +25,7 @@ INTS = [
 ]
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(("name", "format", "least", "most"), INTS, ids=[row[0] for row in INTS])
 def test_an_int_packs_as_struct_does(name: str, format: str, least: int, most: int) -> None:
     codec = codec_for(name)
@@ -63,6 +62,7 @@ def test_the_message_of_a_refused_value_has_no_second_traceback() -> None:
         assert caught.value.__context__ is None
 
 
+@pytest.mark.guest_byte_order
 def test_format_is_what_memoryview_cast_reads() -> None:
     for name, code in {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "s8": "b", "s32": "i", "f64": "d"}.items():
         codec = codec_for(name)
@@ -80,6 +80,7 @@ def test_a_buffer_of_another_size_is_refused(size: int) -> None:
         codec_for("u32").unpack(bytes(size))
 
 
+@pytest.mark.guest_byte_order
 def test_the_byte_order_of_another_machine_is_kept() -> None:
     assert codec_for("u32", byteorder="big").pack(1) == b"\0\0\0\1"
     assert codec_for("u32", byteorder="little").pack(1) == b"\1\0\0\0"
@@ -104,6 +105,7 @@ FLOATS = [
 ]
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(("name", "value", "raw"), FLOATS, ids=[f"{row[0]} {row[1]}" for row in FLOATS])
 def test_a_float_packs_as_struct_does(name: str, value: float, raw: bytes) -> None:
     codec = codec_for(name)
@@ -111,6 +113,7 @@ def test_a_float_packs_as_struct_does(name: str, value: float, raw: bytes) -> No
     assert codec.unpack(raw) == value
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800001, 0xFF812345, 0xFFC00001], ids=hex)
 @pytest.mark.parametrize("order", ["little", "big"])
 def test_a_nan_keeps_its_bits(bits: int, order: Literal["little", "big"]) -> None:
@@ -132,6 +135,7 @@ def test_a_float_that_does_not_fit_is_refused() -> None:
         codec_for("f64").pack("1")
 
 
+@pytest.mark.guest_byte_order
 def test_arrays_are_tuples_and_take_sequences() -> None:
     codec = codec_for("u16[3]")
     assert (codec.name, codec.size, codec.alignment) == ("u16[3]", 6, 2)
@@ -160,6 +164,7 @@ def test_an_array_names_the_element_it_refuses(name: str, value: object, error: 
         codec_for(name).pack(value)
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("count", [0, 1, 5, 2000])
 @pytest.mark.parametrize("name", ["u8", "u32", "s64", "be32", "f64", "bool", "char[3]", "mac", "u16[2]"])
 def test_many_are_as_many_ones(name: str, count: int) -> None:

@@ -15,8 +15,6 @@ from rawbpf.codec import codec_for
 from rawbpf.codec.struct_ops import StructOpsCodec, is_value
 from rawbpf.codec.structure import StructCodec
 
-pytestmark = pytest.mark.guest
-
 VALUE: Any = {"lock": "bpf_spin_lock", "count": "u64", "timer": "bpf_timer", "last": "u32", "work": "bpf_wq"}
 
 
@@ -124,6 +122,7 @@ class Unsigned(enum.IntEnum):
 ENUMS: list[Any] = [(Colour, 4), (Wide, 8), (Unsigned, 4)]
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(("cls", "size"), ENUMS, ids=[row[0].__name__ for row in ENUMS])
 def test_an_int_enum_is_a_description(cls: type[enum.IntEnum], size: int) -> None:
     codec: Any = codec_for(cls)
@@ -166,6 +165,7 @@ def test_an_int_enum_that_fits_nowhere_is_refused() -> None:
         codec_for(Words)
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("members", [["common", "data"], ["refcnt", "state", "data"]], ids=["newer", "before 6.9"])
 def test_a_table_of_programs_is_told_by_what_the_kernel_puts_around_it(members: list[str]) -> None:
     b = Builder()

@@ -12,8 +12,6 @@ from rawbpf.errors import SpecError
 from rawbpf.loader.link import function_starts, line_starts, link
 from rawbpf.spec.program import ProgramSpec
 
-pytestmark = pytest.mark.guest
-
 
 def body(function: int, *calls: str) -> list[Instruction]:
     code = [build.call_function(name) for name in calls]

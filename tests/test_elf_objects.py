@@ -13,7 +13,7 @@ from rawbpf.spec.map import PIN_BY_NAME
 from rawbpf.spec.object import ObjectData
 from rawbpf.uapi import constants as c
 
-pytestmark = pytest.mark.guest
+pytestmark = pytest.mark.guest_byte_order
 
 OBJECTS = Path(__file__).parent / "objects"
 BPF = Path(__file__).resolve().parents[1] / "bpf"

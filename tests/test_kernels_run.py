@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kernels import machine, suite
+from kernels.cpio import Entry
 from kernels.machine import Report, Run
 from kernels.suite import Counts
 from kernels.target import TARGETS
@@ -148,24 +149,35 @@ def test_a_guest_passes_only_if_enough_tests_did(
     assert list(suite.problems(Run(report, 3.0, timed_out), 30, counts, 10)) == ([] if said is None else [said])
 
 
-def test_only_files_with_marked_tests_go_to_the_guest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_the_files_of_tests_those_with_marked_ones_go_to_the_guest() -> None:
+    texts = {
+        "project/tests/test_old.py": "@pytest.mark.guest\n",
+        "project/tests/test_order.py": "pytestmark = pytest.mark.guest_byte_order\n",
+        "project/tests/test_neither.py": "def test_b(): ...\n",
+        "project/tests/support/helper.py": "",
+        "site/test_other.py": "",
+    }
+    project = {name: Entry(text.encode()) for name, text in texts.items()}
+    everywhere = {"project/tests/test_old.py", "project/tests/support/helper.py", "site/test_other.py"}
+    assert suite.selected(project, TARGETS["5.10-amd64"]).keys() == everywhere
+    assert suite.selected(project, TARGETS["6.12-s390x"]).keys() == everywhere | {"project/tests/test_order.py"}
+
+
+def test_a_guest_runs_the_tests_that_are_marked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(suite.OPERATIONS, raising=False)
-    mark = f"@pytest.{suite.MARK}\n"
-    (tmp_path / "test_a.py").write_text(mark, encoding="utf-8")
-    (tmp_path / "test_b.py").write_text("def test_b(): ...\n", encoding="utf-8")
-    (tmp_path / "helper.py").write_text(mark, encoding="utf-8")
-    assert [path.name for path in suite.marked(tmp_path)] == ["test_a.py"]
-    job = json.loads(suite.job(TARGETS["5.10-amd64"], tmp_path, ["-k", "batch"]).content)
-    assert job["command"][-3:] == ["tests/test_a.py", "-k", "batch"]
+    job = json.loads(suite.job(TARGETS["5.10-amd64"], ["-k", "batch"]).content)
+    assert job["command"][-3:] == ["tests", "-k", "batch"]
+    assert job["command"][job["command"].index("-m", 3) + 1] == "guest"
     assert "--expected-skips=tests/kernels/expected-skips/5.10-amd64.txt" in job["command"]
     assert job["environment"][suite.OPERATIONS] == "200"
 
 
 def test_property_tests_in_a_guest_do_as_many_operations_as_the_environment_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(suite.OPERATIONS, "7")
-    job = json.loads(suite.job(TARGETS["6.12-s390x"], tmp_path).content)
+    job = json.loads(suite.job(TARGETS["6.12-s390x"]).content)
+    assert job["command"][job["command"].index("-m", 3) + 1] == "guest or guest_byte_order"
     assert job["environment"][suite.OPERATIONS] == "7"
 
 

@@ -38,6 +38,7 @@ def counts(backend: Backend) -> Iterator[Counts]:
         yield array
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("section", KINDS)
 def test_events_are_counted_exactly_while_attached(counts: Counts, section: str) -> None:
     with Program.load(section, tracers.count_renames(counts.fileno()), name="count") as program:
@@ -80,6 +81,7 @@ def test_a_tracepoint_by_btf_takes_a_cookie(counts: Counts, cookie: int) -> None
         assert link.target == "tp_btf/task_rename"
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -97,6 +99,7 @@ def test_an_unknown_raw_tracepoint_gives_the_closest_names(backend: Backend, nam
     assert caught.value.errno == errno.ENOENT
 
 
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:tracing")
 @pytest.mark.parametrize(
     ("section", "text"),
@@ -112,11 +115,13 @@ def test_an_unknown_target_by_btf_gives_the_closest_names(backend: Backend, sect
     assert caught.value.errno == errno.ENOENT
 
 
+@pytest.mark.guest
 def test_a_tracing_program_without_a_target_is_refused_before_the_kernel_sees_it(backend: Backend) -> None:
     with pytest.raises(SpecError, match="is loaded for one tracepoint: name it"):
         Program.load("tp_btf", tracers.returning(0))
 
 
+@pytest.mark.guest
 def test_a_program_of_another_type_is_named(backend: Backend) -> None:
     with Program.load("xdp", tracers.returning(2), name="packet") as program:
         with pytest.raises(

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.real_kernel("nothing can be attached to a simulated kernel"),
+    # The kernel has links to such maps since Linux 6.10.
+    pytest.mark.needs("btf_name:BPF_LINK_TYPE_SOCKMAP"),
     pytest.mark.needs("map_type:sockmap", "map_type:sockhash", "prog_type:sk_skb", "prog_type:sk_msg"),
 ]
 

@@ -36,7 +36,7 @@ FREE = 0x5EED_0000_0000
 
 MAP_FIXED = 0x10
 
-pytestmark = [pytest.mark.needs("map_type:arena", "prog_type:syscall")]
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:arena", "prog_type:syscall")]
 
 
 def program(arena: rawbpf.ArenaMap, instructions: Sequence[Instruction]) -> rawbpf.Program:

@@ -192,7 +192,7 @@ def test_a_program_adds_what_user_space_finds(bloom: rawbpf.BloomFilterMap[int])
     assert (5 in bloom, 6 in bloom, 7 in bloom) == (True, True, False)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.integers(1, 12).flatmap(lambda size: st.lists(st.binary(min_size=size, max_size=size), min_size=1)),
     entries=st.integers(1, 8),

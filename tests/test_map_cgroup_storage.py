@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("map_type:cgroup_storage", "prog_type:cgroup_sock")]
+pytestmark = pytest.mark.needs("map_type:cgroup_storage", "prog_type:cgroup_sock")
 
 KINDS = ["cgroup_storage", "percpu_cgroup_storage"]
 CREATE, RELEASE = "cgroup_inet_sock_create", "cgroup_inet_sock_release"
@@ -72,6 +72,7 @@ def cgroups(backend: Backend) -> Iterator[tuple[Path, Path]]:
         yield one, two
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_a_program_counts_for_each_cgroup_that_it_is_attached_to(
     backend: Backend, kind: str, cgroups: tuple[Path, Path]
@@ -98,6 +99,7 @@ def test_a_program_counts_for_each_cgroup_that_it_is_attached_to(
             assert again.snapshot() == sockets.snapshot()
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_with_the_cgroup_alone_as_key_attach_types_share_the_value(
     backend: Backend, kind: str, cgroups: tuple[Path, Path]
@@ -120,6 +122,7 @@ def test_with_the_cgroup_alone_as_key_attach_types_share_the_value(
                 assert (_total(m[one, CREATE]), _total(m[one, RELEASE])) == (at_creation, at_creation)
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_a_value_outlives_the_attachment_and_goes_with_the_cgroup(
     backend: Backend, kind: str, cgroups: tuple[Path, Path]
@@ -145,6 +148,7 @@ def test_a_value_outlives_the_attachment_and_goes_with_the_cgroup(
         assert list(m) == [two.stat().st_ino]
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_what_is_there_can_be_changed_but_not_inserted_or_deleted(
     backend: Backend, kind: str, cgroups: tuple[Path, Path]
@@ -241,6 +245,7 @@ class _Endless(Wrapper):
         return result
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.parametrize("behind", ["no key", "the first key", "the last key but one"])
 def test_a_walk_ends_where_a_kernel_lets_its_own_bytes_follow_the_last_key(backend: Backend, behind: str) -> None:
@@ -275,12 +280,14 @@ KEYS: list[Any] = [
 ]
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(("key", "error", "message"), KEYS)
 def test_keys_of_another_shape_are_refused(backend: Backend, key: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         rawbpf.Map.create("cgroup_storage", key=key, value="u64")
 
 
+@pytest.mark.guest
 def test_a_key_that_means_no_cgroup_is_refused(backend: Backend, tmp_path: Path) -> None:
     with rawbpf.Map.create("cgroup_storage", value="u64") as m:
         with pytest.raises(FileNotFoundError):

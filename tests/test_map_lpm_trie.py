@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Trie = rawbpf.LpmTrieMap[Any, Any]
 
-pytestmark = [pytest.mark.needs("map_type:lpm_trie")]
+pytestmark = pytest.mark.needs("map_type:lpm_trie")
 
 ROUTES = {"0.0.0.0/0": 0, "10.0.0.0/8": 8, "10.1.0.0/16": 16, "10.1.2.0/24": 24, "10.1.2.3/32": 32, "192.168.0.0/16": 1}
 
@@ -44,6 +44,7 @@ def routes(backend: Backend) -> Iterator[Trie]:
         yield m
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
@@ -68,6 +69,7 @@ def test_looking_up_finds_the_longest_prefix(routes: Trie, wanted: object, found
     assert wanted in routes
 
 
+@pytest.mark.guest
 def test_where_no_prefix_covers_it_a_key_is_missing(routes: Trie) -> None:
     del routes["0.0.0.0/0"]
     assert "8.8.8.8" not in routes
@@ -94,6 +96,7 @@ def test_writing_and_deleting_mean_the_prefix_itself(routes: Trie) -> None:
     assert routes.get("10.200.0.1") is None
 
 
+@pytest.mark.guest
 def test_membership_of_the_views_means_the_element_itself(routes: Trie) -> None:
     assert "10.1.2.0/24" in routes.keys()  # noqa: SIM118  (another question than `in routes`)
     assert "10.1.2.9/24" in routes.keys()  # noqa: SIM118
@@ -104,6 +107,7 @@ def test_membership_of_the_views_means_the_element_itself(routes: Trie) -> None:
     assert ("10.1.2.0/25", 24) not in routes.items()
 
 
+@pytest.mark.guest
 def test_iteration_gives_longer_prefixes_before_those_that_cover_them(routes: Trie) -> None:
     order = ["10.1.2.3/32", "10.1.2.0/24", "10.1.0.0/16", "10.0.0.0/8", "192.168.0.0/16", "0.0.0.0/0"]
     assert list(routes) == [ip_network(text) for text in order]
@@ -112,6 +116,7 @@ def test_iteration_gives_longer_prefixes_before_those_that_cover_them(routes: Tr
     assert len(routes) == 6
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("chunk", [1, 2, 3, 16])
 @pytest.mark.parametrize("batches", [True, False])
 def test_every_chunk_yields_each_network_once(backend: Backend, chunk: int, batches: bool) -> None:
@@ -148,6 +153,7 @@ def test_a_full_trie_raises_map_full_and_still_replaces(backend: Backend) -> Non
         assert m.snapshot() == {ip_network("10.0.0.0/8"): 4, ip_network("11.0.0.0/8"): 5}
 
 
+@pytest.mark.guest
 def test_draining_and_clearing_empty_a_trie(routes: Trie) -> None:
     assert dict(routes.drain()) == {ip_network(text): value for text, value in ROUTES.items()}
     assert len(routes) == 0
@@ -170,6 +176,7 @@ def test_clearing_a_trie_never_asks_for_what_follows_a_deleted_key(backend: Back
     assert not any("key" in fields for fields in walked)
 
 
+@pytest.mark.guest
 def test_a_key_that_came_from_a_map_finds_its_element_whatever_its_bytes(routes: Trie) -> None:
     routes.clear()
     keys = {(length).to_bytes(4, NATIVE) + bytes([10, length, 255, 255]) for length in range(33)}
@@ -183,6 +190,7 @@ def test_a_key_that_came_from_a_map_finds_its_element_whatever_its_bytes(routes:
 # Keys ---------------------------------------------------------------------------------
 
 
+@pytest.mark.guest
 def test_networks_of_ipv6_are_keys_too(backend: Backend) -> None:
     with rawbpf.Map.create("lpm_trie", key="ipv6", value="char[8]", max_entries=4) as m:
         m["fd00::/8"] = "private"
@@ -191,6 +199,7 @@ def test_networks_of_ipv6_are_keys_too(backend: Backend) -> None:
         assert list(m) == [ip_network("fd00::/8"), ip_network("::/0")]
 
 
+@pytest.mark.guest
 def test_a_struct_of_a_length_and_more_is_a_key_of_records(backend: Backend) -> None:
     key = {"prefixlen": "u32", "tenant": "be32", "address": "ipv4"}
     with rawbpf.Map.create("lpm_trie", key=key, value="u32", max_entries=4) as m:
@@ -204,6 +213,7 @@ def test_a_struct_of_a_length_and_more_is_a_key_of_records(backend: Backend) -> 
             assert list(other.items()) == list(m.items())
 
 
+@pytest.mark.guest
 def test_bytes_are_keys_too(backend: Backend) -> None:
     with rawbpf.Map.create("lpm_trie", key=4 + 16, value="u32", max_entries=4) as m:
         m[(24).to_bytes(4, NATIVE) + b"abc".ljust(16, b"\0")] = 1
@@ -211,6 +221,7 @@ def test_bytes_are_keys_too(backend: Backend) -> None:
         assert m.info.btf_id == 0
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("key", "error", "words"),
     [
@@ -226,11 +237,13 @@ def test_a_key_that_suits_no_trie_is_explained(backend: Backend, key: Any, error
         rawbpf.LpmTrieMap.create(key=key, value="u32", max_entries=1)
 
 
+@pytest.mark.guest
 def test_a_value_that_no_trie_holds_is_explained(backend: Backend) -> None:
     with pytest.raises(rawbpf.BpfError, match=r"EINVAL: value_size of a lpm_trie map must be below about 4 MiB, not 5"):
         rawbpf.LpmTrieMap.create(key="ipv4", value=5 << 20, max_entries=1)
 
 
+@pytest.mark.guest
 def test_a_length_may_lie_in_a_struct_of_its_own(backend: Backend) -> None:
     key: Any = {"trie": {"prefixlen": "u32"}, "address": "ipv4"}
     with rawbpf.LpmTrieMap.create(key=key, value="u32", max_entries=1) as m:
@@ -238,6 +251,7 @@ def test_a_length_may_lie_in_a_struct_of_its_own(backend: Backend) -> None:
         assert m[(32,), "10.1.2.3"] == 1
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     "verb",
     [
@@ -256,6 +270,7 @@ def test_a_prefix_longer_than_its_address_is_explained(backend: Backend, verb: C
 # Types ------------------------------------------------------------------------------------
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("key", ["ipv4", "ipv6"])
 def test_a_trie_opened_by_id_has_its_networks(backend: Backend, key: str) -> None:
     network = ip_network("10.0.0.0/8" if key == "ipv4" else "fd00::/8")
@@ -266,6 +281,7 @@ def test_a_trie_opened_by_id_has_its_networks(backend: Backend, key: str) -> Non
             assert [(found, value.hits) for found, value in other.items()] == [(network, 3)]
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("is_struct", [True, False])
 def test_a_trie_of_an_object_carries_its_btf_where_the_kernel_takes_it(backend: Backend, is_struct: bool) -> None:
     builder = Builder()
@@ -288,6 +304,7 @@ def test_a_trie_of_an_object_carries_its_btf_where_the_kernel_takes_it(backend: 
             assert other.key_type.name == ("struct route" if is_struct else "u8[8]")
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("is_struct", "words"),
     [(True, ""), (False, "a lpm_trie map takes BTF only for a key that is a struct")],
@@ -355,6 +372,7 @@ def _count_destination(m: Trie, family: str) -> list[Instruction]:
     )
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("prog_type:xdp")
 @pytest.mark.parametrize(

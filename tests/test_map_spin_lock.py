@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("prog_type:xdp", "helper:xdp:spin_lock")]
+pytestmark = pytest.mark.needs("prog_type:xdp", "helper:xdp:spin_lock")
 
 WORDS = 64
 VALUE: Any = {"lock": "bpf_spin_lock", "words": f"u64[{WORDS}]"}
@@ -88,6 +88,7 @@ def locked(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Any]:
         yield m
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_no_torn_value_is_seen_while_a_program_writes(locked: Any) -> None:
     locked[0] = {"words": [0] * WORDS}
@@ -114,6 +115,7 @@ def test_no_torn_value_is_left_while_both_write(locked: Any) -> None:
                     met.append(i)
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_a_lock_held_by_a_program_is_not_overwritten_from_here(locked: Any) -> None:
     # What stands in the lock's place, in the bytes that are written, is not stored.
@@ -127,6 +129,7 @@ def test_a_lock_held_by_a_program_is_not_overwritten_from_here(locked: Any) -> N
     assert set(locked[0].words) == {0}
 
 
+@pytest.mark.guest
 def test_flags_of_a_locked_update_mean_what_they_mean_without(backend: Backend) -> None:
     with rawbpf.Map.create("hash", key="u32", value=VALUE, max_entries=4) as m:
         zeros = {"words": [0] * WORDS}
@@ -140,6 +143,7 @@ def test_flags_of_a_locked_update_mean_what_they_mean_without(backend: Backend) 
         assert list(m.items()) == [(1, (tuple([0] * WORDS),))]
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_a_record_has_no_lock_and_the_map_still_has_one_when_opened_again(locked: Any) -> None:
     assert "lock: bpf_spin_lock, kept by the kernel" in locked.value_type.explain()
@@ -154,6 +158,7 @@ def test_a_record_has_no_lock_and_the_map_still_has_one_when_opened_again(locked
     assert locked.lookup(0, F_LOCK).words == (8,) * WORDS
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_a_lock_in_the_value_the_flag_is_refused_in_words(backend: Backend, kind: str) -> None:
     with rawbpf.Map.create(kind, key="u32", value={"a": "u64"}, max_entries=4) as m:
@@ -164,6 +169,7 @@ def test_without_a_lock_in_the_value_the_flag_is_refused_in_words(backend: Backe
             m.lookup(0, F_LOCK)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("kind", ["percpu_hash", "lru_hash", "percpu_array"])
 def test_types_that_take_no_lock_say_so(backend: Backend, kind: str) -> None:
     with pytest.raises(rawbpf.NotSupported, match="takes no BTF, or no such special field"):

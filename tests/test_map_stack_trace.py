@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Stacks = rawbpf.StackTraceMap[Any]
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.needs("map_type:stack_trace"),
 ]
 STORES = pytest.mark.needs("prog_type:raw_tracepoint", "tracepoint:task/task_rename")

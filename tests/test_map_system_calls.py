@@ -18,6 +18,7 @@ from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_NO_PREALLOC, BPF_F_RDONLY_PR
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+
 N = 100
 
 

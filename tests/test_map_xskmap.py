@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [
+    pytest.mark.guest,
     pytest.mark.real_kernel("it is about network interfaces and AF_XDP sockets, of which a simulated kernel has none"),
     pytest.mark.needs(*network.NEEDS, "prog_type:xdp", "map_type:xskmap"),
 ]

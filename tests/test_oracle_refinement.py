@@ -20,6 +20,7 @@ from rawbpf.testing.strategies import MAP_TYPES
 _COVERED = ("array", "lpm_trie", "queue")
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("map_type", MAP_TYPES)
 def test_a_map_does_what_its_model_does(map_type: str, record_property: Callable[[str, object], None]) -> None:
     oracle.require(map_type)

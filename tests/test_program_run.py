@@ -43,6 +43,7 @@ def _pushing(size: int) -> list[Instruction]:
 
 @pytest.mark.needs("prog_type:xdp")
 class TestPackets:
+    @pytest.mark.guest
     def test_the_packet_comes_back_changed(self, backend: Backend) -> None:
         with Program.load("xdp", _first_bytes_to(0x01010101)) as program:
             result = program.run(PACKET)
@@ -51,15 +52,18 @@ class TestPackets:
         assert result.ctx == b""
         assert PACKET[0] == 0
 
+    @pytest.mark.guest
     @pytest.mark.parametrize("repeat", [1, 100])
     def test_the_mean_time_of_the_runs_is_told(self, backend: Backend, repeat: int) -> None:
         with Program.load("xdp", tracers.returning(XDP_PASS)) as program:
             assert program.run(PACKET, repeat=repeat).duration_ns < 10**9
 
+    @pytest.mark.guest
     def test_a_packet_that_grew_comes_back_whole(self, backend: Backend) -> None:
         with Program.load("xdp", _pushing(20)) as program:
             assert program.run(PACKET).data[20:] == PACKET
 
+    @pytest.mark.guest
     def test_a_packet_that_outgrew_its_room_says_how_much_it_needs(self, backend: Backend) -> None:
         with (
             Program.load("xdp", _pushing(20), name="push") as program,
@@ -83,6 +87,7 @@ class TestPackets:
 
 @pytest.mark.needs("prog_type:syscall")
 class TestSyscallPrograms:
+    @pytest.mark.guest
     def test_the_context_comes_back_changed_and_the_callers_bytes_do_not(self, backend: Backend) -> None:
         instructions = [b.load_mem(b.R0, b.R1, 0), b.store_imm(b.R1, 8, 7), b.exit_()]
         context = struct.pack("=QQ", 42, 0)
@@ -92,22 +97,26 @@ class TestSyscallPrograms:
         assert struct.unpack("=QQ", result.ctx) == (42, 7)
         assert struct.unpack("=QQ", context) == (42, 0)
 
+    @pytest.mark.guest
     def test_it_runs_without_a_context(self, backend: Backend) -> None:
         with Program.load("syscall", tracers.returning(5)) as program:
             assert program.run().retval == 5
 
+    @pytest.mark.guest
     def test_a_context_may_have_one_byte(self, backend: Backend) -> None:
         with Program.load("syscall", tracers.returning(5)) as program:
             result = program.run(ctx=b"x")
         assert (result.retval, result.ctx) == (5, b"x")
 
 
+@pytest.mark.guest
 @pytest.mark.needs("prog_type:raw_tracepoint")
 def test_a_raw_tracepoint_runs_with_the_arguments_of_its_context(backend: Backend) -> None:
     with Program.load("raw_tracepoint", [b.load_mem(b.R0, b.R1, 8), b.exit_()]) as program:
         assert program.run(ctx=struct.pack("=QQ", 1, 99)).retval == 99
 
 
+@pytest.mark.guest
 def test_a_type_that_cannot_be_run_says_so(backend: Backend) -> None:
     with (
         Program.load("tracepoint", tracers.returning(0)) as program,
@@ -116,6 +125,7 @@ def test_a_type_that_cannot_be_run_says_so(backend: Backend) -> None:
         program.run()
 
 
+@pytest.mark.guest
 def test_less_than_one_run_is_refused_before_the_kernel_sees_it(backend: Backend) -> None:
     with Program.load("xdp", tracers.returning(0)) as program, pytest.raises(ValueError, match="once at least"):
         program.run(PACKET, repeat=0)

@@ -19,6 +19,8 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.guest
+
 needs_kernel = pytest.mark.needs("kernel")
 TYPES = {
     "sockmap": c.BPF_MAP_TYPE_SOCKMAP,

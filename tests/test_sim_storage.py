@@ -21,6 +21,7 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 needs_kernel = pytest.mark.needs("kernel")
 KINDS = {
     "sk_storage": c.BPF_MAP_TYPE_SK_STORAGE,

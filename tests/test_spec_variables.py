@@ -13,7 +13,7 @@ from rawbpf.spec.object import ObjectData
 from rawbpf.spec.variable import VariableSpec
 from rawbpf.uapi import constants as c
 
-pytestmark = pytest.mark.guest
+pytestmark = pytest.mark.guest_byte_order
 
 OBJECTS = Path(__file__).parent / "objects"
 

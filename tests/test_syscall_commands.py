@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN")]
+pytestmark = pytest.mark.needs("kernel", "capability:CAP_SYS_ADMIN")
 
 
 def insn(code: int, dst: int = 0, src: int = 0, off: int = 0, imm: int = 0) -> bytes:
@@ -90,6 +90,7 @@ def test_elements_are_stored_read_walked_taken_and_deleted(backend: Backend, has
     assert walk(backend, hash_map) == [2]
 
 
+@pytest.mark.guest
 def test_batches_store_read_take_and_delete(backend: Backend, hash_map: int) -> None:
     keys, values, cursor = (ctypes.c_uint32 * 8)(1, 2, 3, 4), (ctypes.c_uint64 * 8)(10, 20, 30, 40), ctypes.c_uint32()
     assert command.map_update_batch(backend, hash_map, keys, values, 4) == 4
@@ -103,6 +104,7 @@ def test_batches_store_read_take_and_delete(backend: Backend, hash_map: int) -> 
     assert walk(backend, hash_map) == []
 
 
+@pytest.mark.guest
 def test_a_batch_that_stops_tells_how_much_was_applied(backend: Backend, hash_map: int) -> None:
     keys, values = (ctypes.c_uint32 * 16)(*range(16)), (ctypes.c_uint64 * 16)()
     with pytest.raises(BpfError) as caught:
@@ -113,6 +115,7 @@ def test_a_batch_that_stops_tells_how_much_was_applied(backend: Backend, hash_ma
     assert caught.value.applied == 2
 
 
+@pytest.mark.guest
 def test_a_batch_that_never_ran_does_not_tell_how_much_was_applied(backend: Backend, hash_map: int) -> None:
     keys, values = (ctypes.c_uint32 * 2)(1, 2), (ctypes.c_uint64 * 2)()
     with pytest.raises(BpfError, match="elem_flags of a batch may only be BPF_F_LOCK") as caught:
@@ -130,6 +133,7 @@ def test_a_frozen_map_refuses_writers_and_a_second_freeze(backend: Backend, own:
     assert walk(backend, fd) == [0]
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     ("flag", "words"),
     [(c.BPF_F_RDONLY, "the descriptor is read-only"), (c.BPF_F_WRONLY, "the descriptor is write-only")],
@@ -147,6 +151,7 @@ def test_a_descriptor_of_one_direction_says_so(
         put(backend, fd, {1: 1}) if flag == c.BPF_F_RDONLY else walk(backend, fd)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("fd", [-1, 1 << 20], ids=["minus one", "never opened"])
 def test_a_closed_descriptor_raises_closed(backend: Backend, fd: int) -> None:
     with pytest.raises(Closed):
@@ -159,6 +164,7 @@ def test_a_closed_descriptor_raises_closed(backend: Backend, fd: int) -> None:
         prog.prog_test_run(backend, fd)
 
 
+@pytest.mark.guest
 def test_a_map_is_found_by_its_id_and_tells_what_it_is(
     backend: Backend, own: Callable[[int], int], hash_map: int
 ) -> None:
@@ -173,6 +179,7 @@ def test_a_map_is_found_by_its_id_and_tells_what_it_is(
     assert len(obj.obj_get_info_by_fd(backend, hash_map, 8)) == 8
 
 
+@pytest.mark.guest
 def test_a_program_is_found_by_its_id_and_tells_its_maps(
     backend: Backend, own: Callable[[int], int], hash_map: int
 ) -> None:
@@ -189,6 +196,7 @@ def test_a_program_is_found_by_its_id_and_tells_its_maps(
     assert obj.prog_get_next_id(backend, PROG_INFO.integer(info, "id") - 1) == PROG_INFO.integer(info, "id")
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize(
     "open_by_id", [obj.map_get_fd_by_id, obj.prog_get_fd_by_id, obj.btf_get_fd_by_id, obj.link_get_fd_by_id]
 )
@@ -215,6 +223,7 @@ def test_btf_is_loaded_and_read_back(backend: Backend, own: Callable[[int], int]
     assert again != fd
 
 
+@pytest.mark.guest
 def test_damaged_btf_is_refused_with_the_way_to_its_log(backend: Backend) -> None:
     with pytest.raises(BpfError, match=r"btf_load \(3 bytes\)( \[sim\])?: EINVAL: .*log_level=1"):
         btf.btf_load(backend, b"BTF")
@@ -255,6 +264,7 @@ def test_a_log_that_does_not_fit_tells_the_room_it_needs(backend: Backend) -> No
     assert report.log_true_size > 16
 
 
+@pytest.mark.guest
 def test_records_of_a_wrong_size_are_refused_before_the_call(backend: Backend) -> None:
     with pytest.raises(ValueError, match="func_info has 9 bytes, which are no whole records of 8 bytes"):
         prog.prog_load(
@@ -269,11 +279,13 @@ def test_a_map_in_fd_array_is_found_by_its_index(backend: Backend, own: Callable
     assert PROG_INFO.integer(info, "nr_map_ids") == 1
 
 
+@pytest.mark.guest
 def test_a_bound_map_is_among_the_programs_maps(backend: Backend, program: int, hash_map: int) -> None:
     prog.prog_bind_map(backend, program, hash_map)
     assert PROG_INFO.integer(obj.obj_get_info_by_fd(backend, program, PROG_INFO.size), "nr_map_ids") == 1
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_a_program_runs_on_demand(backend: Backend, program: int) -> None:
     out = (ctypes.c_char * 64)()
@@ -282,6 +294,7 @@ def test_a_program_runs_on_demand(backend: Backend, program: int) -> None:
     assert out.raw[:20] == b"x" * 20
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_a_test_run_with_too_little_room_is_told_not_raised(backend: Backend, program: int) -> None:
     out = (ctypes.c_char * 4)()
@@ -357,11 +370,13 @@ def test_a_link_to_a_perf_event_tells_its_cookie(backend: Backend, own: Callable
         link.link_detach(backend, fd)
 
 
+@pytest.mark.guest
 def test_a_field_that_link_create_has_not_is_a_type_error(backend: Backend) -> None:
     with pytest.raises(TypeError, match="link_create has no field 'perf_event_cookie'"):
         link.link_create(backend, prog_fd=1, attach_type=c.BPF_PERF_EVENT, perf_event_cookie=1)
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("capability:CAP_NET_ADMIN")
 def test_a_link_is_updated_and_detached(backend: Backend, own: Callable[[int], int], program: int) -> None:
@@ -389,6 +404,7 @@ def test_a_link_is_updated_and_detached(backend: Backend, own: Callable[[int], i
     assert layout.integer(obj.obj_get_info_by_fd(backend, fd, 256), "netns_ino") == 0
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 @pytest.mark.needs("capability:CAP_PERFMON")
 def test_a_raw_tracepoint_is_opened_by_name_and_shown_by_task_fd_query(
@@ -402,12 +418,14 @@ def test_a_raw_tracepoint_is_opened_by_name_and_shown_by_task_fd_query(
         link.raw_tracepoint_open(backend, tracer, b"no_such_event")
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_task_fd_query_says_what_is_no_probe(backend: Backend, hash_map: int) -> None:
     with pytest.raises(NotSupported, match=rf"descriptor {hash_map} of process \d+: ENOTSUPP: .* no raw tracepoint"):
         misc.task_fd_query(backend, os.getpid(), hash_map)
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 def test_statistics_count_while_the_descriptor_is_open(backend: Backend, program: int) -> None:
     fd = misc.enable_stats(backend)
@@ -448,6 +466,7 @@ def test_a_map_is_pinned_below_a_directory_and_opened_again(
         obj.obj_get(backend, b"other", dir_fd=bpffs)
 
 
+@pytest.mark.guest
 def test_pins_elsewhere_are_refused(backend: Backend, hash_map: int) -> None:
     with pytest.raises(PermissionDenied, match="pins live in a bpf file system only"):
         obj.obj_pin(backend, hash_map, b"/dev/shm/counts")
@@ -455,6 +474,7 @@ def test_pins_elsewhere_are_refused(backend: Backend, hash_map: int) -> None:
         obj.obj_get(backend, b"/dev/null")
 
 
+@pytest.mark.guest
 def test_a_path_with_a_nul_is_a_value_error(backend: Backend, hash_map: int) -> None:
     with pytest.raises(ValueError, match=re.escape(r"b'a\x00b' has a NUL byte inside")):
         obj.obj_pin(backend, hash_map, b"a\0b")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")]
+pytestmark = pytest.mark.needs("kernel", "capability:CAP_NET_ADMIN")
 
 CHANGES: dict[str, tuple[int, ...]] = {
     "key_size": (0, 1, 3, 4, 5, 8, 12, 16, 260, 261, 513),
@@ -52,6 +52,7 @@ def inner(backend: Backend) -> Iterator[int]:
     backend.close(fd)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("word", each())
 def test_rules_agree_with_the_kernel(backend: Backend, int_btf: bytes, inner: int, word: str) -> None:
     key_size, value_size, max_entries, map_flags = SMALLEST[word]

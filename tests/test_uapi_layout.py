@@ -11,9 +11,8 @@ from rawbpf.uapi.info import MAP_INFO
 from rawbpf.uapi.layout import Layout
 from rawbpf.uapi.perf import PERF_EVENT_ATTR, flag_word, perf_event_attr
 
-pytestmark = pytest.mark.guest
 
-
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=lambda layout: layout.name)
 def test_every_field_reads_back_as_it_was_packed(layout: Layout) -> None:
     for field, _, form in layout.fields:
@@ -66,6 +65,7 @@ def test_a_name_is_no_integer() -> None:
         MAP_INFO.integer(bytes(MAP_INFO.size), "name")
 
 
+@pytest.mark.guest_byte_order
 def test_a_perf_event_attr_is_as_short_as_its_values_allow_and_knows_its_size() -> None:
     short = perf_event_attr(type=1, config=10, flags=flag_word(disabled=1))
     assert len(short) == 64

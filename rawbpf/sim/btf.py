@@ -8,6 +8,7 @@ from __future__ import annotations
 from errno import EACCES, EINVAL, ENOENT, EOPNOTSUPP
 from sys import byteorder
 
+from rawbpf.errors import NotSupported
 from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.kernel import Identified
 from rawbpf.sim.map.field import Fields
@@ -121,8 +122,12 @@ class KernelBtf(Identified):
     @property
     def content(self) -> bytes:
         """The bytes."""
-        types = self._host.types()
-        return b"" if types is None else types.raw
+        try:
+            whole = self._host.btf().obj
+        except NotSupported:
+            return b""
+        assert isinstance(whole, bytes)
+        return whole
 
 
 def _layout(records: Records, found: list[special.Field], size: int) -> Fields:

@@ -120,7 +120,15 @@ _FIELDS = (
 )
 # Fields that keep a map from being frozen: kernel/bpf/syscall.c:map_freeze.
 _UNFROZEN = (("5.15", special.TIMER), ("5.19", special.KPTR), ("6.2", -1))
+# Tries before and after commits eae6a075e952 ("bpf: Handle BPF_EXIST and BPF_NOEXIST for LPM trie"), 532d6b36b2bf
+# ("bpf: Handle in-place update for full LPM trie correctly"), 27abc7b3fa2e ("bpf: Fix exact match conditions in
+# trie_get_next_key()"): in v6.13, and in stable releases of December 2024. Seen: 5.10.223 has none of them, 6.1.176 and
+# 6.12.117 have all.
+_MENDED_TRIES = ("6.13", {(6, 12): 5, (6, 6): 66, (6, 1): 120, (5, 15): 174, (5, 10): 231})
 _FDINFO = (("5.2", "frozen"), ("5.12", "recursion_misses"), ("5.16", "map_extra"), ("5.16", "verified_insns"))
+
+
+_NEVER = 1 << 32
 
 
 class Release:
@@ -128,7 +136,7 @@ class Release:
 
     def __init__(self, text: str | None = None) -> None:
         self.text = text or "6.18.0"
-        self.version = _numbers(self.text)
+        self.version = _numbers(self.text)[:2]
         self.attr_size = self._latest(_ATTR_SIZES)
         self._ends = {layout: layout.end(self._latest(rows)) for layout, rows in _LAST_FIELDS.items()}
         self._info_sizes = {layout: self._latest(rows) for layout, rows in _INFO_SIZES.items()}
@@ -211,13 +219,29 @@ class Release:
         return self.reached("6.2")
 
     @property
+    def has_mended_tries(self) -> bool:
+        """Whether tries heed BPF_NOEXIST and BPF_EXIST, replace where they are full, and walk on from the key alone."""
+        first, stable = _MENDED_TRIES
+        return self.reached(first) or _numbers(self.text)[2] >= stable.get(self.version, _NEVER)
+
+    @property
+    def freezes_by_permission(self) -> bool:
+        """Whether MAP_FREEZE asks whether the descriptor may write. Commit c4c84f6fb2c4 (in v6.5)."""
+        return self.reached("6.5")
+
+    @property
+    def maps_unix_sockets(self) -> bool:
+        """Whether sockmaps take sockets of AF_UNIX. Commits c63829182c37, 94531cfcbe79 (in v5.15)."""
+        return self.reached("5.15")
+
+    @property
     def has_hashes(self) -> bool:
         """Whether a map tells its hash. Commit ea2e6467ac36 (in v6.18)."""
         return self.reached("6.18")
 
     def reached(self, release: str | None) -> bool:
         """Whether this kernel is `release` or a later one; None, which nobody knows, is reached."""
-        return release is None or _numbers(release) <= self.version
+        return release is None or _numbers(release)[:2] <= self.version
 
     def _latest(self, rows: tuple[tuple[str, T], ...]) -> T:
         # The value of the latest row that was reached; of the first where none was.
@@ -238,10 +262,12 @@ class Release:
         return found
 
 
-def _numbers(release: str) -> tuple[int, int]:
+def _numbers(release: str) -> tuple[int, int, int]:
+    # The third, of a stable release, is 0 where it is not told.
     major, _, rest = release.partition(".")
-    minor = rest.split(".")[0].split("-")[0]
+    minor, _, patch = rest.split("-")[0].partition(".")
+    digits = patch[: len(patch) - len(patch.lstrip("0123456789"))]
     try:
-        return int(major), int(minor)
+        return int(major), int(minor), int(digits or 0)
     except ValueError:
         raise ValueError(f"release {release!r}: two numbers are expected, such as '5.10' or '6.12.3'") from None

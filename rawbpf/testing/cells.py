@@ -10,6 +10,7 @@ Seen on Linux 6.18, x86-64. Kernel side: kernel/bpf/syscall.c and the file of ea
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import NamedTuple
 
 RELEASE = "6.18"
@@ -300,18 +301,23 @@ def _is_answer(word: str) -> bool:
     return word in {"ok", "-"} or (word[0] == "E" and word.isupper() and len(word) > 3) or word == "E2BIG"
 
 
-def _cells() -> dict[Cell, str]:
+_FREEZE = "open ok, frozen EPERM, read-only EPERM"
+
+
+def cells(tables: Mapping[str, Table]) -> dict[Cell, str]:
+    """Return the errno's name of each cell of `tables`, by map type; what they lack is the same for every type."""
     found: dict[Cell, str] = {}
-    for map_type, table in TABLES.items():
+    for map_type, table in tables.items():
         for verb, text in table.items():
-            found |= _parse(map_type, verb, _common(map_type, verb, table) + ", " + text)
+            if verb != "freeze":
+                found |= _parse(map_type, verb, _common(map_type, verb, table) + ", " + text)
         lock = ", lock ENOTSUPP" if map_type in LOCKABLE else ""
-        found |= _parse(map_type, "freeze", "open ok, frozen EPERM, read-only EPERM" + lock)
+        found |= _parse(map_type, "freeze", table.get("freeze", _FREEZE + lock))
         found |= _parse(map_type, "info", "any ok")
     return found
 
 
-CELLS: dict[Cell, str] = _cells()
+CELLS: dict[Cell, str] = cells(TABLES)
 """The errno's name of each cell; "" where the kernel does it."""
 
 

@@ -6,6 +6,7 @@ import ctypes
 from typing import TYPE_CHECKING
 
 from rawbpf.testing.model import model_of
+from rawbpf.testing.older import release_of
 from rawbpf.testing.operation import Operation, Outcome, perform
 from rawbpf.testing.spec import create
 from rawbpf.uapi import attr
@@ -39,7 +40,7 @@ class Party:
         self.backend = backend
         self.spec = spec
         self.objects = objects
-        self.model = model_of(spec, backend.host.possible_cpus)
+        self.model = model_of(spec, backend.host.possible_cpus, release_of(backend))
         self.fds: dict[str, int] = {}
         self._last: bytes | None = None
         fd, error = create(backend, spec, objects)

@@ -63,10 +63,12 @@ class Runner:
     def _prepare(self, target: Target, folder: Path) -> kernel.Kernel:
         booted = kernel.kernel(target, self._source, self._cache)
         init = Entry((_HERE / "init.py").read_bytes(), 0o100755)
+        project = suite.selected(self._project, target)
         own = {
-            **self._project,
+            **project,
+            **suite.rewritten(project),
             "init": Entry(b"#!/usr/bin/python3 -B\n" + init.content, init.mode),
-            "job.json": suite.job(target, _HERE.parent, self._options),
+            "job.json": suite.job(target, self._options),
         }
         base = userland.base(target.machine.arch, self._source, self._cache)
         write(folder / "initrd", base.read_bytes() + booted.modules.read_bytes() + archive(own))
@@ -75,8 +77,7 @@ class Runner:
     # The same for all targets, so it is made once.
     @functools.cached_property
     def _project(self) -> dict[str, Entry]:
-        found = userland.project()
-        return {**found, **suite.rewritten(found, _HERE.parent)}
+        return userland.project()
 
     def _judge(self, target: Target, folder: Path, done: machine.Run) -> bool:
         output = (folder / "output").read_text(encoding="utf-8", errors="replace")

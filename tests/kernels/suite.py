@@ -18,12 +18,13 @@ from kernels.machine import Run
 from kernels.target import Target
 from kernels.userland import PROJECT, PYTHON, SITE
 
-MARK = "mark.guest"
+_MARK = re.compile(r"\bmark\.(guest\w*)")
 OPERATIONS = "RAWBPF_ORACLE_OPERATIONS"
 """The environment variable by which property tests are told how many operations they do on each type."""
 _OPERATIONS_IN_GUEST = "200"
 _RESULT = "/result.xml"
 _SECONDS_PER_TEST = 300
+_TESTS = re.compile(rf"{PROJECT}/tests/test_\w+\.py")
 _CLOSING = re.compile(r"=*\s*(.*\b\d+ (?:passed|failed|errors?|skipped|deselected)\b.* in [\d.]+s.*?)\s*=*")
 
 
@@ -35,13 +36,15 @@ class Counts(NamedTuple):
     skipped: int
 
 
-def job(target: Target, tests: Path, options: Sequence[str] = ()) -> Entry:
-    """Return what the first process of a guest reads: pytest's command line on those of `tests` that are marked."""
+def job(target: Target, options: Sequence[str] = ()) -> Entry:
+    """Return what the first process of a guest reads: pytest's command line on the tests that are marked for it."""
     command = [
-        *("python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", "-m", "guest", f"--junitxml={_RESULT}"),
-        *("-o", f"timeout={_SECONDS_PER_TEST}", "--durations=10"),
+        *("python3", "-m", "pytest", "-v", "-p", "no:cacheprovider", f"--junitxml={_RESULT}"),
+        *("-m", " or ".join(target.marks)),
+        *("-o", f"timeout={_SECONDS_PER_TEST}", "-o", "junit_family=xunit1", "--durations=10"),
         f"--expected-skips=tests/kernels/expected-skips/{target.name}.txt",
-        *_files(tests),
+        # Of a folder's files named one by one, pytest looks through the folder for each.
+        "tests",
         *options,
     ]
     environment = {
@@ -58,12 +61,19 @@ def job(target: Target, tests: Path, options: Sequence[str] = ()) -> Entry:
     return Entry(json.dumps(written).encode())
 
 
-def marked(tests: Path) -> list[Path]:
-    """Return the files in `tests` that have marked tests: collecting the others would take a guest a minute."""
-    return [path for path in sorted(tests.glob("test_*.py")) if MARK in path.read_text(encoding="utf-8")]
+def selected(project: Mapping[str, Entry], target: Target) -> dict[str, Entry]:
+    """Return `project` without the files of tests of which none is marked for `target`.
+
+    Collecting those would take a guest a minute.
+    """
+    return {
+        name: entry
+        for name, entry in project.items()
+        if not _TESTS.fullmatch(name) or not set(target.marks).isdisjoint(_MARK.findall(entry.content.decode()))
+    }
 
 
-def rewritten(project: Mapping[str, Entry], tests: Path) -> dict[str, Entry]:
+def rewritten(project: Mapping[str, Entry]) -> dict[str, Entry]:
     """Return the bytecode that pytest makes of the marked tests among the files of `project`, by collecting them here.
 
     A guest would spend a minute on that. What fails here shows there.
@@ -80,7 +90,7 @@ def rewritten(project: Mapping[str, Entry], tests: Path) -> dict[str, Entry]:
                 # The time that a file in a guest has: pytest compares it with the one in the bytecode.
                 os.utime(path, (0, 0))
         subprocess.run(
-            [sys.executable, "-m", "pytest", "--collect-only", "-q", *_files(tests)],
+            [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests"],
             cwd=copy,
             env={
                 **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
@@ -112,10 +122,6 @@ def closing_line(output: str) -> str:
         if found := _CLOSING.fullmatch(line.strip()):
             return found[1]
     return "pytest did not finish"
-
-
-def _files(tests: Path) -> list[str]:
-    return [f"tests/{path.name}" for path in marked(tests)]
 
 
 def problems(run: Run, limit: float, found: Counts | None, at_least: int) -> Iterator[str]:

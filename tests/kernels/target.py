@@ -28,6 +28,8 @@ class Target(NamedTuple):
     """Where Debian has this kernel, the one to prefer first: mirrors may list one that they do not have."""
     kernel: str
     """The package that depends on the newest kernel of a suite."""
+    marks: tuple[str, ...]
+    """The marks of the tests that run."""
     at_least: int
     """How many tests must pass: so many that a guest in which most of them skip is a failure."""
 
@@ -58,6 +60,7 @@ _S390X = Machine(
     "console=ttysclp0",
 )
 
+_GUEST = ("guest",)
 _LINUX_5_10 = ("bullseye", "bullseye-security")
 _LINUX_6_1 = ("bookworm", "bookworm-security")
 _LINUX_6_12 = ("trixie", "trixie-security", "bookworm-backports")
@@ -65,10 +68,10 @@ _LINUX_6_12 = ("trixie", "trixie-security", "bookworm-backports")
 TARGETS = {
     target.name: target
     for target in (
-        Target("5.10-amd64", _AMD64, _LINUX_5_10, "linux-image-cloud-amd64", 1550),
-        Target("6.1-amd64", _AMD64, _LINUX_6_1, "linux-image-cloud-amd64", 1650),
-        Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", 1680),
-        Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", 1680),
-        Target("6.12-s390x", _S390X, _LINUX_6_12, "linux-image-s390x", 1650),
+        Target("5.10-amd64", _AMD64, _LINUX_5_10, "linux-image-cloud-amd64", _GUEST, 1280),
+        Target("6.1-amd64", _AMD64, _LINUX_6_1, "linux-image-cloud-amd64", _GUEST, 1400),
+        Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", _GUEST, 1450),
+        Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", _GUEST, 1450),
+        Target("6.12-s390x", _S390X, _LINUX_6_12, "linux-image-s390x", (*_GUEST, "guest_byte_order"), 1600),
     )
 }

@@ -77,7 +77,9 @@ BUGS = {
         "if old is not None and flags & ~c.BPF_F_LOCK == c.BPF_NOEXIST:",
         "if old is None and flags & 16:",
     ),
-    "EXIST is ignored by tries": Bug("map/lpm_trie.py", "if flags == c.BPF_EXIST:", "if flags == 16:"),
+    "EXIST is ignored by tries": Bug(
+        "map/lpm_trie.py", "not exists and flags == c.BPF_EXIST:", "not exists and flags == 16:"
+    ),
     "a descriptor for writing reads keys": Bug(
         "command/map.py",
         "    if not file.may_read:\n        raise Refused(EPERM)\n    key = key_at(kernel, target, key_address) if key_address",

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 SIMULATED = os.environ.get("RAWBPF_BACKEND") == "sim"
 """Whether this run has no kernel but simulated ones."""
-_REAL = os.environ.get("RAWBPF_BACKEND") == "kernel"
+PARAMETERS = {"sim": ("sim",), "kernel": ("kernel",)}.get(os.environ.get("RAWBPF_BACKEND", ""), ("kernel", "sim"))
+"""The parameters of the fixture `backend` in this run."""
 kernel_only: dict[str, set[str]] = {}
 """The tests that have to have the real kernel, by reason."""
 
@@ -44,9 +45,7 @@ def select(items: Iterable[pytest.Item]) -> list[pytest.Item]:
         if marker is not None:
             (reason,) = marker.args
             kernel_only.setdefault(reason, set()).add(item.nodeid.partition("[")[0])
-        unwanted = parameter == "sim" and (_REAL or marker is not None)
-        gone = parameter == "kernel" or marker is not None if SIMULATED else unwanted
-        if not gone:
+        if marker is None or not (SIMULATED or parameter == "sim"):
             kept.append(item)
     return kept
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from rawbpf.testing.older import release_of
 from rawbpf.testing.party import agree
 from rawbpf.testing.stage import Stage
 from rawbpf.testing.strategies import map_specs, programs
@@ -49,7 +50,7 @@ QUIET = settings(
 )
 
 # What a map type needs beyond being there, for the objects that it holds: they are the machine's, on every kernel.
-_NEEDS = {
+NEEDS = {
     "cgroup_array": ("capability:CAP_DAC_OVERRIDE",),
     "cgrp_storage": ("capability:CAP_DAC_OVERRIDE",),
     "xskmap": ("capability:CAP_NET_RAW",),
@@ -60,7 +61,7 @@ def require(map_type: str) -> None:
     """Skip the calling test where the kernel takes part and has not the type, or may not be asked for what it needs."""
     if "kernel" in PARTIES:
         needs.require("kernel", f"map_type:{map_type}")
-    needs.require(*_NEEDS.get(map_type, ()))
+    needs.require(*NEEDS.get(map_type, ()))
 
 
 def _kernel() -> Backend:
@@ -71,14 +72,17 @@ def _kernel() -> Backend:
 
 @contextmanager
 def parties() -> Iterator[list[Backend]]:
-    """Yield the kernels that take part, of as many CPUs; simulated ones end with the block."""
+    """Yield the kernels that take part, of as many CPUs and one release; simulated ones end with the block."""
     from rawbpf.sim.simulator import Simulator
 
     with ExitStack() as stack:
-        cpus = _kernel().host.possible_cpus
+        kernel = _kernel()
+        cpus = kernel.host.possible_cpus
+        # By itself a simulator is of the newest release.
+        release = release_of(kernel) if "kernel" in PARTIES else None
         makers: dict[str, Callable[[], Backend]] = {
             "kernel": _kernel,
-            "sim": lambda: stack.enter_context(Simulator(cpus=cpus)),
+            "sim": lambda: stack.enter_context(Simulator(release, cpus)),
         }
         yield [makers[name]() for name in PARTIES]
 

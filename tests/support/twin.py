@@ -58,11 +58,12 @@ def agree(scenario: Callable[[Side], Iterator[object]]) -> list[object]:
     """Run a scenario on the running kernel and on a simulated one: what it yields must be the same. Return that."""
     from rawbpf.sim import Simulator
     from rawbpf.syscall.kernel import KernelBackend
+    from rawbpf.testing.older import release_of
 
     kernel = KernelBackend()
     with Side(kernel) as side:
         expected = list(scenario(side))
-    with Simulator(cpus=kernel.host.possible_cpus) as simulator, Side(simulator) as side:
+    with Simulator(release_of(kernel), kernel.host.possible_cpus) as simulator, Side(simulator) as side:
         found = list(scenario(side))
     differences = [
         f"answer {number}, after {before!r}: {answer!r} on the kernel, {other!r} simulated"

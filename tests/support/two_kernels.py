@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rawbpf.sim import Simulator
+from rawbpf.testing.older import release_of
 from rawbpf.testing.operation import LAST, Operation, Outcome, perform
 from rawbpf.testing.spec import MapSpec, create
 
@@ -46,7 +47,7 @@ class Pair:
 @contextmanager
 def pair(kernel: Backend, spec: MapSpec, seed: int = 0) -> Iterator[Pair]:
     """Create the map of `spec` twice; a simulated kernel has as many CPUs as the running one."""
-    with Simulator(cpus=kernel.host.possible_cpus, seed=seed) as sim:
+    with Simulator(release_of(kernel), kernel.host.possible_cpus, seed) as sim:
         fds = [create(backend, spec) for backend in (kernel, sim)]
         try:
             assert [error for _, error in fds] == ["", ""]
@@ -59,7 +60,7 @@ def pair(kernel: Backend, spec: MapSpec, seed: int = 0) -> Iterator[Pair]:
 
 def refusals(kernel: Backend, specs: Iterable[MapSpec]) -> tuple[dict[MapSpec, str], dict[MapSpec, str]]:
     """Return what the running kernel and a simulated one say to the creation of each of `specs`."""
-    with Simulator(cpus=kernel.host.possible_cpus) as sim:
+    with Simulator(release_of(kernel), kernel.host.possible_cpus) as sim:
         answers: tuple[dict[MapSpec, str], dict[MapSpec, str]] = ({}, {})
         for spec in specs:
             for backend, answer in zip((kernel, sim), answers, strict=True):

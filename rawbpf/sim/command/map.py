@@ -215,9 +215,9 @@ def freeze(kernel: Kernel, attr: Attr) -> int:
     file, target = opened(kernel, attr.take("=I")[0])
     if not target.freezable or (target.fields is not None and target.fields.kinds & kernel.release.unfrozen_fields):
         raise Refused(ENOTSUPP)
-    if not may_write(file, target):
+    if kernel.release.freezes_by_permission and not may_write(file, target):
         raise Refused(EPERM)
-    if target.writable_mappings:
+    if target.writable_mappings or target.frozen:
         raise Refused(EBUSY)
     target.frozen = True
     return 0

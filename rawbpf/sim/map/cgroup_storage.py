@@ -40,7 +40,8 @@ class SimCgroupStorage(SimMap):
         """Check sizes and flags. Source: cgroup_storage_map_alloc."""
         if shape.key_size not in (_ID, _KEY) or not shape.value_size:
             raise Refused(EINVAL)
-        if shape.value_size > self.limit:
+        # Commit 33b57e0cc78e ("bpf: Increase supported cgroup storage value size").
+        if shape.value_size > (self.limit if kernel.release.reached("5.15") else kernel.host.page_size):
             raise Refused(E2BIG)
         shape.check_flags(self.flags_allowed)
         if shape.max_entries:

@@ -38,6 +38,7 @@ class SimLpmTrie(SimMap):
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
+        self._is_mended = kernel.release.has_mended_tries
         self._longest = 8 * (shape.key_size - U32.size)
         # By the prefix's bits: the key as it was stored last, and the value.
         self._elements: dict[str, tuple[bytes, bytes]] = {}
@@ -81,13 +82,13 @@ class SimLpmTrie(SimMap):
         if flags > c.BPF_EXIST or bits is None:
             raise Refused(EINVAL)
         exists = bits in self._elements
-        if exists and flags == c.BPF_NOEXIST:
+        if self._is_mended and exists and flags == c.BPF_NOEXIST:
             raise Refused(EEXIST)
+        if self._is_mended and not exists and flags == c.BPF_EXIST:
+            raise Refused(ENOENT)
+        if len(self._elements) == self.max_entries and not (self._is_mended and exists):
+            raise Refused(ENOSPC)
         if not exists:
-            if flags == c.BPF_EXIST:
-                raise Refused(ENOENT)
-            if len(self._elements) == self.max_entries:
-                raise Refused(ENOSPC)
             end = bits + _END
             self._order.insert(bisect_left(self._order, end), end)
         self._elements[bits] = (key, value)
@@ -104,10 +105,25 @@ class SimLpmTrie(SimMap):
     def next_key(self, key: bytes | None) -> bytes:
         """Return the next prefix; the first after one that is not there. Raises: Refused (ENOENT: the last)."""
         bits = None if key is None else self._bits(key)
+        if bits is not None and not self._is_mended:
+            bits = self._taken_for(bits)
         at = bisect_left(self._order, bits + _END) + 1 if bits in self._elements and bits is not None else 0
         if at >= len(self._order):
             raise Refused(ENOENT)
         return self._elements[self._order[at][:-1]][0]
+
+    def _taken_for(self, bits: str) -> str | None:
+        # The prefix of the node at which a search for `bits` ends: of this length, if not of these bits. A node holds a
+        # prefix, or is where prefixes part.
+        below = list(self._elements)
+        while below:
+            least, most = min(below), max(below)
+            shared = next((n for n, (a, b) in enumerate(zip(least, most, strict=False)) if a != b), len(least))
+            node = least[:shared]
+            if len(node) >= len(bits) or not bits.startswith(node):
+                return node if len(node) == len(bits) else None
+            below = [each for each in below if each.startswith(bits[: shared + 1])]
+        return None
 
     def _bits(self, key: bytes) -> str | None:
         # The bits that count, as text; None where the length is more than there are.

@@ -70,7 +70,8 @@ class _SimSockets(SocketHolder):
         if fd > _INT_MAX:
             raise Refused(EINVAL)
         sock = Sock(fd)
-        if not _is_suitable(sock):
+        is_too_new = sock.domain == socket.AF_UNIX and not self.kernel.release.maps_unix_sockets
+        if is_too_new or not _is_suitable(sock):
             raise Refused(EOPNOTSUPP)
         self.drop_closed()
         if flags > c.BPF_EXIST:

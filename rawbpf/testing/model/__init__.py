@@ -5,6 +5,7 @@ Written from the kernel's source and what it was seen to do; they share nothing 
 
 from __future__ import annotations
 
+from rawbpf.testing.cells import RELEASE
 from rawbpf.testing.model.array import Array
 from rawbpf.testing.model.base import Model
 from rawbpf.testing.model.device import Cpus, DeviceHash, Devices
@@ -13,6 +14,7 @@ from rawbpf.testing.model.slot import DescriptorArray, MapArray, Reuseport, Sock
 from rawbpf.testing.model.storage import CgroupStorage, LocalStorage, StackTraces
 from rawbpf.testing.model.table import HashTable, LruTable, MapTable, SocketTable
 from rawbpf.testing.model.trie import Trie
+from rawbpf.testing.older import cells_of
 from rawbpf.testing.spec import MapSpec
 
 MODELS: dict[str, type[Model]] = {
@@ -52,6 +54,8 @@ MODELS: dict[str, type[Model]] = {
 """The model of each map type."""
 
 
-def model_of(spec: MapSpec, cpus: int) -> Model:
-    """Return the model of a new map of `spec` on a machine of `cpus` possible CPUs."""
-    return MODELS[spec.map_type](spec, cpus)
+def model_of(spec: MapSpec, cpus: int, release: str = RELEASE) -> Model:
+    """Return the model of a new map of `spec` on a machine of `cpus` possible CPUs that runs Linux `release`."""
+    model = MODELS[spec.map_type](spec, cpus)
+    model.cells = cells_of(release)
+    return model

@@ -12,7 +12,7 @@ Source: kernel/bpf/syscall.c (v6.18)
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rawbpf.btf.build import Builder
 from rawbpf.testing.cells import CELLS, KEYLESS, VALUELESS, Cell
@@ -34,6 +34,9 @@ class Model:
 
     kernel_flags = 0
     """What the kernel adds to map_flags."""
+
+    cells: Mapping[Cell, str] = CELLS
+    """The answers of the kernel that is judged."""
 
     def __init__(self, spec: MapSpec, cpus: int) -> None:
         self.spec = spec
@@ -127,13 +130,13 @@ class Model:
     def say(self, verb: str, case: str) -> str:
         """Note the cell that an operation fell into; return its errno. Raises: LookupError where the tables lack it."""
         self.cell = cell = Cell(self.spec.map_type, verb, case)
-        if cell not in CELLS:
+        if cell not in self.cells:
             raise LookupError(f"no table has the case {cell}")
-        return CELLS[cell]
+        return self.cells[cell]
 
     def has_case(self, verb: str, case: str) -> bool:
         """Return whether the tables know the case for this map type."""
-        return Cell(self.spec.map_type, verb, case) in CELLS
+        return Cell(self.spec.map_type, verb, case) in self.cells
 
     def flagged(self, flags: int, state: str) -> str:
         """Return the case of an update with `flags` on an element in `state`."""
@@ -180,7 +183,8 @@ class Model:
     def _lookup(self, operation: Operation) -> Outcome:
         verb, key, value, flags = operation[:4]
         case = (
-            ("bad flags" if flags & ~BPF_F_LOCK else "")
+            ("beyond the command" if flags and self.has_case(verb, "beyond the command") else "")
+            or ("bad flags" if flags & ~BPF_F_LOCK else "")
             or self._refused(operation, reads=True, writes=verb != "lookup")
             or ("no lock" if flags and not self.locked else "")
             or self._bad_key(key)
@@ -255,7 +259,10 @@ class Model:
 
     def _freeze(self, operation: Operation) -> Outcome:
         # Frozen twice is refused for want of permission: a frozen map is one that nobody may write.
-        case = "lock" if self.locked else self._refused(operation, reads=False, writes=True) or "open"
+        has_lock = self.locked and self.has_case("freeze", "lock")
+        case = "lock" if has_lock else self._refused(operation, reads=False, writes=True) or "open"
+        if case == "read-only" and self.frozen and not self.cells[Cell(self.spec.map_type, "freeze", case)]:
+            case = "frozen"
         error = self.say("freeze", case)
         self.frozen = self.frozen or not error
         return Outcome(error)
@@ -312,10 +319,10 @@ class Model:
             self.batch_at(at)
             if verb == "update_batch":
                 case = self.update_case(key, (values or ())[at], operation.elem_flags)
-                refused = CELLS[Cell(self.spec.map_type, "update", case)]
+                refused = self.cells[Cell(self.spec.map_type, "update", case)]
             else:
                 case = self.delete_case(key)
-                refused = CELLS[Cell(self.spec.map_type, "delete", case)]
+                refused = self.cells[Cell(self.spec.map_type, "delete", case)]
             if refused:
                 return Outcome(self.say(verb, case), count=at)
             if verb == "update_batch":
@@ -345,12 +352,12 @@ class Model:
         error = ""
         while len(keys) < count:
             case, found = self.next_case(key)
-            if CELLS[Cell(self.spec.map_type, "next_key", case)]:
+            if self.cells[Cell(self.spec.map_type, "next_key", case)]:
                 error = "ENOENT"
                 break
             assert found is not None
             key = found
-            if CELLS[Cell(self.spec.map_type, "lookup", self.lookup_case(key))]:
+            if self.cells[Cell(self.spec.map_type, "lookup", self.lookup_case(key))]:
                 continue  # a slot without an element
             if operation.keys is None or operation.values is None:
                 return Outcome(self.say(verb, "null pointer"), count=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from rawbpf.testing.cells import CELLS, Cell
 from rawbpf.testing.named import Named
 
 # By map type: what is said to an object of a kind. A kind that is missing is "another kind".
@@ -32,9 +35,11 @@ def kind(named: Named) -> str:
     return named.name.rpartition(" ")[0]
 
 
-def answer(map_type: str, named: Named) -> str:
-    """Return "" where a map of this type takes the object, else the case of the refusal."""
+def answer(map_type: str, named: Named, cells: Mapping[Cell, str] = CELLS) -> str:
+    """Return "" where a map of this type takes the object, else the case of the refusal: a kind with a cell is one."""
     what = kind(named)
+    if Cell(map_type, "update", what) in cells:
+        return what
     return "closed" if what == "closed" else _ANSWERS[map_type].get(what, "another kind")
 
 

@@ -85,7 +85,7 @@ class Sockets(Slots):
         if is_beyond(value):
             return "beyond descriptors"
         assert isinstance(value, Named)
-        return answer(self.spec.map_type, value) or self.flagged(flags, self.state(key))
+        return answer(self.spec.map_type, value, self.cells) or self.flagged(flags, self.state(key))
 
 
 class XdpSockets(Slots):

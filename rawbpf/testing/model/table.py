@@ -274,4 +274,4 @@ class SocketTable(HashTable):
         if is_beyond(value):
             return "beyond descriptors"
         assert isinstance(value, Named)
-        return answer(self.spec.map_type, value) or super().update_case(key, value, flags)
+        return answer(self.spec.map_type, value, self.cells) or super().update_case(key, value, flags)
