@@ -165,6 +165,14 @@ def test_what_is_simulated_says_so() -> None:
         assert repr(obj).endswith("closed [sim]>")
 
 
+@pytest.mark.parametrize("writable", [False, True])
+def test_what_is_no_descriptor_is_not_mapped(backend: Backend, writable: bool) -> None:
+    # Python's mmap takes -1, which a closed descriptor is told to be, for memory of no file.
+    with pytest.raises(OSError, match="Bad file descriptor") as refused:
+        backend.mmap(-1, 4096, 0, writable)
+    assert refused.value.errno == errno.EBADF
+
+
 @pytest.mark.parametrize("value", [None, ""])
 def test_where_nothing_is_said_it_is_the_kernel(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     if value is None:

@@ -33,7 +33,7 @@ SYSCALL_NUMBERS = {
     "ppc64le": (361, 319),
     "arm": (386, 364),
 }
-_ENOSYS = 38
+_EBADF, _ENOSYS = 9, 38
 
 
 def syscall_numbers(machine: str) -> tuple[int, int]:
@@ -88,6 +88,8 @@ class KernelBackend:
         """Map `length` bytes from `offset`, shared. Raises OSError."""
         import mmap
 
+        if fd < 0:  # which Python takes for memory of no file
+            raise OSError(_EBADF, os.strerror(_EBADF))
         protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         return mmap.mmap(fd, length, mmap.MAP_SHARED, protection, offset=offset)
 
