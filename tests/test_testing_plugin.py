@@ -6,12 +6,15 @@ Each test runs a small suite of its own: most in a process of its own, as users 
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 from support import seccomp
+
+from rawbpf.testing.plugin import _mounted_bpffs
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
 # Where rawbpf is installed pytest finds the plug-in by itself.
@@ -87,9 +90,30 @@ class TestOnTheKernel:
         """
         result = run(pytester, body, "--bpf-backend=kernel")
         result.assert_outcomes(passed=2, errors=1)
-        result.stdout.re_match_lines(
-            [r"left open by this test: (map|program) \d+ \(descriptor \d+\), (map|program) \d+ .*"]
-        )
+        said = result.stdout.str()
+        assert re.search(r"left open by this test: .*map '' \(hash, id \d+, descriptor \d+\)", said)
+        assert re.search(r"left open by this test: .*program \d+ \(descriptor \d+\)", said)
+
+    def test_pins_are_in_a_mounted_file_system_or_the_test_is_skipped(self, pytester: pytest.Pytester) -> None:
+        body = """
+        import rawbpf
+
+        def test_pins(bpf_pins):
+            with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
+                m.pin(bpf_pins / "kept")
+                m.unpin()
+                m.pin(bpf_pins / "kept")
+        """
+        mounted = _mounted_bpffs() is not None
+        result = run(pytester, body, "--bpf-backend=kernel")
+        result.assert_outcomes(passed=mounted, skipped=not mounted)
+        result = run(pytester, body, "--bpf-backend=kernel", "--bpf-strict")
+        result.assert_outcomes(passed=mounted, errors=not mounted)
+
+    def test_what_is_about_the_simulator_is_skipped_or_fails(self, pytester: pytest.Pytester) -> None:
+        body = "import pytest\n@pytest.mark.bpf_requires('sim')\ndef test_it(): pass\n"
+        run(pytester, body, "--bpf-backend=kernel").assert_outcomes(skipped=1)
+        run(pytester, body, "--bpf-backend=kernel", "--bpf-strict").assert_outcomes(errors=1)
 
     def test_nothing_is_left_where_everything_was_closed(self, pytester: pytest.Pytester) -> None:
         body = """
@@ -209,7 +233,7 @@ class TestOnTheSimulator:
         kept = []
 
         def test_leaves(bpf_backend):
-            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, name="quota"))
 
         def test_closes(bpf_backend):
             assert kept.pop().closed
@@ -218,7 +242,77 @@ class TestOnTheSimulator:
         """
         result = run(pytester, body)
         result.assert_outcomes(passed=2, errors=1)
-        result.stdout.re_match_lines([r"left open by this test: map \d+ \(descriptor \d+\)$"])
+        result.stdout.re_match_lines([r"left open by this test: map 'quota' \(hash, id \d+, descriptor \d+\)$"])
+
+    def test_what_a_failed_test_leaves_open_is_closed_and_no_second_failure(self, pytester: pytest.Pytester) -> None:
+        body = """
+        import rawbpf
+
+        kept = []
+
+        def test_fails(bpf_backend):
+            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+            assert len(kept[0]) == 1
+
+        def test_after():
+            assert kept.pop().closed
+        """
+        run(pytester, body).assert_outcomes(passed=1, failed=1)
+
+    def test_the_mark_alone_brings_it(self, pytester: pytest.Pytester) -> None:
+        body = """
+        import pytest
+        from rawbpf.syscall.current import current
+
+        @pytest.mark.bpf_simulator(cpus=9)
+        def test_marked():
+            assert (current().name, current().host.possible_cpus) == ("sim", 9)
+
+        @pytest.mark.bpf_simulator(9)
+        def test_by_place():
+            raise AssertionError("must not run")
+        """
+        result = run(pytester, body)
+        result.assert_outcomes(passed=1, errors=1)
+        result.stdout.fnmatch_lines(["*UsageError: bpf_simulator(9,): expected options by name*"])
+
+    def test_nothing_is_imported_within_an_example(self, pytester: pytest.Pytester) -> None:
+        body = """
+        import sys
+        import rawbpf
+
+        def test_it(bpf_backend):
+            before = set(sys.modules)
+            with rawbpf.HashMap.create(key="u32", value="u64", max_entries=2) as m:
+                m[1] = 1
+                m.update({1: m[1]})
+                assert (m.get(1), 2 in m, dict(m.items()), m.snapshot()) == (1, False, {1: 1}, {1: 1})
+                del m[1]
+            assert set(sys.modules) - before == set()
+        """
+        run(pytester, body).assert_outcomes(passed=1)
+
+    def test_what_is_about_it_is_not_for_the_running_kernel(self, pytester: pytest.Pytester) -> None:
+        body = "import pytest\n@pytest.mark.bpf_requires('sim')\ndef test_it(bpf_backend): assert bpf_backend.bpffs\n"
+        run(pytester, body).assert_outcomes(passed=1)
+
+    def test_pins_have_a_directory_that_goes_with_the_test(self, pytester: pytest.Pytester) -> None:
+        body = """
+        import rawbpf
+
+        where = []
+
+        def test_pins(bpf_pins):
+            with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
+                m.pin(bpf_pins / "kept")
+            with rawbpf.Map.from_pin(bpf_pins / "kept") as m:
+                assert m.max_entries == 4
+            where.append(bpf_pins)
+
+        def test_after():
+            assert not where[0].exists()
+        """
+        run(pytester, body).assert_outcomes(passed=2)
 
     def test_what_needs_the_real_kernel_is_skipped(self, pytester: pytest.Pytester) -> None:
         body = "import pytest\n@pytest.mark.bpf_requires('kernel')\ndef test_it(): pass\n"
@@ -230,13 +324,16 @@ def test_an_unknown_requirement_is_an_error_and_not_a_skip(pytester: pytest.Pyte
     body = f"import pytest\n@pytest.mark.bpf_requires({need!r})\ndef test_it(): pass\n"
     result = run(pytester, body)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*UsageError*expected 'kernel', 'map_type:ringbuf'*"])
+    result.stdout.fnmatch_lines(["*UsageError*expected 'kernel', 'sim', 'map_type:ringbuf'*"])
 
 
 def test_an_unknown_backend_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(pytester, WHICH, "--bpf-backend=moon").ret == pytest.ExitCode.USAGE_ERROR
     monkeypatch.setenv("RAWBPF_BACKEND", "moon")
-    run(pytester, WHICH).stdout.fnmatch_lines(["*RAWBPF_BACKEND='moon': expected one of sim, kernel, auto*"])
+    result = run(pytester, WHICH)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: RAWBPF_BACKEND='moon': expected one of sim, kernel, auto"])
+    assert "Traceback" not in result.stderr.str()
 
 
 def test_tests_that_do_not_ask_for_it_import_nothing_of_rawbpf(pytester: pytest.Pytester) -> None:

@@ -18,6 +18,9 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fcntl import F_GETFL, fcntl
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,14 +36,16 @@ if TYPE_CHECKING:
     from rawbpf.syscall.descriptor import Descriptor
     from rawbpf.syscall.protocol import Backend
 
-__all__ = ["bpf_backend", "bpf_load", "bpf_object"]
+__all__ = ["bpf_backend", "bpf_load", "bpf_object", "bpf_pins"]
 
 _BACKENDS = ("sim", "kernel", "auto")
 _MARKS = (
     "bpf_requires(*features): what the test needs of the kernel, simulated or not: 'map_type:ringbuf', "
-    "'prog_type:xdp', 'helper:xdp:redirect'; 'kernel' is the real one. Skips where it is missing; brings bpf_backend.\n"
+    "'prog_type:xdp', 'helper:xdp:redirect'; 'kernel' is the real one, 'sim' a simulated one. Skips where it is "
+    "missing; brings bpf_backend.\n"
     "bpf_object(path, **options): the object file that the fixture bpf_object loads, beside the test's own file.\n"
-    "bpf_simulator(**options): what the simulated kernel of this test is made with, such as cpus=4 or release='5.10'."
+    "bpf_simulator(**options): what the simulated kernel of this test is made with, such as cpus=4 or release='5.10'; "
+    "brings bpf_backend, which --bpf-backend=kernel chooses all the same."
 )
 # The line of an object's fdinfo that has its number. A link's tells its program as well.
 _KINDS = {"link": "link_id:", "map": "map_id:", "program": "prog_id:", "BTF": "btf_id:"}
@@ -60,18 +65,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks."""
+    """Declare the marks. Raises: pytest.UsageError for an unknown RAWBPF_BACKEND."""
+    _wanted(config)
     for line in _MARKS.splitlines():
         config.addinivalue_line("markers", line)
 
 
+def _wanted(config: pytest.Config) -> str:
+    wanted: str = config.getoption("--bpf-backend") or os.environ.get("RAWBPF_BACKEND") or "sim"
+    if wanted not in _BACKENDS:
+        raise pytest.UsageError(f"RAWBPF_BACKEND={wanted!r}: expected one of {', '.join(_BACKENDS)}")
+    return wanted
+
+
 def _chosen(config: pytest.Config) -> str:
-    chosen: str = config.getoption("--bpf-backend") or os.environ.get("RAWBPF_BACKEND") or "sim"
-    if chosen not in _BACKENDS:
-        raise pytest.UsageError(f"RAWBPF_BACKEND={chosen!r}: expected one of {', '.join(_BACKENDS)}")
-    if chosen == "auto":
+    wanted = _wanted(config)
+    if wanted == "auto":
         return "kernel" if _kernel_lets_us() else "sim"
-    return chosen
+    return wanted
 
 
 def _kernel_lets_us() -> bool:
@@ -90,10 +101,12 @@ def bpf_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """The kernel that new maps and programs of this test are made with: see `--bpf-backend`.
 
     A simulated one is new for each test and is the Simulator itself. What the test left open in this
-    process is closed after it and fails it.
+    process is closed after it and fails it, if nothing else did.
     """
     from rawbpf.syscall.current import using
 
+    _warm_up()
+    failed = request.session.testsfailed
     with ExitStack() as stack:
         backend = _made(request, stack)
         stack.enter_context(using(backend))
@@ -101,7 +114,8 @@ def bpf_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
         before = _descriptors()
         yield backend
         left = _left_open(backend, before)
-    if left:
+    # One that failed had no chance to close what it opened; its own message is the one to read.
+    if left and request.session.testsfailed == failed:
         pytest.fail("left open by this test: " + ", ".join(left), pytrace=False)
 
 
@@ -113,13 +127,29 @@ def _made(request: pytest.FixtureRequest, stack: ExitStack) -> Backend:
     from rawbpf.sim import Simulator
 
     marker = request.node.get_closest_marker("bpf_simulator")
+    if marker is not None and marker.args:
+        raise pytest.UsageError(f"bpf_simulator{marker.args}: expected options by name, such as cpus=4, release='5.10'")
     return stack.enter_context(Simulator(**(marker.kwargs if marker else {})))
+
+
+@cache
+def _warm_up() -> None:
+    # What is imported when it is first needed is imported now: an example of Hypothesis has 200 milliseconds.
+    from rawbpf import HashMap
+    from rawbpf.sim import Simulator
+
+    with (
+        Simulator() as simulator,
+        HashMap.create(key="u32", value="u32", max_entries=1, backend=simulator) as m,
+    ):
+        m.update({0: m.get(0, 0)})
+        m.snapshot()
 
 
 @pytest.fixture(autouse=True)
 def _bpf_requirements(request: pytest.FixtureRequest) -> None:
     # Whoever says what he needs of a kernel means the one that the options say.
-    if request.node.get_closest_marker("bpf_requires") is not None:
+    if any(request.node.get_closest_marker(name) for name in ("bpf_requires", "bpf_simulator")):
         request.getfixturevalue("bpf_backend")
 
 
@@ -138,6 +168,8 @@ def _missing(need: str, backend: Backend) -> str:
     from rawbpf import features
 
     kind, _, what = need.partition(":")
+    if need == "sim":
+        return "" if backend.name == "sim" else "this is the running kernel (--bpf-backend=sim is a simulated one)"
     if need == "kernel":
         return "" if backend.name == "kernel" else "this is a simulated kernel (--bpf-backend=kernel is the real one)"
     probes: dict[str, Callable[[], Support]] = {
@@ -147,7 +179,8 @@ def _missing(need: str, backend: Backend) -> str:
     }
     if kind not in probes or not what or (kind == "helper" and ":" not in what):
         raise pytest.UsageError(
-            f"bpf_requires({need!r}): expected 'kernel', 'map_type:ringbuf', 'prog_type:xdp' or 'helper:xdp:redirect'"
+            f"bpf_requires({need!r}): expected 'kernel', 'sim', 'map_type:ringbuf', 'prog_type:xdp' or "
+            "'helper:xdp:redirect'"
         )
     support = probes[kind]()
     if support or support == features.Answer.UNKNOWN:
@@ -184,6 +217,30 @@ def bpf_object(request: pytest.FixtureRequest, bpf_load: Callable[..., Object]) 
             'the fixture bpf_object loads what @pytest.mark.bpf_object("file.bpf.o") names; bpf_load takes a path'
         )
     return bpf_load(*marker.args, **marker.kwargs)
+
+
+@pytest.fixture
+def bpf_pins(request: pytest.FixtureRequest, bpf_backend: Backend) -> Iterator[Path]:
+    """A new directory to pin in, which is removed after the test with all that is in it.
+
+    Skips on the running kernel where no bpf file system is mounted in which this process may write.
+    """
+    root = getattr(bpf_backend, "bpffs", None) or _mounted_bpffs()
+    if root is None:
+        reason = "no bpf file system is mounted where this process may write (mount -t bpf bpf /sys/fs/bpf)"
+        if request.config.getoption("--bpf-strict"):
+            pytest.fail(f"bpf_pins: {reason}", pytrace=False)
+        pytest.skip(f"bpf_pins: {reason}")
+    with TemporaryDirectory(prefix="pytest-", dir=root) as directory:
+        yield Path(directory)
+
+
+def _mounted_bpffs() -> str | None:
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        fields = [line.split() for line in mounts]
+    # Blanks and the like are written in octal; a bpf file system at such a path is passed over.
+    places = [field[1] for field in fields if field[2] == "bpf"]
+    return next((place for place in places if os.access(place, os.W_OK | os.X_OK)), None)
 
 
 def _descriptors() -> set[int]:
@@ -229,5 +286,15 @@ def _opened_since(backend: Backend, before: set[int]) -> dict[int, str]:
         words = {line[0]: line[1] for line in lines if len(line) > 1}
         kind = next((kind for kind, key in _KINDS.items() if key in words), None)
         if kind is not None:
-            found[fd] = f"{kind} {words[_KINDS[kind]]} (descriptor {fd})"
+            found[fd] = f"{kind} {_described(backend, fd, kind, words[_KINDS[kind]])}"
     return found
+
+
+def _described(backend: Backend, fd: int, kind: str, number: str) -> str:
+    if kind == "map":
+        from rawbpf.map.info import read_info
+        from rawbpf.uapi.names import map_type_name
+
+        info = read_info(backend, fd)
+        return f"{info.name!r} ({map_type_name(info.type_number)}, id {number}, descriptor {fd})"
+    return f"{number} (descriptor {fd})"
