@@ -89,7 +89,7 @@ class TestPackets:
 class TestSyscallPrograms:
     @pytest.mark.guest
     def test_the_context_comes_back_changed_and_the_callers_bytes_do_not(self, backend: Backend) -> None:
-        instructions = [b.load_mem(b.R0, b.R1, 0), b.store_imm(b.R1, 8, 7), b.exit_()]
+        instructions = [b.load_mem(b.R0, b.R1, 0), b.mov_imm(b.R2, 7), b.store_reg(b.R1, 8, b.R2), b.exit_()]
         context = struct.pack("=QQ", 42, 0)
         with Program.load("syscall", instructions) as program:
             result = program.run(ctx=context)

@@ -235,6 +235,14 @@ class Release:
         return self.reached("5.15")
 
     @property
+    def maps_unbound_udp(self) -> bool:
+        """Whether sockmaps take UDP sockets that are not bound: since commit 0c48eefae712 (in v5.15), for some time.
+
+        Seen: 5.10.223, 6.12.117 and 6.18.44 refuse them, 6.1.176 does not.
+        """
+        return self.reached("5.15") and not self.reached("6.12")
+
+    @property
     def has_hashes(self) -> bool:
         """Whether a map tells its hash. Commit ea2e6467ac36 (in v6.18)."""
         return self.reached("6.18")

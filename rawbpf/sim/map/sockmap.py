@@ -23,18 +23,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.shape import Shape
+    from rawbpf.sim.release import Release
 
 _INT_MAX = 0x7FFFFFFF
 _MAX_BPF_STACK = 512
 _POINTER, _BUCKET, _ELEMENT = 8, 16, 48
 
 
-def _is_suitable(sock: Sock) -> bool:
+def _is_suitable(sock: Sock, release: Release) -> bool:
     # Source: sock_map_sk_is_suitable, sock_map_sk_state_allowed.
     if sock.is_tcp:
         return sock.is_established or sock.is_listening
     if sock.is_udp:
-        return sock.is_bound
+        return sock.is_bound or release.maps_unbound_udp
+    if sock.domain == socket.AF_UNIX and not release.maps_unix_sockets:
+        return False
     if sock.domain == socket.AF_UNIX and sock.type == socket.SOCK_STREAM:
         return sock.is_established
     return sock.domain == socket.AF_UNIX
@@ -70,8 +73,7 @@ class _SimSockets(SocketHolder):
         if fd > _INT_MAX:
             raise Refused(EINVAL)
         sock = Sock(fd)
-        is_too_new = sock.domain == socket.AF_UNIX and not self.kernel.release.maps_unix_sockets
-        if is_too_new or not _is_suitable(sock):
+        if not _is_suitable(sock, self.kernel.release):
             raise Refused(EOPNOTSUPP)
         self.drop_closed()
         if flags > c.BPF_EXIST:
