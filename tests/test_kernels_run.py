@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,23 @@ def test_a_target_boots_a_kernel_with_a_console_and_a_port_per_file(name: str, t
 
 def test_every_list_of_skips_belongs_to_a_target() -> None:
     assert {path.stem for path in (TESTS / "kernels/expected-skips").iterdir()} == TARGETS.keys()
+
+
+def test_of_two_runs_of_one_target_the_second_waits_for_the_first(tmp_path: Path) -> None:
+    told = threading.Event()
+    order = []
+
+    def second() -> None:
+        with machine.alone(tmp_path / "6.1", told.set):
+            order.append("second")
+
+    other = threading.Thread(target=second)
+    with machine.alone(tmp_path / "6.1", pytest.fail):
+        other.start()
+        assert told.wait(10)
+        order.append("first")
+    other.join(10)
+    assert order == ["first", "second"]
 
 
 def test_counts_come_from_the_report_of_pytest() -> None:

@@ -16,7 +16,6 @@ OTHER = UID + 1
 
 pytestmark = [
     pytest.mark.real_kernel("the command line is used on the running kernel"),
-    pytest.mark.guest,
     pytest.mark.needs("kernel", "capability:CAP_SETUID", "capability:CAP_PERFMON", "module:elftools"),
 ]
 
@@ -32,6 +31,7 @@ def test_a_hundred_executions_are_counted_as_exactly_a_hundred() -> None:
         assert obj.variables["dropped"].value == 0
 
 
+@pytest.mark.guest
 def test_nothing_is_counted_before_attaching_and_after_detaching() -> None:
     with rawbpf.load(native("execcount")) as obj:
         execute_as(UID, 2)
@@ -41,6 +41,7 @@ def test_nothing_is_counted_before_attaching_and_after_detaching() -> None:
         assert obj.maps["exec_count"].snapshot()[UID] == 3
 
 
+@pytest.mark.guest
 def test_the_uid_filter_switches_counting_on_and_off_while_attached() -> None:
     with rawbpf.load(native("uid_filter")) as obj:
         counted, counts = obj.maps["counted_uids"], obj.maps["exec_count"]
@@ -56,6 +57,7 @@ def test_the_uid_filter_switches_counting_on_and_off_while_attached() -> None:
         assert counts.snapshot() == {UID: 3}
 
 
+@pytest.mark.guest
 def test_a_map_filled_before_attaching_is_read_by_the_program() -> None:
     with rawbpf.load(native("uid_filter")) as obj:
         obj.maps["counted_uids"].update({UID: True, OTHER: False})
@@ -65,6 +67,7 @@ def test_a_map_filled_before_attaching_is_read_by_the_program() -> None:
         assert obj.maps["exec_count"].snapshot() == {UID: 7}
 
 
+@pytest.mark.guest
 def test_exec_details_returns_a_record_with_the_name_of_the_program() -> None:
     with rawbpf.load(native("exec_details")) as obj:
         obj.attach()
@@ -78,6 +81,7 @@ def test_exec_details_returns_a_record_with_the_name_of_the_program() -> None:
         assert record.asdict().keys() == {"count", "last_ns", "comm"}
 
 
+@pytest.mark.guest
 def test_per_cpu_statistics_are_summed() -> None:
     with rawbpf.load(native("percpu_stats")) as obj:
         obj.attach()
@@ -87,6 +91,7 @@ def test_per_cpu_statistics_are_summed() -> None:
         assert stats.sum().calls == 3
 
 
+@pytest.mark.guest
 def test_an_edited_variable_changes_what_is_counted() -> None:
     spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.variables["min_uid"].value = OTHER
@@ -99,6 +104,7 @@ def test_an_edited_variable_changes_what_is_counted() -> None:
         assert counts[OTHER] == 3
 
 
+@pytest.mark.guest
 def test_a_full_map_is_told_by_the_variable_of_the_program() -> None:
     spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].max_entries = 1

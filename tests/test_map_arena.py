@@ -36,7 +36,11 @@ FREE = 0x5EED_0000_0000
 
 MAP_FIXED = 0x10
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:arena", "prog_type:syscall")]
+# Where programs are not compiled, arenas can be made and not used.
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.needs("map_type:arena", "prog_type:syscall", "file:/proc/sys/net/core/bpf_jit_enable"),
+]
 
 
 def program(arena: rawbpf.ArenaMap, instructions: Sequence[Instruction]) -> rawbpf.Program:

@@ -221,7 +221,6 @@ def test_bytes_are_keys_too(backend: Backend) -> None:
         assert m.info.btf_id == 0
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize(
     ("key", "error", "words"),
     [

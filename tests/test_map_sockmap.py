@@ -177,7 +177,7 @@ def _listening() -> socket.socket:
 STATES = [
     pytest.param(socket.socket, False, id="TCP, not connected"),
     pytest.param(_listening, True, id="TCP, listening"),
-    # Whether UDP has to be bound depends on the kernel: 6.1 does not ask.
+    # Whether UDP has to be bound depends on the kernel: 6.1 does not ask, 5.10 and 6.18 do.
     pytest.param(lambda: sockets.udp(shared=False), True, id="UDP, bound"),
     pytest.param(lambda: socket.socket(socket.AF_UNIX), False, id="Unix, not connected"),
     pytest.param(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), True, marks=UNIX, id="Unix datagrams"),

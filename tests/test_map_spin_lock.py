@@ -88,7 +88,6 @@ def locked(request: pytest.FixtureRequest, backend: Backend) -> Iterator[Any]:
         yield m
 
 
-@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_no_torn_value_is_seen_while_a_program_writes(locked: Any) -> None:
     locked[0] = {"words": [0] * WORDS}

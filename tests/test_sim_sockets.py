@@ -19,8 +19,6 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.guest
-
 needs_kernel = pytest.mark.needs("kernel")
 TYPES = {
     "sockmap": c.BPF_MAP_TYPE_SOCKMAP,
@@ -79,6 +77,7 @@ def _sockets(side: Side) -> Iterator[tuple[str, socket.socket]]:
     yield from made("XDP", 44, socket.SOCK_RAW)
 
 
+@pytest.mark.guest
 @needs_kernel
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("value_size", [4, 8])
@@ -119,6 +118,7 @@ def test_a_hash_of_sockets_has_the_order_of_the_kernel(key_size: int) -> None:
     agree(scenario)
 
 
+@pytest.mark.guest
 @needs_kernel
 def test_a_socket_serves_one_kind_of_map() -> None:
     def scenario(side: Side) -> Iterator[object]:
@@ -135,6 +135,7 @@ def test_a_socket_serves_one_kind_of_map() -> None:
     assert "EBUSY" in str(agree(scenario))
 
 
+@pytest.mark.guest
 @needs_kernel
 @pytest.mark.parametrize("name", BY_COOKIE)
 def test_a_socket_that_is_closed_leaves_the_map(name: str) -> None:
@@ -154,6 +155,7 @@ def test_a_socket_that_is_closed_leaves_the_map(name: str) -> None:
     assert str(agree(scenario)[-1]).startswith("('ENOENT'")
 
 
+@pytest.mark.guest
 @needs_kernel
 def test_a_socket_whose_connection_was_reset_stays_until_it_is_closed() -> None:
     def scenario(side: Side) -> Iterator[object]:
@@ -172,6 +174,7 @@ def test_a_socket_whose_connection_was_reset_stays_until_it_is_closed() -> None:
     assert agree(scenario)[-1] == "near"
 
 
+@pytest.mark.guest
 def test_no_descriptor_of_a_socket_is_kept() -> None:
     with Simulator() as simulator, Side(simulator) as side:
         side.make_map("m", c.BPF_MAP_TYPE_SOCKMAP)

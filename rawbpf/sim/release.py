@@ -238,9 +238,10 @@ class Release:
     def maps_unbound_udp(self) -> bool:
         """Whether sockmaps take UDP sockets that are not bound: since commit 0c48eefae712 (in v5.15), for some time.
 
-        Seen: 5.10.223, 6.12.117 and 6.18.44 refuse them, 6.1.176 does not.
+        Seen: 5.10.223, 6.12.117 and 6.18.44 refuse them, 6.1.176 and 6.12.95 do not.
         """
-        return self.reached("5.15") and not self.reached("6.12")
+        refused_again = self.reached("6.18") or (self.version == (6, 12) and _numbers(self.text)[2] >= 117)
+        return self.reached("5.15") and not refused_again
 
     @property
     def has_hashes(self) -> bool:

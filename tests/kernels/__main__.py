@@ -47,6 +47,11 @@ class Runner:
     def run(self, target: Target) -> int:
         """Run the tests on `target`, print how it went, and return what the exit status of a run of it alone is."""
         folder = self._cache / "runs" / target.name
+        waiting = f"{target.name}: another run has it; waiting"
+        with machine.alone(folder, lambda: print(waiting, flush=True)):
+            return self._run(target, folder)
+
+    def _run(self, target: Target, folder: Path) -> int:
         try:
             with self._preparing:
                 booted = self._prepare(target, folder)

@@ -6,10 +6,12 @@ virtual serial ports; the console is another such file.
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +82,19 @@ def parse_report(text: str) -> Report:
         None if ended is None else float(ended),
         None if status is None else int(status),
     )
+
+
+@contextmanager
+def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Have `folder` for this block alone, of all runs that share the cache; call `wait` before waiting for another."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def run(words: Sequence[str], folder: Path, limit: float, again: Callable[[], None] = lambda: None) -> Run:

@@ -14,8 +14,9 @@ from rawbpf.sim.error import Refused
 from rawbpf.sim.map.fd_array import SimFdArray
 
 _CGROUP2_SUPER_MAGIC = 0x63677270
-# More than any `struct statfs` has; its first word is the file system's type.
-_STATFS = ctypes.c_long * 64
+# More than any `struct statfs` has; its first word is the file system's type, an int on s390x.
+# Source: arch/s390/include/uapi/asm/statfs.h, include/uapi/asm-generic/statfs.h (v6.12)
+_STATFS = (ctypes.c_uint if os.uname().machine == "s390x" else ctypes.c_long) * 128
 
 
 def cgroup_of(fd: int) -> tuple[int, int]:

@@ -11,12 +11,12 @@ _MASK = 0xFFFFFFFF
 _INITIAL = 0xDEADBEEF
 
 
-def jhash(key: bytes, seed: int) -> int:
-    """Return the 32-bit hash of `key`."""
+def jhash(key: bytes, seed: int, by_bytes: bool = False) -> int:
+    """Return the 32-bit hash of `key`. `by_bytes`: not by jhash2, which takes what is a multiple of 4 as numbers."""
     a = b = c = (_INITIAL + len(key) + seed) & _MASK
     if not key:
         return c
-    words = _words(key)
+    words = _words(key, by_bytes)
     last = len(words) - 3
     # Rotations are left with more bits than 32: what is beyond goes with the mask.
     for at in range(0, last, 3):
@@ -43,11 +43,11 @@ def jhash(key: bytes, seed: int) -> int:
     return (c ^ b) - (b << 24 | b >> 8) & _MASK
 
 
-def _words(key: bytes) -> tuple[int, ...]:
+def _words(key: bytes, by_bytes: bool) -> tuple[int, ...]:
     # The words of `key` and zeros, a multiple of three.
     size = len(key)
     padded = key + bytes(-size % 12)
-    if size % 4 == 0:
+    if size % 4 == 0 and not by_bytes:
         return unpack(f"={len(padded) // 4}I", padded)
     # The last bytes are taken one by one, lowest first, whatever the CPU's order.
     return unpack(f"={len(padded) // 4 - 3}I", padded[:-12]) + unpack("<3I", padded[-12:])

@@ -176,4 +176,5 @@ class SimSockHash(_SimSockets):
         return self._buckets.first()
 
     def _bucket(self, key: bytes) -> int:
-        return jhash(key, 0) & (self._n_buckets - 1)
+        # Source: net/core/sock_map.c:sock_hash_bucket_hash, which takes keys of all sizes by bytes.
+        return jhash(key, 0, by_bytes=True) & (self._n_buckets - 1)
