@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    # Device and inode.
+    Identity = tuple[int, int]
+
 
 class Content:
     """What a descriptor leads to. It hears when that ends.
@@ -69,7 +72,7 @@ class Files:
     """The open files, by the identity of their pipes."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, int], File] = {}
+        self._open: dict[Identity, File] = {}
 
     def __iter__(self) -> Iterator[File]:
         return iter(list(self._open.values()))
@@ -147,7 +150,7 @@ class Files:
         for identity in list(self._open):
             self._forget(identity)
 
-    def _forget(self, identity: tuple[int, int]) -> None:
+    def _forget(self, identity: Identity) -> None:
         file = self._open.pop(identity, None)
         if file is not None:
             os.close(file.end)
@@ -163,6 +166,6 @@ def _abandoned(files: Iterable[File]) -> set[int]:
     return {end for end, _ in poller.poll(0)}
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def _identity(fd: int) -> Identity:
     status = os.fstat(fd)
     return status.st_dev, status.st_ino

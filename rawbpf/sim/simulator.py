@@ -112,13 +112,16 @@ class Simulator:
         """Return a copy of all state: maps and what they hold, programs, BTF, ids, pins, what chance comes next."""
         with self._guard:
             self._kernel.sweep()
+            self._kernel.pins.locate()
             return Snapshot(copy.deepcopy(self._kernel))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this simulator; it can be used again.
 
         Descriptors and mappings that were open then lead to the restored objects. Those closed since stay
-        closed, and those opened since lead nowhere (EINVAL). Raises: ValueError for another simulator's.
+        closed, and those opened since lead nowhere (EINVAL). Pins get back the names and modes they had, in directories
+        that are made again; other files stay. Raises: ValueError for another simulator's; OSError where another file
+        has the name of a pin (FileExistsError), and nothing is changed then.
         """
         with self._guard:
             if snapshot.kernel.host is not self.host:
