@@ -12,6 +12,7 @@ import os
 import select
 from contextlib import suppress
 from errno import EBADF, EINVAL
+from fcntl import F_GETFL, fcntl
 
 from rawbpf.sim.error import Refused
 
@@ -77,6 +78,9 @@ class Files:
     def __iter__(self) -> Iterator[File]:
         return iter(list(self._open.values()))
 
+    def __contains__(self, identity: Identity) -> bool:
+        return identity in self._open
+
     def open(self, content: object, *, may_read: bool = True, may_write: bool = True) -> int:
         """Return a new close-on-exec descriptor that leads to `content`. Raises: OSError (EMFILE)."""
         fd, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -86,14 +90,15 @@ class Files:
         return fd
 
     def find(self, fd: int) -> File | None:
-        """Return the file behind `fd`; None where it is none of the simulator's. Raises: Refused (EBADF): closed."""
-        try:
-            return self._open.get(_identity(fd))
-        except (OSError, OverflowError):
-            raise Refused(EBADF) from None
+        """Return the file behind `fd`; None where it is none of the simulator's.
+
+        Raises: Refused (EBADF): closed, or opened with O_PATH.
+        """
+        status = usable(fd)
+        return self._open.get((status.st_dev, status.st_ino))
 
     def get(self, fd: int, kind: type[object] | tuple[type[object], ...]) -> File:
-        """Return the file behind `fd`, which must lead to a `kind`. Raises: Refused (EBADF: closed; EINVAL)."""
+        """Return the file behind `fd`, which must lead to a `kind`. Raises: Refused (EBADF; EINVAL)."""
         file = self.find(fd)
         if file is None or not isinstance(file.content, kind):
             raise Refused(EINVAL)
@@ -157,6 +162,21 @@ class Files:
             if isinstance(file.content, Content):
                 file.content.closed(file)
                 file.content.leave()
+
+
+def usable(fd: int) -> os.stat_result:
+    """Return the status of a descriptor that a call may use.
+
+    Raises: Refused (EBADF): closed, or opened with O_PATH. Source: fs/file.c:__fget_light, FMODE_PATH (v6.12).
+    """
+    try:
+        status = os.fstat(fd)
+        names_only = fcntl(fd, F_GETFL) & os.O_PATH
+    except (OSError, OverflowError):
+        raise Refused(EBADF) from None
+    if names_only:
+        raise Refused(EBADF)
+    return status
 
 
 def _abandoned(files: Iterable[File]) -> set[int]:

@@ -7,6 +7,7 @@ import ctypes
 import mmap as _mmap
 import os
 import sys
+from contextlib import suppress
 from errno import EBADF, EINVAL, EMFILE, ENOTTY
 from itertools import starmap
 
@@ -225,9 +226,11 @@ class Simulator:
         ready.update(fd for fd, _ in poller.poll(limit))
         with self._guard:
             for fd in ready:
-                event = self._event(fd)
-                if event is not None:
-                    event.polled(fd)
+                # Closed ones are reported, too.
+                with suppress(Refused):
+                    event = self._event(fd)
+                    if event is not None:
+                        event.polled(fd)
         return list(ready)
 
     def ringbuf(self, fd: int) -> RingBuf:
@@ -292,10 +295,9 @@ class Simulator:
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
         with self._guard:
-            try:
+            file = None
+            with suppress(Refused):
                 file = self._kernel.files.find(fd)
-            except Refused as refused:
-                raise _os_error(refused) from None
             if file is not None:
                 return describe(file, self._kernel.release, self.host.page_size)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:
