@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import weakref
 from contextlib import ExitStack, suppress
-from errno import EACCES, EEXIST, EINVAL, ENOENT, EPERM
+from errno import EACCES, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.file import Content
@@ -42,7 +42,7 @@ class BpfFs:
     def pin(self, path: bytes, at: int | None, content: object) -> None:
         """Make a file at `path`, from the directory `at` on, that leads to `content`.
 
-        Raises: Refused (ENOENT, EEXIST, EPERM: elsewhere, or a dot in the name, ...).
+        Raises: Refused (ENOENT, EEXIST, EPERM: elsewhere, or a dot in the name, EROFS ...).
         """
         if not path:
             raise Refused(ENOENT)
@@ -57,8 +57,11 @@ class BpfFs:
             # What exists is found before the name and the file system are looked at.
             if _exists(name, parent):
                 raise Refused(EEXIST)
-            if path.endswith(b"/"):
+            # procfs does not even look for a name that it has not.
+            if path.endswith(b"/") or os.fstat(parent).st_dev == os.stat("/proc").st_dev:
                 raise Refused(ENOENT)
+            if os.fstatvfs(parent).f_flag & os.ST_RDONLY:
+                raise Refused(EROFS)
             if b"." in name or not self._contains(parent):
                 raise Refused(EPERM)
             fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE, dir_fd=parent)
