@@ -88,6 +88,7 @@ def flags(good: MapSpec) -> Iterator[MapSpec]:
         for changed in (good, good._replace(max_entries=0), good._replace(key_size=99_999_999)):
             yield changed._replace(flags=good.flags ^ flag)
             yield changed._replace(flags=good.flags ^ flag, numa_node=7)
+            yield changed._replace(flags=good.flags ^ flag | c.BPF_F_NUMA_NODE, numa_node=0xFFFFFFFF)
     for one, other in combinations(bits, 2):
         yield good._replace(flags=good.flags ^ one ^ other)
 

@@ -68,6 +68,11 @@ def test_what_may_be_pinned_and_where(tmp_path: Path) -> None:
             f"{root}/dir/../up",
             f"{root}/",
             tmp_path / "elsewhere",
+            "/proc/self/elsewhere",
+            "/proc/self/status",
+            "/proc/elsewhere",
+            "/proc/self/with.dot",
+            "/sys/elsewhere",
             tmp_path / "file",
             tmp_path / "missing" / "map",
             "",
@@ -110,6 +115,7 @@ def test_flags_and_directories_to_start_from(tmp_path: Path) -> None:
         yield _pin(side, root / "program", side.fds["program"])
         for flags in (0, c.BPF_F_RDONLY, c.BPF_F_WRONLY):
             yield flags, _get(side, root / "program", file_flags=flags)
+        yield [_pin(side, "", fds[name], pathname=8) for name in ("device", "closed", "negative")]
         yield _pin(side, "", side.fds["map"], pathname=0), _pin(side, "", side.fds["map"], pathname=8)
         yield _get(side, "", pathname=0), _get(side, "", pathname=8)
 

@@ -7,7 +7,7 @@ import os
 import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.twin import RETURN_0, Side, agree, u32
@@ -414,7 +414,8 @@ def test_what_would_attach_or_run_is_refused_after_its_own_checks() -> None:
             (a.PROG_ATTACH, {"attach_bpf_fd": fds["device"], "attach_type": c.BPF_CGROUP_DEVICE}, "ENOTSUPP"),
             (a.PROG_ATTACH, {"attach_bpf_fd": fds["xdp"], "attach_type": c.BPF_CGROUP_DEVICE}, "EINVAL"),
             (a.PROG_ATTACH, {"attach_bpf_fd": fds["xdp"], "attach_type": 99}, "EINVAL"),
-            (a.PROG_DETACH, {"attach_type": c.BPF_CGROUP_DEVICE}, "ENOENT"),
+            (a.PROG_DETACH, {"attach_type": c.BPF_CGROUP_DEVICE}, "EBADF"),
+            (a.PROG_DETACH, {"attach_type": c.BPF_TCX_INGRESS, "attach_bpf_fd": fds["m"]}, "EINVAL"),
             (a.RAW_TRACEPOINT_OPEN, {"prog_fd": fds["raw"], "name": name}, "ENOTSUPP"),
             (a.RAW_TRACEPOINT_OPEN, {"prog_fd": fds["raw"], "name": 8}, "EFAULT"),
             (a.RAW_TRACEPOINT_OPEN, {"prog_fd": fds["xdp"], "name": name}, "EINVAL"),
@@ -449,3 +450,38 @@ def test_questions_about_links_and_programs_are_answered_alike() -> None:
         yield side.call(a.PROG_QUERY, target_fd=fds["m"], attach_type=c.BPF_SK_MSG_VERDICT, query_flags=2)[0]
 
     agree(scenario)
+
+
+@needs_kernel
+def test_nothing_is_detached_from_what_is_no_cgroup() -> None:
+    def scenario(side: Side) -> Iterator[object]:
+        side.load("p")
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        side.stack.callback(os.close, null)
+        for attach_type in (0, c.BPF_CGROUP_DEVICE, c.BPF_CGROUP_SOCK_OPS, c.BPF_CGROUP_SETSOCKOPT, 99):
+            for name, target in (("closed", 0x3FFFFFFF), ("negative", -1), ("device", null)):
+                for more in ({}, {"attach_bpf_fd": side.fds["p"]}, {"attach_bpf_fd": 0x3FFFFFFF}, {"attach_flags": 1}):
+                    values = {"attach_type": attach_type, "target_fd": target} | more
+                    yield attach_type, name, [*more], side.call(a.PROG_DETACH, **values)[0]
+
+    agree(scenario)
+
+
+@needs_kernel
+def test_signatures_are_refused_alike() -> None:
+    def scenario(side: Side) -> Iterator[object]:
+        # Kernels of before 6.18 do not know the fields.
+        yield side.load("plain", keyring_id=5, signature_size=16)[0]
+        room = ctypes.create_string_buffer(16)
+        for address in (ctypes.addressof(room), 1):
+            for size in (0, 16, 8192, 8193, 1 << 30, 0xFFFFFFFF):
+                if address == 1 or size in (0, 16) or size > 8192:
+                    for keyring in (0, 1, 2, 3, 5, 0x7FFFFFFF):
+                        more: dict[str, Any] = {"signature": address, "signature_size": size, "keyring_id": keyring}
+                        yield (address == 1, size, keyring), side.load("signed", **more)[0]
+        more = {"signature": ctypes.addressof(room), "signature_size": 16}
+        yield side.load("signed", 99, **more)[0], side.load("signed", insns=0, **more)[0]
+        yield side.load("signed", prog_ifindex=1, **more)[0], side.load("signed", prog_name=b"a-b", **more)[0]
+
+    answers = agree(scenario)
+    assert answers[0] == "EINVAL" or ((False, 16, 0), "EOPNOTSUPP") in answers

@@ -6,13 +6,20 @@ once no name leads to it, what was pinned is let go. Source: kernel/bpf/inode.c 
 
 from __future__ import annotations
 
-import copy
 import os
 import weakref
-from errno import EACCES, EEXIST, EINVAL, ENOENT, EPERM
+from contextlib import ExitStack, suppress
+from errno import EACCES, EEXIST, EINVAL, ENOENT, EPERM, EROFS
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.file import Content
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rawbpf.sim.file import Identity
+
+# A new pin's.
+_MODE = 0o600
 
 
 class BpfFs:
@@ -23,7 +30,7 @@ class BpfFs:
 
     def __init__(self) -> None:
         self._root: _Root | None = None
-        self._pins: dict[tuple[int, int], _Pin] = {}
+        self._pins: dict[Identity, _Pin] = {}
 
     @property
     def root(self) -> str:
@@ -35,7 +42,7 @@ class BpfFs:
     def pin(self, path: bytes, at: int | None, content: object) -> None:
         """Make a file at `path`, from the directory `at` on, that leads to `content`.
 
-        Raises: Refused (ENOENT, EEXIST, EPERM: elsewhere, or a dot in the name, ...).
+        Raises: Refused (ENOENT, EEXIST, EPERM: elsewhere, or a dot in the name, EROFS ...).
         """
         if not path:
             raise Refused(ENOENT)
@@ -50,11 +57,14 @@ class BpfFs:
             # What exists is found before the name and the file system are looked at.
             if _exists(name, parent):
                 raise Refused(EEXIST)
-            if path.endswith(b"/"):
+            # procfs does not even look for a name that it has not.
+            if path.endswith(b"/") or os.fstat(parent).st_dev == os.stat("/proc").st_dev:
                 raise Refused(ENOENT)
+            if os.fstatvfs(parent).f_flag & os.ST_RDONLY:
+                raise Refused(EROFS)
             if b"." in name or not self._contains(parent):
                 raise Refused(EPERM)
-            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
+            fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE, dir_fd=parent)
         except OSError as error:
             raise Refused(error.errno or EINVAL) from None
         finally:
@@ -92,19 +102,55 @@ class BpfFs:
             if os.fstat(pin.fd).st_nlink == 0:
                 self._forget(identity)
 
+    def locate(self) -> None:
+        """Note of every pin which names lead to it, and its mode, as a copy of this needs to bring them back."""
+        self.sweep()
+        for pin in self._pins.values():
+            pin.names = []
+            pin.mode = os.fstat(pin.fd).st_mode & 0o7777
+        for directory, _, names in os.walk(self._root.path if self._root is not None else ""):
+            for path in (os.path.join(directory, name) for name in names):
+                # Another thread may remove it meanwhile.
+                with suppress(FileNotFoundError):
+                    status = os.lstat(path)
+                    found = self._pins.get((status.st_dev, status.st_ino))
+                    if found is not None:
+                        found.names.append(path)
+        for pin in self._pins.values():
+            # One that was moved elsewhere, or into a directory that may not be listed.
+            pin.names = pin.names or [os.readlink(f"/proc/self/fd/{pin.fd}")]
+
     def adopt(self, current: BpfFs) -> None:
-        """Make the directory what it was when this was copied: unlink pins made since, make again those removed."""
-        current.sweep()
+        """Make the tree of pins what it was when this was copied; files that are no pins stay.
+
+        Raises: OSError, where the tree cannot be so. Then everything is as it was before.
+        """
+        current.locate()
+        with ExitStack() as always, ExitStack() as undo:
+            names = _put_away(current, self._pins, always, undo)
+            pins = {}
+            for identity, pin in self._pins.items():
+                kept = current._pins.get(identity)
+                if kept is None:
+                    pin.fd, mode = _make(pin.names[0], undo), _MODE
+                    names[pin.names[0]] = identity
+                else:
+                    pin.fd, mode = kept.fd, kept.mode
+                if mode != pin.mode:
+                    os.fchmod(pin.fd, pin.mode)
+                    undo.callback(os.fchmod, pin.fd, mode)
+                source = next(path for path, target in names.items() if target == identity)
+                for path in pin.names:
+                    if path not in names:
+                        _make_directory(os.path.dirname(path), undo)
+                        os.link(source, path)
+                        undo.callback(os.unlink, path)
+                pins[_identity(pin.fd)] = pin
+            undo.pop_all()
         self._root = current._root
         for identity in current._pins.keys() - self._pins.keys():
-            pin = current._pins[identity]
-            os.unlink(pin.path)
-            os.close(pin.fd)
-        for identity in self._pins.keys() - current._pins.keys():
-            pin = self._pins.pop(identity)
-            os.makedirs(os.path.dirname(pin.path), 0o700, exist_ok=True)
-            pin.fd = os.open(pin.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._pins[_identity(pin.fd)] = pin
+            os.close(current._pins[identity].fd)
+        self._pins = pins
 
     def close(self) -> None:
         """Let go of all pins, and remove the directory with them."""
@@ -114,7 +160,7 @@ class BpfFs:
             self._root.remove()
         self._root = None
 
-    def _forget(self, identity: tuple[int, int]) -> None:
+    def _forget(self, identity: Identity) -> None:
         pin = self._pins.pop(identity)
         os.close(pin.fd)
         if isinstance(pin.content, Content):
@@ -163,23 +209,53 @@ def _remove(root: str, pid: int) -> None:
 
 
 class _Pin:
-    # A descriptor of the placeholder keeps its inode number from being used again. A copy remembers the path.
+    # A descriptor of the placeholder keeps its inode number from being used again. The names and the mode are as
+    # `locate` found them.
     def __init__(self, fd: int, content: object) -> None:
         self.fd = fd
         self.content = content
-        self._path = ""
-
-    @property
-    def path(self) -> str:
-        return self._path or os.readlink(f"/proc/self/fd/{self.fd}")
-
-    def __deepcopy__(self, memo: dict[int, object]) -> _Pin:
-        copied = _Pin(self.fd, copy.deepcopy(self.content, memo))
-        copied._path = self.path
-        return copied
+        self.names: list[str] = []
+        self.mode = _MODE
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def _put_away(current: BpfFs, wanted: dict[Identity, _Pin], always: ExitStack, undo: ExitStack) -> dict[str, Identity]:
+    # Move the names that pins are not to have out of the way, into a directory that lasts as long as `always`.
+    # Return where pins that are there can be found now.
+    to_be = {path: identity for identity, pin in wanted.items() for path in pin.names}
+    names = {path: identity for identity, pin in current._pins.items() for path in pin.names}
+    wrong = [path for path, identity in names.items() if to_be.get(path) != identity]
+    if wrong:
+        import shutil
+        import tempfile
+
+        # On the same file system, or there would be no renaming.
+        away = tempfile.mkdtemp(prefix="rawbpf-sim-", dir=os.path.dirname(current.root))
+        always.callback(shutil.rmtree, away, ignore_errors=True)
+        for number, path in enumerate(wrong):
+            moved = os.path.join(away, str(number))
+            os.rename(path, moved)
+            undo.callback(os.rename, moved, path)
+            names[moved] = names.pop(path)
+    return names
+
+
+def _make(path: str, undo: ExitStack) -> int:
+    # Make a placeholder.
+    _make_directory(os.path.dirname(path), undo)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
+    undo.callback(os.close, fd)
+    undo.callback(os.unlink, path)
+    return fd
+
+
+def _make_directory(path: str, undo: ExitStack) -> None:
+    if not os.path.isdir(path):
+        _make_directory(os.path.dirname(path), undo)
+        os.mkdir(path, 0o700)
+        undo.callback(os.rmdir, path)
+
+
+def _identity(fd: int) -> Identity:
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 

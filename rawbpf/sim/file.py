@@ -12,12 +12,16 @@ import os
 import select
 from contextlib import suppress
 from errno import EBADF, EINVAL
+from fcntl import F_GETFL, fcntl
 
 from rawbpf.sim.error import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    # Device and inode.
+    Identity = tuple[int, int]
 
 
 class Content:
@@ -69,10 +73,13 @@ class Files:
     """The open files, by the identity of their pipes."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[int, int], File] = {}
+        self._open: dict[Identity, File] = {}
 
     def __iter__(self) -> Iterator[File]:
         return iter(list(self._open.values()))
+
+    def __contains__(self, identity: Identity) -> bool:
+        return identity in self._open
 
     def open(self, content: object, *, may_read: bool = True, may_write: bool = True) -> int:
         """Return a new close-on-exec descriptor that leads to `content`. Raises: OSError (EMFILE)."""
@@ -83,14 +90,15 @@ class Files:
         return fd
 
     def find(self, fd: int) -> File | None:
-        """Return the file behind `fd`; None where it is none of the simulator's. Raises: Refused (EBADF): closed."""
-        try:
-            return self._open.get(_identity(fd))
-        except (OSError, OverflowError):
-            raise Refused(EBADF) from None
+        """Return the file behind `fd`; None where it is none of the simulator's.
+
+        Raises: Refused (EBADF): closed, or opened with O_PATH.
+        """
+        status = usable(fd)
+        return self._open.get((status.st_dev, status.st_ino))
 
     def get(self, fd: int, kind: type[object] | tuple[type[object], ...]) -> File:
-        """Return the file behind `fd`, which must lead to a `kind`. Raises: Refused (EBADF: closed; EINVAL)."""
+        """Return the file behind `fd`, which must lead to a `kind`. Raises: Refused (EBADF; EINVAL)."""
         file = self.find(fd)
         if file is None or not isinstance(file.content, kind):
             raise Refused(EINVAL)
@@ -147,13 +155,28 @@ class Files:
         for identity in list(self._open):
             self._forget(identity)
 
-    def _forget(self, identity: tuple[int, int]) -> None:
+    def _forget(self, identity: Identity) -> None:
         file = self._open.pop(identity, None)
         if file is not None:
             os.close(file.end)
             if isinstance(file.content, Content):
                 file.content.closed(file)
                 file.content.leave()
+
+
+def usable(fd: int) -> os.stat_result:
+    """Return the status of a descriptor that a call may use.
+
+    Raises: Refused (EBADF): closed, or opened with O_PATH. Source: fs/file.c:__fget_light, FMODE_PATH (v6.12).
+    """
+    try:
+        status = os.fstat(fd)
+        names_only = fcntl(fd, F_GETFL) & os.O_PATH
+    except (OSError, OverflowError):
+        raise Refused(EBADF) from None
+    if names_only:
+        raise Refused(EBADF)
+    return status
 
 
 def _abandoned(files: Iterable[File]) -> set[int]:
@@ -163,6 +186,6 @@ def _abandoned(files: Iterable[File]) -> set[int]:
     return {end for end, _ in poller.poll(0)}
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def _identity(fd: int) -> Identity:
     status = os.fstat(fd)
     return status.st_dev, status.st_ino

@@ -113,6 +113,9 @@ class Kernel:
         self.pins.sweep()
 
     def adopt(self, current: Kernel) -> None:
-        """Take over descriptors and files from `current`, for a kernel that was copied from an earlier moment of it."""
-        self.files.adopt(current.files)
+        """Take over descriptors and files from `current`, for a kernel that was copied from an earlier moment of it.
+
+        Raises: OSError where pins cannot be made again; `current` is then as it was.
+        """
         self.pins.adopt(current.pins)
+        self.files.adopt(current.files)

@@ -7,6 +7,7 @@ import ctypes
 import mmap as _mmap
 import os
 import sys
+from contextlib import suppress
 from errno import EBADF, EINVAL, EMFILE, ENOTTY
 from itertools import starmap
 
@@ -112,13 +113,16 @@ class Simulator:
         """Return a copy of all state: maps and what they hold, programs, BTF, ids, pins, what chance comes next."""
         with self._guard:
             self._kernel.sweep()
+            self._kernel.pins.locate()
             return Snapshot(copy.deepcopy(self._kernel))
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a snapshot of this simulator; it can be used again.
 
         Descriptors and mappings that were open then lead to the restored objects. Those closed since stay
-        closed, and those opened since lead nowhere (EINVAL). Raises: ValueError for another simulator's.
+        closed, and those opened since lead nowhere (EINVAL). Pins get back the names and modes they had, in directories
+        that are made again; other files stay. Raises: ValueError for another simulator's; OSError where another file
+        has the name of a pin (FileExistsError), and nothing is changed then.
         """
         with self._guard:
             if snapshot.kernel.host is not self.host:
@@ -222,9 +226,11 @@ class Simulator:
         ready.update(fd for fd, _ in poller.poll(limit))
         with self._guard:
             for fd in ready:
-                event = self._event(fd)
-                if event is not None:
-                    event.polled(fd)
+                # Closed ones are reported, too.
+                with suppress(Refused):
+                    event = self._event(fd)
+                    if event is not None:
+                        event.polled(fd)
         return list(ready)
 
     def ringbuf(self, fd: int) -> RingBuf:
@@ -289,10 +295,9 @@ class Simulator:
     def fdinfo(self, fd: int) -> str:
         """What the kernel would tell of the fd in `/proc/self/fdinfo`. Raises OSError."""
         with self._guard:
-            try:
+            file = None
+            with suppress(Refused):
                 file = self._kernel.files.find(fd)
-            except Refused as refused:
-                raise _os_error(refused) from None
             if file is not None:
                 return describe(file, self._kernel.release, self.host.page_size)
         with open(f"/proc/self/fdinfo/{fd}", encoding="ascii", errors="replace") as text:

@@ -12,9 +12,10 @@ import os
 import socket
 import stat
 import sys
-from errno import EBADF, ENOTSOCK
+from errno import ENOTSOCK
 
 from rawbpf.sim.error import Refused
+from rawbpf.sim.file import usable
 
 _SO_COOKIE = 57
 _SO_ACCEPTCONN = 30
@@ -28,16 +29,13 @@ _PORT = slice(2, 4)
 class Sock:
     """The socket behind `fd` when it was handed in; its state is asked for when it matters.
 
-    Raises: Refused (EBADF: closed; ENOTSOCK).
+    Raises: Refused (EBADF; ENOTSOCK).
     """
 
     __slots__ = ("_fd", "_identity", "cookie", "domain", "protocol", "type")
 
     def __init__(self, fd: int) -> None:
-        try:
-            status = os.fstat(fd)
-        except (OSError, OverflowError):
-            raise Refused(EBADF) from None
+        status = usable(fd)
         if not stat.S_ISSOCK(status.st_mode):
             raise Refused(ENOTSOCK)
         self._fd = fd

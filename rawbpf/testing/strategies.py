@@ -168,5 +168,7 @@ _ODD_FIELDS: tuple[tuple[str, st.SearchStrategy[int | bytes]], ...] = (
     ("flags", st.integers(0, 19).map(lambda bit: 1 << bit)),
     ("flags", st.sampled_from((c.BPF_F_RDONLY | c.BPF_F_WRONLY, c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG, 0))),
     ("map_extra", st.sampled_from((0, 1, 15, 16))),
+    ("flags", st.sampled_from((c.BPF_F_NUMA_NODE, c.BPF_F_NUMA_NODE | c.BPF_F_NO_COMMON_LRU))),
+    ("numa_node", st.sampled_from((0, 0x7FFFFFFF, 0xFFFFFFFF))),
     ("name", st.sampled_from((b"", b"a b", b"a-b", b"sixteen_letters_", b"fifteen_letters"))),
 )

@@ -40,6 +40,8 @@ _CGROUP_TYPES = (
     *(c.BPF_PROG_TYPE_CGROUP_SOCKOPT, c.BPF_PROG_TYPE_CGROUP_SYSCTL, c.BPF_PROG_TYPE_CGROUP_DEVICE),
     c.BPF_PROG_TYPE_SOCK_OPS,
 )
+# Fields of PROG_DETACH that other hooks have.
+_NOT_OF_CGROUPS = ("attach_flags", "relative_fd")
 
 
 class _Statistics(Content):
@@ -79,8 +81,13 @@ def attach_program(kernel: Kernel, attr: Attr) -> int:
 def detach_program(kernel: Kernel, attr: Attr) -> int:
     """PROG_DETACH: nothing is attached. Source: bpf_prog_detach."""
     attr.check(kernel.release.end(a.PROG_DETACH))
-    if attach.attached_type(attr.number(a.PROG_DETACH, "attach_type")) is None:
+    kind = attach.attached_type(attr.number(a.PROG_DETACH, "attach_type"))
+    if kind is None or (kind in _CGROUP_TYPES and any(attr.number(a.PROG_DETACH, name) for name in _NOT_OF_CGROUPS)):
         raise Refused(EINVAL)
+    if kind in _CGROUP_TYPES:
+        # Whatever program is named.
+        cgroup_of(attr.number(a.PROG_DETACH, "target_fd"))
+        raise Refused(ENOENT)
     fd = attr.number(a.PROG_DETACH, "attach_bpf_fd")
     if fd:
         program_of(kernel, fd)

@@ -11,7 +11,7 @@ from errno import EACCES, EBUSY, EINVAL, EOPNOTSUPP, EPERM
 from rawbpf.sim.command.token import check_token
 from rawbpf.sim.error import ENOTSUPP, Refused
 from rawbpf.sim.map.base import SimMap
-from rawbpf.sim.map.shape import Shape
+from rawbpf.sim.map.shape import NO_NODE, Shape
 from rawbpf.sim.map.types import TYPES
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import MAP_CREATE, MAP_LOOKUP_AND_DELETE_ELEM, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 _NAME_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.")
 _NO_NAME = 16
 _ELEMENT = "=I4xQQQ"
-# Source: include/linux/numa.h:NUMA_NO_NODE (v6.12)
-_ANY_NODE = 0xFFFFFFFF
 _SHA256 = 32
 
 
@@ -46,7 +44,7 @@ def create(kernel: Kernel, attr: Attr) -> int:
     if shape.map_extra and not kernel.release.takes_extra(shape.map_type):
         raise Refused(EINVAL)
     may_read, may_write = access(shape.map_flags)
-    if shape.has(c.BPF_F_NUMA_NODE) and shape.numa_node not in (*kernel.host.numa_nodes, _ANY_NODE):
+    if shape.numa_node not in (*kernel.host.numa_nodes, NO_NODE):
         raise Refused(EINVAL)
     if shape.map_type not in TYPES or not kernel.release.has_map_type(shape.map_type):
         raise Refused(EINVAL)

@@ -27,13 +27,13 @@ def pin(kernel: Kernel, attr: Attr) -> int:
     address, fd, flags, at = attr.take("=QIIi")
     if flags & ~kernel.release.pin_flags or (at and not flags & c.BPF_F_PATH_FD):
         raise Refused(EINVAL)
-    path = kernel.memory.string(address, _PATH_MAX)
     try:
         file = kernel.files.find(fd)
     except Refused:
         file = None
     if file is None:
         raise Refused(EINVAL)
+    path = kernel.memory.string(address, _PATH_MAX)
     kernel.pins.pin(path, at if flags & c.BPF_F_PATH_FD else None, file.content)
     return 0
 

@@ -6,7 +6,7 @@ Order matters, as for maps. Source: kernel/bpf/syscall.c:bpf_prog_load, kernel/b
 from __future__ import annotations
 
 import socket
-from errno import E2BIG, EINVAL, ENOENT, EOPNOTSUPP
+from errno import E2BIG, EINVAL, ENOENT, ENOMEM, EOPNOTSUPP
 
 from rawbpf.sim import attach
 from rawbpf.sim.attach_target import check_target
@@ -49,6 +49,9 @@ _WITH_PROGRAM = (c.BPF_PROG_TYPE_TRACING, c.BPF_PROG_TYPE_EXT)
 _MAX_BTF_ID = 0x000FFFFF
 _TRUE_SIZE = 140
 _LICENSE_SIZE = 127
+# Source: include/linux/slab.h:KMALLOC_MAX_CACHE_SIZE; include/linux/verification.h:system_keyring_id_check (v6.18)
+_SIGNATURE_SIZE = 8192
+_KEYRINGS = (0, 1, 2)
 # Source: include/linux/license.h:license_is_gpl_compatible (v6.12)
 _GPL = (b"GPL", b"GPL v2", b"GPL and additional rights", b"Dual BSD/GPL", b"Dual MIT/GPL", b"Dual MPL/GPL")
 
@@ -74,6 +77,7 @@ def load(kernel: Kernel, attr: Attr) -> int:
         raise Refused(EINVAL)
     image = kernel.memory.read(attr.number(PROG_LOAD, "insns"), count * SIZE)
     license_text = kernel.memory.string(attr.number(PROG_LOAD, "license"), _LICENSE_SIZE)
+    _check_signature(kernel, attr)
     _check_device(attr, kind, flags)
     if not _is_known(kernel, kind):
         raise Refused(EINVAL)
@@ -86,6 +90,21 @@ def load(kernel: Kernel, attr: Attr) -> int:
     _examine(kernel, attr, program, image)
     kernel.programs.add(program)
     return kernel.files.open(program)
+
+
+def _check_signature(kernel: Kernel, attr: Attr) -> None:
+    # This kernel has no means to verify one, and no keys but the kernel's own.
+    # Source: kernel/bpf/syscall.c:bpf_prog_verify_signature (v6.18).
+    address, size = attr.number(PROG_LOAD, "signature"), attr.number(PROG_LOAD, "signature_size")
+    if not address:
+        return
+    if size > _SIGNATURE_SIZE or attr.number(PROG_LOAD, "keyring_id") not in _KEYRINGS:
+        raise Refused(EINVAL)
+    try:
+        kernel.memory.read(address, size)
+    except Refused:
+        raise Refused(ENOMEM) from None
+    raise Refused(EOPNOTSUPP)
 
 
 def _is_known(kernel: Kernel, kind: int) -> bool:

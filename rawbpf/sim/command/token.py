@@ -6,11 +6,11 @@ Source: kernel/bpf/token.c:bpf_token_create, bpf_token_get_from_fd (v6.12).
 
 from __future__ import annotations
 
-import fcntl
 import os
-from errno import EBADF, EINVAL, EOPNOTSUPP
+from errno import EINVAL, EOPNOTSUPP
 
 from rawbpf.sim.error import Refused
+from rawbpf.sim.file import usable
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import TOKEN_CREATE
 
@@ -28,13 +28,7 @@ def create(kernel: Kernel, attr: Attr) -> int:
     flags, fd = attr.take("=II")
     if flags:
         raise Refused(EINVAL)
-    try:
-        directory = os.fstat(fd)
-        names_only = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH
-    except (OSError, OverflowError):
-        raise Refused(EBADF) from None
-    if names_only:
-        raise Refused(EBADF)
+    directory = usable(fd)
     raise Refused(EOPNOTSUPP if os.path.samestat(directory, os.stat(kernel.pins.root)) else EINVAL)
 
 

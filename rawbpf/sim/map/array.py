@@ -146,7 +146,7 @@ class SimArray(SimMap):
 class SimPerCpuArray(SimArray):
     """BPF_MAP_TYPE_PERCPU_ARRAY."""
 
-    flags_allowed = ACCESS
+    flags_allowed = ACCESS | c.BPF_F_NUMA_NODE
     can_be_mapped = False
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
@@ -155,6 +155,7 @@ class SimPerCpuArray(SimArray):
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags; a value must fit a per-CPU allocation."""
+        shape.check_no_node()
         super().check(kernel, shape)
         if rounded(shape.value_size) > PERCPU_LIMIT:
             raise Refused(E2BIG)

@@ -187,7 +187,6 @@ class SimHash(SimMap):
 class SimPerCpuHash(SimHash):
     """BPF_MAP_TYPE_PERCPU_HASH."""
 
-    flags_allowed = ACCESS | c.BPF_F_NO_PREALLOC | c.BPF_F_ZERO_SEED
     in_place = True
     has_spare = spare_pointers = False
 
@@ -207,6 +206,7 @@ class SimPerCpuHash(SimHash):
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags; a value must fit a per-CPU allocation (PCPU_MIN_UNIT_SIZE)."""
+        shape.check_no_node()
         super().check(kernel, shape)
         if rounded(shape.value_size) > PERCPU_LIMIT:
             raise Refused(E2BIG)

@@ -7,13 +7,13 @@ net/core/bpf_sk_storage.c, kernel/bpf/bpf_inode_storage.c, bpf_task_storage.c, b
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from errno import E2BIG, EBADF, EEXIST, EINVAL, ENOENT, ENOTSOCK, EOPNOTSUPP
 from struct import unpack, unpack_from
 
 from rawbpf.sim.error import Refused
+from rawbpf.sim.file import usable
 from rawbpf.sim.map.base import SimMap
 from rawbpf.sim.map.cgroup_array import file_system
 from rawbpf.sim.map.shape import power_of_two
@@ -106,9 +106,7 @@ class SimSkStorage(SimLocalStorage):
 
     def owner(self, fd: int) -> Owner:
         """Return a socket. Raises: Refused (EBADF; ENOTSOCK). Source: sockfd_lookup."""
-        status = _status(fd)
-        if _names_only(fd):
-            raise Refused(EBADF)
+        status = usable(fd)
         if not stat.S_ISSOCK(status.st_mode):
             raise Refused(ENOTSOCK)
         return status.st_dev, status.st_ino
@@ -123,9 +121,8 @@ class SimInodeStorage(SimLocalStorage):
         Raises: Refused (EBADF). Source: bpf_fd_inode_storage_lookup_elem.
         """
         status = _status(fd)
-        if self.kernel.files.find(fd) is not None:
-            return 0, 0
-        return status.st_dev, status.st_ino
+        identity = status.st_dev, status.st_ino
+        return (0, 0) if identity in self.kernel.files else identity
 
 
 class SimTaskStorage(SimLocalStorage):
@@ -191,8 +188,3 @@ def _status(fd: int) -> os.stat_result:
         return os.fstat(fd)
     except (OSError, OverflowError):
         raise Refused(EBADF) from None
-
-
-def _names_only(fd: int) -> bool:
-    # Whether a descriptor was opened with O_PATH.
-    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)

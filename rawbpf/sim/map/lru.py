@@ -8,7 +8,6 @@ use of an element. Source: kernel/bpf/hashtab.c, kernel/bpf/bpf_lru_list.c (v6.1
 from __future__ import annotations
 
 from collections import OrderedDict
-from errno import EINVAL
 from itertools import islice
 
 from rawbpf.sim.error import ENOTSUPP, Refused
@@ -46,11 +45,11 @@ class SimLruHash(SimHash):
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Raises: Refused (ENOTSUPP: NO_PREALLOC)."""
-        shape.check_flags(self.flags_allowed | c.BPF_F_NO_PREALLOC | c.BPF_F_NUMA_NODE)
+        shape.check_flags(self.flags_allowed | c.BPF_F_NO_PREALLOC)
         if shape.has(c.BPF_F_NO_PREALLOC):
             raise Refused(ENOTSUPP)
-        if shape.has(c.BPF_F_NO_COMMON_LRU) and shape.has(c.BPF_F_NUMA_NODE):
-            raise Refused(EINVAL)
+        if shape.has(c.BPF_F_NO_COMMON_LRU):
+            shape.check_no_node()
         super().check(kernel, shape)
 
     def update(self, key: bytes, value: bytes, flags: int) -> None:
@@ -67,5 +66,3 @@ class SimLruHash(SimHash):
 
 class SimLruPerCpuHash(SimLruHash, SimPerCpuHash):
     """BPF_MAP_TYPE_LRU_PERCPU_HASH."""
-
-    flags_allowed = ACCESS | c.BPF_F_NO_COMMON_LRU | c.BPF_F_ZERO_SEED

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from rawbpf.sim.attr import Attr
 
 
+NO_NODE = 0xFFFFFFFF
+"""The NUMA node of a map that is to be on none in particular. Source: include/linux/numa.h:NUMA_NO_NODE (v6.12)."""
+
+
 class Shape:
-    """The numbers of a MAP_CREATE attr."""
+    """The numbers of a MAP_CREATE attr; `numa_node` is NO_NODE where the flag does not ask for one."""
 
     __slots__ = (
         "inner_map_fd",
@@ -37,7 +41,7 @@ class Shape:
         self.value_size = attr.number(MAP_CREATE, "value_size")
         self.max_entries = attr.number(MAP_CREATE, "max_entries")
         self.map_flags = attr.number(MAP_CREATE, "map_flags")
-        self.numa_node = attr.number(MAP_CREATE, "numa_node")
+        self.numa_node = attr.number(MAP_CREATE, "numa_node") if self.has(c.BPF_F_NUMA_NODE) else NO_NODE
         self.map_extra = attr.number(MAP_CREATE, "map_extra")
         self.inner_map_fd = attr.number(MAP_CREATE, "inner_map_fd")
         self.key_type_id = attr.number(MAP_CREATE, "btf_key_type_id")
@@ -48,6 +52,11 @@ class Shape:
     def has(self, flag: int) -> bool:
         """Whether the map is created with `flag`."""
         return bool(self.map_flags & flag)
+
+    def check_no_node(self) -> None:
+        """Check that no NUMA node is asked for. Raises: Refused (EINVAL)."""
+        if self.numa_node != NO_NODE:
+            raise Refused(EINVAL)
 
     def check_flags(self, allowed: int) -> None:
         """Check that there are no other flags, and that no two exclude each other. Raises: Refused (EINVAL).

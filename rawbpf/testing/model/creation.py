@@ -18,6 +18,9 @@ _PROGRAM_ACCESS = c.BPF_F_RDONLY_PROG | c.BPF_F_WRONLY_PROG
 _ALL_ACCESS = _ACCESS | _PROGRAM_ACCESS
 _NODE = c.BPF_F_NUMA_NODE
 _LAZY = c.BPF_F_NO_PREALLOC
+_NO_NODE = 0xFFFFFFFF  # NUMA_NO_NODE
+_NODES = (0, _NO_NODE)  # the first is everywhere; of others only the machine knows
+_NODELESS = frozenset({"percpu_hash", "lru_percpu_hash", "percpu_array"})
 _PER_CPU_LIMIT = 32768  # PCPU_MIN_UNIT_SIZE
 _STACKS = range(8, 1017, 8)  # the sysctl kernel.perf_event_max_stack is 127 by default
 
@@ -47,11 +50,11 @@ _RING = Rule(_NODE, _NONE, _NONE, {1 << bit for bit in range(12, 31)})
 
 RULES: dict[str, Rule] = {
     "hash": Rule(_LAZY | _NODE | c.BPF_F_ZERO_SEED | _ALL_ACCESS, _SOME, _SOME),
-    "percpu_hash": Rule(_LAZY | c.BPF_F_ZERO_SEED | _ALL_ACCESS, _SOME, _SOME),
+    "percpu_hash": Rule(_LAZY | _NODE | c.BPF_F_ZERO_SEED | _ALL_ACCESS, _SOME, _SOME),
     "lru_hash": Rule(c.BPF_F_NO_COMMON_LRU | _NODE | c.BPF_F_ZERO_SEED | _ALL_ACCESS, _SOME, _SOME),
-    "lru_percpu_hash": Rule(c.BPF_F_NO_COMMON_LRU | c.BPF_F_ZERO_SEED | _ALL_ACCESS, _SOME, _SOME),
+    "lru_percpu_hash": Rule(c.BPF_F_NO_COMMON_LRU | _NODE | c.BPF_F_ZERO_SEED | _ALL_ACCESS, _SOME, _SOME),
     "array": Rule(_NODE | _ALL_ACCESS | c.BPF_F_MMAPABLE | c.BPF_F_INNER_MAP, _INDEX, _SOME),
-    "percpu_array": Rule(_ALL_ACCESS, _INDEX, _SOME),
+    "percpu_array": Rule(_NODE | _ALL_ACCESS, _INDEX, _SOME),
     "prog_array": _DESCRIPTORS,
     "perf_event_array": _DESCRIPTORS._replace(flags=_NODE | _ACCESS | c.BPF_F_PRESERVE_ELEMS),
     "cgroup_array": _DESCRIPTORS,
@@ -103,6 +106,8 @@ def _early(spec: MapSpec) -> Refusal | None:
     rule = RULES[spec.map_type]
     if spec.map_extra not in rule.extra:
         return Refusal("EINVAL", f"map_extra of {spec.map_type}")
+    if _node(spec) not in _NODES:
+        return Refusal("EINVAL", "no such NUMA node")
     if spec.map_type in {"lru_hash", "lru_percpu_hash"} and spec.flags & _LAZY:
         return Refusal("ENOTSUPP", "an LRU table is preallocated")
     if spec.map_type == "percpu_cgroup_storage" and spec.key_size in rule.keys:
@@ -124,11 +129,17 @@ def _general(spec: MapSpec) -> Refusal | None:
         return Refusal("EINVAL", f"value_size of {spec.map_type}")
     if spec.max_entries not in rule.entries:
         return Refusal("EINVAL", f"max_entries of {spec.map_type}")
+    if _node(spec) != _NO_NODE and (spec.map_type in _NODELESS or spec.flags & c.BPF_F_NO_COMMON_LRU):
+        return Refusal("EINVAL", "what each CPU has of its own is on that CPU's node")
     if spec.flags & c.BPF_F_STACK_BUILD_ID and spec.map_type == "stack_trace" and spec.value_size % 32:
         return Refusal("EINVAL", "a build id and an offset take 32 bytes")
     if rule is _STORAGE and spec.btf != "storage":
         return Refusal("EINVAL", "local storage is told its types")
     return None
+
+
+def _node(spec: MapSpec) -> int:
+    return spec.numa_node if spec.flags & _NODE else _NO_NODE
 
 
 def _sizes(spec: MapSpec) -> Refusal | None:
