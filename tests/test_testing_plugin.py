@@ -6,6 +6,7 @@ Each test runs a small suite of its own: most in a process of its own, as users 
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -76,7 +77,7 @@ class TestOnTheKernel:
         kept = []
 
         def test_leaves(bpf_backend):
-            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, name="quota"))
             kept.append(rawbpf.Program.load("socket_filter", [build.mov_imm(build.R0, 0), build.exit_()]))
 
         def test_after(bpf_backend):
@@ -87,9 +88,9 @@ class TestOnTheKernel:
         """
         result = run(pytester, body, "--bpf-backend=kernel")
         result.assert_outcomes(passed=2, errors=1)
-        result.stdout.re_match_lines(
-            [r"left open by this test: (map|program) \d+ \(descriptor \d+\), (map|program) \d+ .*"]
-        )
+        told = next(line for line in result.outlines if line.startswith("left open by this test: "))
+        assert re.search(r"\bmap 'quota' \(hash, id \d+, descriptor \d+\)", told)
+        assert re.search(r"\bprogram \(socket_filter, id \d+, descriptor \d+\)", told)
 
     def test_nothing_is_left_where_everything_was_closed(self, pytester: pytest.Pytester) -> None:
         body = """
@@ -155,6 +156,42 @@ class TestOnTheKernel:
         result.assert_outcomes(passed=3, errors=1)
         result.stdout.fnmatch_lines(['*the fixture bpf_object loads what @pytest.mark.bpf_object("file.bpf.o") names*'])
 
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_what_is_about_the_simulated_kernel_is_skipped_or_fails(
+        self, pytester: pytest.Pytester, strict: bool
+    ) -> None:
+        body = "import pytest\n@pytest.mark.bpf_requires('sim')\ndef test_it(): pass\n"
+        result = run(pytester, body, "--bpf-backend=kernel", *["--bpf-strict"] * strict)
+        result.assert_outcomes(**{"errors" if strict else "skipped": 1})
+        result.stdout.fnmatch_lines(["*bpf_requires sim: this is the running kernel*"])
+
+    @pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+    def test_what_a_wider_fixture_opens_within_a_test_is_left_to_it(
+        self, pytester: pytest.Pytester, scope: str
+    ) -> None:
+        body = f"""
+        import pytest
+        import rawbpf
+
+        kept = []
+
+        @pytest.fixture(scope={scope!r})
+        def shared():
+            with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
+                yield m
+
+        class TestShared:
+            def test_first(self, bpf_backend, request):
+                request.getfixturevalue("shared")[1] = 2
+
+            def test_second(self, bpf_backend, shared):
+                assert shared[1] == 2
+                kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, name="own"))
+        """
+        result = run(pytester, body, "--bpf-backend=kernel")
+        result.assert_outcomes(passed=2, errors=1)
+        result.stdout.re_match_lines([r"left open by this test: map 'own' \(hash, id \d+, descriptor \d+\)$"])
+
     def test_an_object_of_another_kernel_is_not_taken_for_the_tests_own(self, pytester: pytest.Pytester) -> None:
         body = """
         import pytest
@@ -209,7 +246,7 @@ class TestOnTheSimulator:
         kept = []
 
         def test_leaves(bpf_backend):
-            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, name="quota"))
 
         def test_closes(bpf_backend):
             assert kept.pop().closed
@@ -218,7 +255,55 @@ class TestOnTheSimulator:
         """
         result = run(pytester, body)
         result.assert_outcomes(passed=2, errors=1)
-        result.stdout.re_match_lines([r"left open by this test: map \d+ \(descriptor \d+\)$"])
+        result.stdout.re_match_lines([r"left open by this test: map 'quota' \(hash, id 1, descriptor \d+\)$"])
+
+    @pytest.mark.parametrize("phase", ["setup", "call"])
+    def test_what_a_failed_test_leaves_open_is_closed_and_no_second_error(
+        self, pytester: pytest.Pytester, phase: str
+    ) -> None:
+        body = f"""
+        import pytest
+        import rawbpf
+
+        kept = []
+
+        def opens_and_fails(phase):
+            if phase == {phase!r}:
+                kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+                assert len(kept) == 2
+
+        @pytest.fixture
+        def opened(bpf_backend):
+            opens_and_fails("setup")
+
+        def test_fails(opened):
+            opens_and_fails("call")
+
+        def test_after():
+            assert kept.pop().closed
+        """
+        result = run(pytester, body)
+        result.assert_outcomes(passed=1, **{"errors" if phase == "setup" else "failed": 1})
+        result.stdout.no_fnmatch_line("*left open*")
+
+    def test_the_mark_brings_it_without_the_fixture(self, pytester: pytest.Pytester) -> None:
+        body = """
+        import pytest
+        from rawbpf.syscall.current import current
+
+        @pytest.mark.bpf_requires("sim")
+        @pytest.mark.bpf_simulator(cpus=9)
+        def test_it():
+            assert (current().name, current().host.possible_cpus) == ("sim", 9)
+        """
+        run(pytester, body, "--bpf-strict").assert_outcomes(passed=1)
+
+    @pytest.mark.parametrize("kernel", ["sim", pytest.param("kernel", marks=pytest.mark.needs("kernel"))])
+    def test_an_option_of_it_without_a_name_is_an_error(self, pytester: pytest.Pytester, kernel: str) -> None:
+        body = "import pytest\n@pytest.mark.bpf_simulator('5.10')\ndef test_it(): pass\n"
+        result = run(pytester, body, f"--bpf-backend={kernel}")
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*bpf_simulator('5.10'): expected named options, such as cpus=4*"])
 
     def test_what_needs_the_real_kernel_is_skipped(self, pytester: pytest.Pytester) -> None:
         body = "import pytest\n@pytest.mark.bpf_requires('kernel')\ndef test_it(): pass\n"
@@ -230,13 +315,19 @@ def test_an_unknown_requirement_is_an_error_and_not_a_skip(pytester: pytest.Pyte
     body = f"import pytest\n@pytest.mark.bpf_requires({need!r})\ndef test_it(): pass\n"
     result = run(pytester, body)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*UsageError*expected 'kernel', 'map_type:ringbuf'*"])
+    result.stdout.fnmatch_lines(["*UsageError*expected 'kernel', 'sim', 'map_type:ringbuf'*"])
 
 
-def test_an_unknown_backend_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_is_a_usage_error_of_one_line(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(pytester, WHICH, "--bpf-backend=moon").ret == pytest.ExitCode.USAGE_ERROR
     monkeypatch.setenv("RAWBPF_BACKEND", "moon")
-    run(pytester, WHICH).stdout.fnmatch_lines(["*RAWBPF_BACKEND='moon': expected one of sim, kernel, auto*"])
+    result = run(pytester, WHICH)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    told = [line for line in (*result.outlines, *result.errlines) if line]
+    assert told == ["ERROR: RAWBPF_BACKEND='moon': expected one of sim, kernel, auto"]
+    run(pytester, WHICH, "--bpf-backend=sim").assert_outcomes(passed=1)
 
 
 def test_tests_that_do_not_ask_for_it_import_nothing_of_rawbpf(pytester: pytest.Pytester) -> None:
