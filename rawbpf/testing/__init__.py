@@ -10,8 +10,9 @@
     agree          the same comparison for one map and a list of operations
     map_specs, keys, values, operations    Hypothesis strategies of what can be asked of a map
     btf_types      one of types of any layout
+    FAMILIES, MapSpec, Operation, Stage    what a comparison is about: types, a map, a command, objects
 
-The pytest plug-in (fixtures `bpf_backend`, `bpf_object`, `bpf_load`) is in `plugin` and is found by
+The pytest plug-in (fixtures `bpf_backend`, `bpf_pins`, `bpf_object`, `bpf_load`) is in `plugin` and is found by
 pytest itself. Names resolve on first use: what needs Hypothesis does not stop who has none.
 """
 
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     from rawbpf.testing.calls import Trace as Trace
     from rawbpf.testing.calls import trace as trace
     from rawbpf.testing.fault import faults as faults
+    from rawbpf.testing.machine import FAMILIES as FAMILIES
     from rawbpf.testing.machine import MapMachine as MapMachine
+    from rawbpf.testing.operation import Operation as Operation
     from rawbpf.testing.party import agree as agree
     from rawbpf.testing.recorder import Recorder as Recorder
     from rawbpf.testing.recorder import record as record
     from rawbpf.testing.recording import Recording as Recording
     from rawbpf.testing.replayer import replay as replay
+    from rawbpf.testing.spec import MapSpec as MapSpec
+    from rawbpf.testing.stage import Stage as Stage
     from rawbpf.testing.strategies import keys as keys
     from rawbpf.testing.strategies import map_specs as map_specs
     from rawbpf.testing.strategies import operations as operations
@@ -38,11 +43,15 @@ if TYPE_CHECKING:
 
 # Where each public name lives.
 _HOMES = {
+    "FAMILIES": "machine",
     "MapMachine": "machine",
+    "MapSpec": "spec",
+    "Operation": "operation",
     "Recorder": "recorder",
     "Recording": "recording",
     "ReplayBackend": "answer",
     "ReplayMismatch": "answer",
+    "Stage": "stage",
     "Trace": "calls",
     "agree": "party",
     "btf_types": "types",
@@ -60,7 +69,13 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'rawbpf.testing' has no attribute {name!r}")
-    value: object = getattr(__import__(f"rawbpf.testing.{_HOMES[name]}", fromlist=[name]), name)
+    try:
+        value: object = getattr(__import__(f"rawbpf.testing.{_HOMES[name]}", fromlist=[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        message = f"rawbpf.testing.{name} needs Hypothesis: pip install 'rawbpf[testing]'"
+        raise ModuleNotFoundError(message, name=error.name) from error
     globals()[name] = value
     return value
 

@@ -1,10 +1,11 @@
 """Tests of Quota, on a simulated kernel or on the real one."""
 
+# [start:imports]
 import errno
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from quota import Quota
@@ -12,6 +13,7 @@ from quota import Quota
 from rawbpf.testing import faults
 
 
+# [end:imports]
 # [start:first]
 @pytest.fixture
 def quota(bpf_backend) -> Iterator[Quota]:
@@ -75,8 +77,7 @@ class Quotas(RuleBasedStateMachine):
 
 
 def test_a_quota_is_what_a_dict_says(bpf_backend):
-    checks = settings(max_examples=30, suppress_health_check=list(HealthCheck), deadline=None)
-    run_state_machine_as_test(Quotas, settings=checks)
+    run_state_machine_as_test(Quotas, settings=settings(max_examples=30, deadline=None))
 
 
 # [end:machine]
