@@ -6,11 +6,13 @@ which on a busy machine takes longer than Hypothesis allows (its deadline), and 
 
 from __future__ import annotations
 
+from functools import cache
 from pkgutil import iter_modules
 
 _PACKAGES = ("btf", "codec", "syscall", "map")
 
 
+@cache
 def import_ahead() -> None:
     """Import the modules that maps are made of. The simulator is not among them: who makes one has imported it."""
     for package in _PACKAGES:
