@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,9 +46,24 @@ def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("kernel", ["sim", pytest.param("kernel", marks=pytest.mark.needs("kernel"))])
 def test_the_tests_pass(kernel: str, tmp_path: Path) -> None:
     directory = shutil.copytree(EXAMPLE, tmp_path / "testing")
-    done = run(directory, f"--bpf-backend={kernel}")
+    done = run(directory, f"--bpf-backend={kernel}", "--deselect", "test_pins.py", "-Werror")
     assert done.returncode == 0, done.stdout
-    assert "4 passed" in done.stdout
+    assert "7 passed" in done.stdout
+
+
+def test_the_tests_that_pin_pass_on_the_simulator(tmp_path: Path) -> None:
+    directory = shutil.copytree(EXAMPLE, tmp_path / "testing")
+    done = run(directory, "-k", "found_again")
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+def test_the_lesson_shows_its_test_file_from_the_first_line_to_the_last() -> None:
+    page = (ROOT / "docs/tutorial/test-map-code.md").read_text(encoding="utf-8")
+    shown = re.findall(r"test_quota.py#\w+ -->\n```python\n(.*?)```", page, re.DOTALL)
+    lines = (EXAMPLE / "test_quota.py").read_text(encoding="utf-8").splitlines()
+    code = [line for line in lines[1:] if line and not line.startswith(("# [start:", "# [end:"))]
+    assert [line for line in "".join(shown).splitlines() if line] == code
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

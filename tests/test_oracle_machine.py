@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import rule, run_state_machine_as_test
 from support import oracle
 
+from rawbpf.sim import Simulator
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.testing.cells import Seen
 from rawbpf.testing.machine import FAMILIES, MapMachine
 from rawbpf.testing.operation import Operation
 from rawbpf.testing.party import Disagreement
+from rawbpf.testing.spec import MapSpec
 from rawbpf.testing.stage import Stage
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import MAP_GET_NEXT_KEY, MAP_UPDATE_ELEM
@@ -119,3 +122,47 @@ def test_the_machine_finds_a_wrong_kernel_and_closes_everything() -> None:
 
         with pytest.raises(Disagreement, match="E2BIG"):
             run_state_machine_as_test(Wrong, settings=unshrunk)
+
+
+@pytest.mark.parametrize(
+    ("types", "cpus", "message"),
+    [
+        (("hsh",), (2,), r"no map type 'hsh': did you mean hash\?"),
+        (("struct_ops",), (2,), r"maps of type struct_ops are not drawn; those of hash, .* are"),
+        (("hash",), (2, 3), r"backends\(\) differ in their possible CPUs: sim has 2, sim has 3; .*Simulator\(cpus=2\)"),
+        (("hash",), (), r"backends\(\) returned \[\]: expected the backends in a tuple or list, one at least"),
+        (("hash",), 2, r"backends\(\) returned <Simulator .*>: expected the backends in a tuple or list"),
+    ],
+    ids=["unknown type", "type that is not drawn", "unlike CPUs", "none", "no sequence"],
+)
+def test_what_a_machine_cannot_compare_is_told(
+    types: tuple[str, ...], cpus: int | tuple[int, ...], message: str
+) -> None:
+    class Mistaken(MapMachine):
+        def backends(self) -> Any:
+            return Simulator(cpus=cpus) if isinstance(cpus, int) else [Simulator(cpus=each) for each in cpus]
+
+    Mistaken.types = types
+    with pytest.raises((TypeError, ValueError), match=message):
+        run_state_machine_as_test(Mistaken, settings=_SHORT)
+
+
+def test_what_hypothesis_shows_of_a_failing_machine_can_be_pasted() -> None:
+    class Failing(MapMachine):
+        types = ("percpu_array",)
+
+        def backends(self) -> Sequence[Backend]:
+            return (Simulator(cpus=2),)
+
+        @rule()
+        def fail(self) -> None:
+            assert all(each.verb != "update" for each in self.meeting.program)
+
+    with pytest.raises(AssertionError) as caught:
+        run_state_machine_as_test(Failing, settings=settings(oracle.QUIET, max_examples=50))
+    notes = "\n".join(caught.value.__notes__)
+    found = re.search(r"state\.make\(spec=(.*?)\)\nstate\.perform\(program=(.*?)\)\nstate\.fail", notes, re.DOTALL)
+    assert found, notes
+    names = {"MapSpec": MapSpec, "Operation": Operation}
+    assert isinstance(eval(found[1], names), MapSpec)
+    assert all(isinstance(each, Operation) for each in eval(found[2], names))

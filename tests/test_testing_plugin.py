@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from support import seccomp
 
-from rawbpf.testing.plugin import _mounted_bpffs
-
 BPF = Path(__file__).resolve().parents[1] / "bpf"
 # Where rawbpf is installed pytest finds the plug-in by itself.
 FOUND = any(point.value == "rawbpf.testing.plugin" for point in entry_points(group="pytest11"))
@@ -79,7 +77,7 @@ class TestOnTheKernel:
         kept = []
 
         def test_leaves(bpf_backend):
-            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, name="quota"))
             kept.append(rawbpf.Program.load("socket_filter", [build.mov_imm(build.R0, 0), build.exit_()]))
 
         def test_after(bpf_backend):
@@ -90,30 +88,9 @@ class TestOnTheKernel:
         """
         result = run(pytester, body, "--bpf-backend=kernel")
         result.assert_outcomes(passed=2, errors=1)
-        said = result.stdout.str()
-        assert re.search(r"left open by this test: .*map '' \(hash, id \d+, descriptor \d+\)", said)
-        assert re.search(r"left open by this test: .*program \d+ \(descriptor \d+\)", said)
-
-    def test_pins_are_in_a_mounted_file_system_or_the_test_is_skipped(self, pytester: pytest.Pytester) -> None:
-        body = """
-        import rawbpf
-
-        def test_pins(bpf_pins):
-            with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
-                m.pin(bpf_pins / "kept")
-                m.unpin()
-                m.pin(bpf_pins / "kept")
-        """
-        mounted = _mounted_bpffs() is not None
-        result = run(pytester, body, "--bpf-backend=kernel")
-        result.assert_outcomes(passed=mounted, skipped=not mounted)
-        result = run(pytester, body, "--bpf-backend=kernel", "--bpf-strict")
-        result.assert_outcomes(passed=mounted, errors=not mounted)
-
-    def test_what_is_about_the_simulator_is_skipped_or_fails(self, pytester: pytest.Pytester) -> None:
-        body = "import pytest\n@pytest.mark.bpf_requires('sim')\ndef test_it(): pass\n"
-        run(pytester, body, "--bpf-backend=kernel").assert_outcomes(skipped=1)
-        run(pytester, body, "--bpf-backend=kernel", "--bpf-strict").assert_outcomes(errors=1)
+        told = next(line for line in result.outlines if line.startswith("left open by this test: "))
+        assert re.search(r"\bmap 'quota' \(hash, id \d+, descriptor \d+\)", told)
+        assert re.search(r"\bprogram \(socket_filter, id \d+, descriptor \d+\)", told)
 
     def test_nothing_is_left_where_everything_was_closed(self, pytester: pytest.Pytester) -> None:
         body = """
@@ -179,6 +156,42 @@ class TestOnTheKernel:
         result.assert_outcomes(passed=3, errors=1)
         result.stdout.fnmatch_lines(['*the fixture bpf_object loads what @pytest.mark.bpf_object("file.bpf.o") names*'])
 
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_what_is_about_the_simulated_kernel_is_skipped_or_fails(
+        self, pytester: pytest.Pytester, strict: bool
+    ) -> None:
+        body = "import pytest\n@pytest.mark.bpf_requires('sim')\ndef test_it(): pass\n"
+        result = run(pytester, body, "--bpf-backend=kernel", *["--bpf-strict"] * strict)
+        result.assert_outcomes(**{"errors" if strict else "skipped": 1})
+        result.stdout.fnmatch_lines(["*bpf_requires sim: this is the running kernel*"])
+
+    @pytest.mark.parametrize("scope", ["class", "module", "package", "session"])
+    def test_what_a_wider_fixture_opens_within_a_test_is_left_to_it(
+        self, pytester: pytest.Pytester, scope: str
+    ) -> None:
+        body = f"""
+        import pytest
+        import rawbpf
+
+        kept = []
+
+        @pytest.fixture(scope={scope!r})
+        def shared():
+            with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
+                yield m
+
+        class TestShared:
+            def test_first(self, bpf_backend, request):
+                request.getfixturevalue("shared")[1] = 2
+
+            def test_second(self, bpf_backend, shared):
+                assert shared[1] == 2
+                kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4, name="own"))
+        """
+        result = run(pytester, body, "--bpf-backend=kernel")
+        result.assert_outcomes(passed=2, errors=1)
+        result.stdout.re_match_lines([r"left open by this test: map 'own' \(hash, id \d+, descriptor \d+\)$"])
+
     def test_an_object_of_another_kernel_is_not_taken_for_the_tests_own(self, pytester: pytest.Pytester) -> None:
         body = """
         import pytest
@@ -242,77 +255,55 @@ class TestOnTheSimulator:
         """
         result = run(pytester, body)
         result.assert_outcomes(passed=2, errors=1)
-        result.stdout.re_match_lines([r"left open by this test: map 'quota' \(hash, id \d+, descriptor \d+\)$"])
+        result.stdout.re_match_lines([r"left open by this test: map 'quota' \(hash, id 1, descriptor \d+\)$"])
 
-    def test_what_a_failed_test_leaves_open_is_closed_and_no_second_failure(self, pytester: pytest.Pytester) -> None:
-        body = """
+    @pytest.mark.parametrize("phase", ["setup", "call"])
+    def test_what_a_failed_test_leaves_open_is_closed_and_no_second_error(
+        self, pytester: pytest.Pytester, phase: str
+    ) -> None:
+        body = f"""
+        import pytest
         import rawbpf
 
         kept = []
 
-        def test_fails(bpf_backend):
-            kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
-            assert len(kept[0]) == 1
+        def opens_and_fails(phase):
+            if phase == {phase!r}:
+                kept.append(rawbpf.HashMap.create(key="u32", value="u32", max_entries=4))
+                assert len(kept) == 2
+
+        @pytest.fixture
+        def opened(bpf_backend):
+            opens_and_fails("setup")
+
+        def test_fails(opened):
+            opens_and_fails("call")
 
         def test_after():
             assert kept.pop().closed
         """
-        run(pytester, body).assert_outcomes(passed=1, failed=1)
+        result = run(pytester, body)
+        result.assert_outcomes(passed=1, **{"errors" if phase == "setup" else "failed": 1})
+        result.stdout.no_fnmatch_line("*left open*")
 
-    def test_the_mark_alone_brings_it(self, pytester: pytest.Pytester) -> None:
+    def test_the_mark_brings_it_without_the_fixture(self, pytester: pytest.Pytester) -> None:
         body = """
         import pytest
         from rawbpf.syscall.current import current
 
+        @pytest.mark.bpf_requires("sim")
         @pytest.mark.bpf_simulator(cpus=9)
-        def test_marked():
+        def test_it():
             assert (current().name, current().host.possible_cpus) == ("sim", 9)
-
-        @pytest.mark.bpf_simulator(9)
-        def test_by_place():
-            raise AssertionError("must not run")
         """
-        result = run(pytester, body)
-        result.assert_outcomes(passed=1, errors=1)
-        result.stdout.fnmatch_lines(["*UsageError: bpf_simulator(9,): expected options by name*"])
+        run(pytester, body, "--bpf-strict").assert_outcomes(passed=1)
 
-    def test_nothing_is_imported_within_an_example(self, pytester: pytest.Pytester) -> None:
-        body = """
-        import sys
-        import rawbpf
-
-        def test_it(bpf_backend):
-            before = set(sys.modules)
-            with rawbpf.HashMap.create(key="u32", value="u64", max_entries=2) as m:
-                m[1] = 1
-                m.update({1: m[1]})
-                assert (m.get(1), 2 in m, dict(m.items()), m.snapshot()) == (1, False, {1: 1}, {1: 1})
-                del m[1]
-            assert set(sys.modules) - before == set()
-        """
-        run(pytester, body).assert_outcomes(passed=1)
-
-    def test_what_is_about_it_is_not_for_the_running_kernel(self, pytester: pytest.Pytester) -> None:
-        body = "import pytest\n@pytest.mark.bpf_requires('sim')\ndef test_it(bpf_backend): assert bpf_backend.bpffs\n"
-        run(pytester, body).assert_outcomes(passed=1)
-
-    def test_pins_have_a_directory_that_goes_with_the_test(self, pytester: pytest.Pytester) -> None:
-        body = """
-        import rawbpf
-
-        where = []
-
-        def test_pins(bpf_pins):
-            with rawbpf.HashMap.create(key="u32", value="u32", max_entries=4) as m:
-                m.pin(bpf_pins / "kept")
-            with rawbpf.Map.from_pin(bpf_pins / "kept") as m:
-                assert m.max_entries == 4
-            where.append(bpf_pins)
-
-        def test_after():
-            assert not where[0].exists()
-        """
-        run(pytester, body).assert_outcomes(passed=2)
+    @pytest.mark.parametrize("kernel", ["sim", pytest.param("kernel", marks=pytest.mark.needs("kernel"))])
+    def test_an_option_of_it_without_a_name_is_an_error(self, pytester: pytest.Pytester, kernel: str) -> None:
+        body = "import pytest\n@pytest.mark.bpf_simulator('5.10')\ndef test_it(): pass\n"
+        result = run(pytester, body, f"--bpf-backend={kernel}")
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*bpf_simulator('5.10'): expected named options, such as cpus=4*"])
 
     def test_what_needs_the_real_kernel_is_skipped(self, pytester: pytest.Pytester) -> None:
         body = "import pytest\n@pytest.mark.bpf_requires('kernel')\ndef test_it(): pass\n"
@@ -327,13 +318,16 @@ def test_an_unknown_requirement_is_an_error_and_not_a_skip(pytester: pytest.Pyte
     result.stdout.fnmatch_lines(["*UsageError*expected 'kernel', 'sim', 'map_type:ringbuf'*"])
 
 
-def test_an_unknown_backend_is_a_usage_error(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_backend_is_a_usage_error_of_one_line(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert run(pytester, WHICH, "--bpf-backend=moon").ret == pytest.ExitCode.USAGE_ERROR
     monkeypatch.setenv("RAWBPF_BACKEND", "moon")
     result = run(pytester, WHICH)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: RAWBPF_BACKEND='moon': expected one of sim, kernel, auto"])
-    assert "Traceback" not in result.stderr.str()
+    told = [line for line in (*result.outlines, *result.errlines) if line]
+    assert told == ["ERROR: RAWBPF_BACKEND='moon': expected one of sim, kernel, auto"]
+    run(pytester, WHICH, "--bpf-backend=sim").assert_outcomes(passed=1)
 
 
 def test_tests_that_do_not_ask_for_it_import_nothing_of_rawbpf(pytester: pytest.Pytester) -> None:

@@ -10,7 +10,7 @@
     agree          the same comparison for one map and a list of operations
     map_specs, keys, values, operations    Hypothesis strategies of what can be asked of a map
     btf_types      one of types of any layout
-    FAMILIES, MapSpec, Operation, Stage    what a comparison is about: types, a map, a command, its objects
+    FAMILIES, MapSpec, Operation, Stage    what a comparison is about: types, a map, a command, objects
 
 The pytest plug-in (fixtures `bpf_backend`, `bpf_pins`, `bpf_object`, `bpf_load`) is in `plugin` and is found by
 pytest itself. Names resolve on first use: what needs Hypothesis does not stop who has none.

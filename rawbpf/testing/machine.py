@@ -6,6 +6,7 @@ state machine costs more than a hundred of them. What does not need a machine us
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from rawbpf.syscall.current import current
+from rawbpf.testing.ahead import import_ahead
 from rawbpf.testing.party import Meeting
 from rawbpf.testing.stage import Stage
 from rawbpf.testing.strategies import map_specs, programs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rawbpf.syscall.protocol import Backend
     from rawbpf.testing.operation import Operation
     from rawbpf.testing.spec import MapSpec
@@ -45,22 +45,31 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 class MapMachine(RuleBasedStateMachine):
     """Compares the kernels of `backends()` on maps of `types`. Subclass it, and let pytest find its `TestCase`:
 
+        from rawbpf.sim import Simulator
+        from rawbpf.syscall.kernel import KernelBackend
+        from rawbpf.testing import FAMILIES, MapMachine
+
         class HashTables(MapMachine):
             types = FAMILIES["hash"]
 
             def backends(self):
-                return KernelBackend(), Simulator()
+                kernel = KernelBackend()
+                return kernel, Simulator(cpus=kernel.host.possible_cpus)
 
         TestHashTables = HashTables.TestCase
 
-    Each example makes a map of one spec on every backend, and closes all that it made. With one backend, that one
-    is compared with the model alone.
+    All stand for one machine, of as many possible CPUs. Each example makes a map of one spec on every backend, and
+    closes all that it made. With one backend, that one is compared with the model alone.
     """
 
     types: tuple[str, ...] = FAMILIES["hash"]
     """The map types to draw from."""
     length = 30
     """The most operations in a step."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        import_ahead()
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,9 +82,22 @@ class MapMachine(RuleBasedStateMachine):
 
     @initialize(spec=st.runner().flatmap(lambda machine: map_specs(machine.types)))
     def make(self, spec: MapSpec) -> None:
-        """Make a map of `spec` on each backend."""
-        stages = [self._stack.enter_context(Stage(backend, spec.map_type)) for backend in self.backends()]
+        """Make a map of `spec` on each backend. Raises: TypeError, ValueError for what `backends()` returned."""
+        stages = [self._stack.enter_context(Stage(backend, spec.map_type)) for backend in self._checked()]
         self.meeting = self._stack.enter_context(Meeting(spec, stages))
+
+    def _checked(self) -> Sequence[Backend]:
+        backends: object = self.backends()
+        if not isinstance(backends, Sequence) or not backends:
+            hint = "expected the backends in a tuple or list, one at least, such as (Simulator(),)"
+            raise TypeError(f"{type(self).__name__}.backends() returned {backends!r}: {hint}")
+        cpus = [backend.host.possible_cpus for backend in backends]
+        if len(set(cpus)) > 1:
+            each = ", ".join(f"{backend.name} has {count}" for backend, count in zip(backends, cpus, strict=True))
+            wanted = next((backend.host.possible_cpus for backend in backends if backend.name != "sim"), cpus[0])
+            hint = f"only kernels of as many can be compared; a simulated one can have them: Simulator(cpus={wanted})"
+            raise ValueError(f"{type(self).__name__}.backends() differ in their possible CPUs: {each}; {hint}")
+        return backends
 
     @rule(program=st.runner().flatmap(lambda machine: programs(machine.meeting.spec, machine.cpus, machine.length)))
     def perform(self, program: list[Operation]) -> None:

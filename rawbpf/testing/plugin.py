@@ -12,28 +12,21 @@ imports when a test asks for it.
 
 from __future__ import annotations
 
-import gc
 import os
-import stat
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
-from fcntl import F_GETFL, fcntl
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-    from typing import Any, Unpack
+    from pathlib import Path
+    from typing import NoReturn, Unpack
 
     from rawbpf.features import Support
     from rawbpf.loader.object import Object
     from rawbpf.loader.spec import LoadOptions
-    from rawbpf.map.base import Map
-    from rawbpf.syscall.descriptor import Descriptor
     from rawbpf.syscall.protocol import Backend
 
 __all__ = ["bpf_backend", "bpf_load", "bpf_object", "bpf_pins"]
@@ -41,14 +34,16 @@ __all__ = ["bpf_backend", "bpf_load", "bpf_object", "bpf_pins"]
 _BACKENDS = ("sim", "kernel", "auto")
 _MARKS = (
     "bpf_requires(*features): what the test needs of the kernel, simulated or not: 'map_type:ringbuf', "
-    "'prog_type:xdp', 'helper:xdp:redirect'; 'kernel' is the real one, 'sim' a simulated one. Skips where it is "
+    "'prog_type:xdp', 'helper:xdp:redirect'; 'kernel' is the real one and 'sim' a simulated one. Skips where it is "
     "missing; brings bpf_backend.\n"
     "bpf_object(path, **options): the object file that the fixture bpf_object loads, beside the test's own file.\n"
     "bpf_simulator(**options): what the simulated kernel of this test is made with, such as cpus=4 or release='5.10'; "
-    "brings bpf_backend, which --bpf-backend=kernel chooses all the same."
+    "brings bpf_backend. The running kernel is as it is: a test of the simulated one has bpf_requires('sim')."
 )
-# The line of an object's fdinfo that has its number. A link's tells its program as well.
-_KINDS = {"link": "link_id:", "map": "map_id:", "program": "prog_id:", "BTF": "btf_id:"}
+_chosen = pytest.StashKey[str]()
+_failed = pytest.StashKey[bool]()
+# The descriptors that a test may leave as they are, while bpf_backend looks after the others.
+_others = pytest.StashKey[set[int]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,24 +60,51 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks. Raises: pytest.UsageError for an unknown RAWBPF_BACKEND."""
-    _wanted(config)
+    """Declare the marks. Raises: UsageError for an unknown RAWBPF_BACKEND."""
     for line in _MARKS.splitlines():
         config.addinivalue_line("markers", line)
+    chosen: str = config.getoption("--bpf-backend") or os.environ.get("RAWBPF_BACKEND") or "sim"
+    if chosen not in _BACKENDS:
+        raise pytest.UsageError(f"RAWBPF_BACKEND={chosen!r}: expected one of {', '.join(_BACKENDS)}")
+    config.stash[_chosen] = chosen
 
 
-def _wanted(config: pytest.Config) -> str:
-    wanted: str = config.getoption("--bpf-backend") or os.environ.get("RAWBPF_BACKEND") or "sim"
-    if wanted not in _BACKENDS:
-        raise pytest.UsageError(f"RAWBPF_BACKEND={wanted!r}: expected one of {', '.join(_BACKENDS)}")
-    return wanted
+def pytest_collection_finish() -> None:
+    """Import ahead what tests need that have imported Simulator or a class of maps, and make kernels themselves."""
+    if not sys.modules.keys().isdisjoint(("rawbpf.sim.simulator", "rawbpf.map.base")):
+        _import_ahead()
 
 
-def _chosen(config: pytest.Config) -> str:
-    wanted = _wanted(config)
-    if wanted == "auto":
-        return "kernel" if _kernel_lets_us() else "sim"
-    return wanted
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Leave what a fixture of a wider scope opens to it, also where it is set up in the middle of a test."""
+    others = request.config.stash.get(_others, None)
+    if others is None or fixturedef.scope == "function":
+        return (yield)
+    from rawbpf.testing.leak import descriptors
+
+    before = descriptors()
+    try:
+        return (yield)
+    finally:
+        others |= descriptors() - before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember whether the test has failed: then what it left open is a consequence."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+    return report
+
+
+def _import_ahead() -> None:
+    from rawbpf.testing.ahead import import_ahead
+
+    import_ahead()
 
 
 def _kernel_lets_us() -> bool:
@@ -101,55 +123,45 @@ def bpf_backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """The kernel that new maps and programs of this test are made with: see `--bpf-backend`.
 
     A simulated one is new for each test and is the Simulator itself. What the test left open in this
-    process is closed after it and fails it, if nothing else did.
+    process is closed after it and fails it. All that maps need is imported by then.
     """
     from rawbpf.syscall.current import using
+    from rawbpf.testing.leak import close_left_open, descriptors
 
-    _warm_up()
-    failed = request.session.testsfailed
+    _import_ahead()
     with ExitStack() as stack:
         backend = _made(request, stack)
         stack.enter_context(using(backend))
         _require(request, backend)
-        before = _descriptors()
-        yield backend
-        left = _left_open(backend, before)
-    # One that failed had no chance to close what it opened; its own message is the one to read.
-    if left and request.session.testsfailed == failed:
+        request.config.stash[_others] = others = descriptors()
+        try:
+            yield backend
+        finally:
+            del request.config.stash[_others]
+        left = close_left_open(backend, others)
+    if left and not request.node.stash.get(_failed, False):
         pytest.fail("left open by this test: " + ", ".join(left), pytrace=False)
 
 
 def _made(request: pytest.FixtureRequest, stack: ExitStack) -> Backend:
-    if _chosen(request.config) == "kernel":
+    marker = request.node.get_closest_marker("bpf_simulator")
+    if marker is not None and marker.args:
+        given = ", ".join(map(repr, marker.args))
+        raise pytest.UsageError(f"bpf_simulator({given}): expected named options, such as cpus=4 or release='5.10'")
+    chosen = request.config.stash[_chosen]
+    if chosen == "kernel" or (chosen == "auto" and _kernel_lets_us()):
         from rawbpf.syscall.kernel import KernelBackend
 
         return KernelBackend()
     from rawbpf.sim import Simulator
 
-    marker = request.node.get_closest_marker("bpf_simulator")
-    if marker is not None and marker.args:
-        raise pytest.UsageError(f"bpf_simulator{marker.args}: expected options by name, such as cpus=4, release='5.10'")
     return stack.enter_context(Simulator(**(marker.kwargs if marker else {})))
 
 
-@cache
-def _warm_up() -> None:
-    # What is imported when it is first needed is imported now: an example of Hypothesis has 200 milliseconds.
-    from rawbpf import HashMap
-    from rawbpf.sim import Simulator
-
-    with (
-        Simulator() as simulator,
-        HashMap.create(key="u32", value="u32", max_entries=1, backend=simulator) as m,
-    ):
-        m.update({0: m.get(0, 0)})
-        m.snapshot()
-
-
 @pytest.fixture(autouse=True)
-def _bpf_requirements(request: pytest.FixtureRequest) -> None:
+def _bpf_marks(request: pytest.FixtureRequest) -> None:
     # Whoever says what he needs of a kernel means the one that the options say.
-    if any(request.node.get_closest_marker(name) for name in ("bpf_requires", "bpf_simulator")):
+    if any(request.node.get_closest_marker(name) is not None for name in ("bpf_requires", "bpf_simulator")):
         request.getfixturevalue("bpf_backend")
 
 
@@ -157,10 +169,14 @@ def _require(request: pytest.FixtureRequest, backend: Backend) -> None:
     for marker in request.node.iter_markers("bpf_requires"):
         for need in marker.args:
             reason = _missing(need, backend)
-            if reason and request.config.getoption("--bpf-strict"):
-                pytest.fail(f"bpf_requires {need}: {reason}", pytrace=False)
             if reason:
-                pytest.skip(f"bpf_requires {need}: {reason}")
+                _refuse(request, f"bpf_requires {need}: {reason}")
+
+
+def _refuse(request: pytest.FixtureRequest, reason: str) -> NoReturn:
+    if request.config.getoption("--bpf-strict"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def _missing(need: str, backend: Backend) -> str:
@@ -168,10 +184,10 @@ def _missing(need: str, backend: Backend) -> str:
     from rawbpf import features
 
     kind, _, what = need.partition(":")
-    if need == "sim":
-        return "" if backend.name == "sim" else "this is the running kernel (--bpf-backend=sim is a simulated one)"
     if need == "kernel":
         return "" if backend.name == "kernel" else "this is a simulated kernel (--bpf-backend=kernel is the real one)"
+    if need == "sim":
+        return "" if backend.name == "sim" else "this is the running kernel (--bpf-backend=sim is a simulated one)"
     probes: dict[str, Callable[[], Support]] = {
         "map_type": lambda: features.map_type(what, backend=backend),
         "prog_type": lambda: features.prog_type(what, backend=backend),
@@ -186,6 +202,29 @@ def _missing(need: str, backend: Backend) -> str:
     if support or support == features.Answer.UNKNOWN:
         return ""
     return f"{support.answer.value}: {support.reason}"
+
+
+@pytest.fixture
+def bpf_pins(request: pytest.FixtureRequest, bpf_backend: Backend) -> Iterator[Path]:
+    """An empty directory to pin in: a pathlib.Path, which is removed after the test with all that is in it.
+
+    On a simulated kernel its `bpffs`, on the running one a new directory below a bpf file system that is mounted.
+    Where this process may write to none, the test is skipped with the reason, or fails with `--bpf-strict`.
+    """
+    from pathlib import Path
+
+    from rawbpf.testing.bpffs import empty, new_directory
+
+    own: str | None = getattr(bpf_backend, "bpffs", None)
+    found = own or new_directory()
+    if found is None:
+        _refuse(request, "bpf_pins: no bpf file system is mounted that this process may write to: mount -t bpf bpf DIR")
+    try:
+        yield Path(found)
+    finally:
+        empty(found)
+        if own is None:
+            os.rmdir(found)
 
 
 @pytest.fixture
@@ -217,84 +256,3 @@ def bpf_object(request: pytest.FixtureRequest, bpf_load: Callable[..., Object]) 
             'the fixture bpf_object loads what @pytest.mark.bpf_object("file.bpf.o") names; bpf_load takes a path'
         )
     return bpf_load(*marker.args, **marker.kwargs)
-
-
-@pytest.fixture
-def bpf_pins(request: pytest.FixtureRequest, bpf_backend: Backend) -> Iterator[Path]:
-    """A new directory to pin in, which is removed after the test with all that is in it.
-
-    Skips on the running kernel where no bpf file system is mounted in which this process may write.
-    """
-    root = getattr(bpf_backend, "bpffs", None) or _mounted_bpffs()
-    if root is None:
-        reason = "no bpf file system is mounted where this process may write (mount -t bpf bpf /sys/fs/bpf)"
-        if request.config.getoption("--bpf-strict"):
-            pytest.fail(f"bpf_pins: {reason}", pytrace=False)
-        pytest.skip(f"bpf_pins: {reason}")
-    with TemporaryDirectory(prefix="pytest-", dir=root) as directory:
-        yield Path(directory)
-
-
-def _mounted_bpffs() -> str | None:
-    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
-        fields = [line.split() for line in mounts]
-    # Blanks and the like are written in octal; a bpf file system at such a path is passed over.
-    places = [field[1] for field in fields if field[2] == "bpf"]
-    return next((place for place in places if os.access(place, os.W_OK | os.X_OK)), None)
-
-
-def _descriptors() -> set[int]:
-    try:
-        found = {int(name) for name in os.listdir("/proc/self/fd")}
-    except OSError:  # no /proc: nothing can be told
-        return set()
-    return {fd for fd in found if os.path.lexists(f"/proc/self/fd/{fd}")}  # the listing's own is gone
-
-
-def _left_open(backend: Backend, before: set[int]) -> list[str]:
-    # Closes what is left, and returns what it was.
-    if not _opened_since(backend, before):
-        return []
-    gc.collect()  # what was dropped closes itself, with a ResourceWarning
-    left = _opened_since(backend, before)
-    for owner in _owners(left):
-        owner.close()
-    for fd in _opened_since(backend, before):
-        backend.close(fd)
-    return list(left.values())
-
-
-def _owners(fds: Container[int]) -> list[Map[Any, Any] | Descriptor]:
-    # An object that goes on thinking that its descriptor is open would close whatever has the number by then.
-    from rawbpf.map.base import Map
-    from rawbpf.syscall.descriptor import Descriptor
-
-    every = [each for each in gc.get_objects() if isinstance(each, (Map, Descriptor))]
-    return [each for each in every if not each.closed and each.fileno() in fds]
-
-
-def _opened_since(backend: Backend, before: set[int]) -> dict[int, str]:
-    found = {}
-    for fd in sorted(_descriptors() - before):
-        try:
-            # The other end of a descriptor of a simulator, which is the simulator's.
-            if stat.S_ISFIFO(os.fstat(fd).st_mode) and fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
-                continue
-            lines = [line.split() for line in backend.fdinfo(fd).splitlines()]
-        except OSError:  # it is closed by now
-            continue
-        words = {line[0]: line[1] for line in lines if len(line) > 1}
-        kind = next((kind for kind, key in _KINDS.items() if key in words), None)
-        if kind is not None:
-            found[fd] = f"{kind} {_described(backend, fd, kind, words[_KINDS[kind]])}"
-    return found
-
-
-def _described(backend: Backend, fd: int, kind: str, number: str) -> str:
-    if kind == "map":
-        from rawbpf.map.info import read_info
-        from rawbpf.uapi.names import map_type_name
-
-        info = read_info(backend, fd)
-        return f"{info.name!r} ({map_type_name(info.type_number)}, id {number}, descriptor {fd})"
-    return f"{number} (descriptor {fd})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from rawbpf.testing.operation import Operation, Value
 from rawbpf.testing.spec import MapSpec
 from rawbpf.testing.stage import TEMPLATE
 from rawbpf.uapi import constants as c
+from rawbpf.uapi.names import map_type_number
 
 PAGE = 4096
 MAP_TYPES = tuple(TABLES)
@@ -41,9 +43,15 @@ def map_specs(draw: st.DrawFn, types: str | Iterable[str] = MAP_TYPES) -> MapSpe
 
     Hash tables have BPF_F_ZERO_SEED where that exists, so that two kernels walk them in the same order. Bloom filters
     have it or not; with it two kernels give the same false answers.
+    Raises: ValueError for an unknown type, and for one of which no maps are drawn (struct_ops).
     """
-    map_type = draw(st.sampled_from((types,) if isinstance(types, str) else tuple(types)))
-    return draw(_SPECS[map_type])
+    wanted = (types,) if isinstance(types, str) else tuple(types)
+    for map_type in wanted:
+        if map_type not in _SPECS:
+            map_type_number(map_type)
+            raise ValueError(f"maps of type {map_type} are not drawn; those of {', '.join(MAP_TYPES)} are")
+    # Built here and not by the strategy: Hypothesis would show the call of a function of this module.
+    return _spec(*draw(_SPECS[draw(st.sampled_from(wanted))]))
 
 
 def keys(spec: MapSpec) -> st.SearchStrategy[Value]:
@@ -69,14 +77,17 @@ def programs(spec: MapSpec, cpus: int = 1, length: int = 100) -> st.SearchStrate
     """
     choices = pool.operations(spec, cpus)
 
-    def read(drawn: bytes) -> list[Operation]:
-        numbers = struct.unpack(f">{length}H", drawn)
+    # No map() of the bytes, which is what Hypothesis would show.
+    @st.composite
+    def read(draw: st.DrawFn) -> list[Operation]:
+        numbers = struct.unpack(f">{length}H", draw(st.binary(min_size=2 * length, max_size=2 * length)))
         return [choices[number % len(choices)] for number in numbers if number]
 
-    return st.binary(min_size=2 * length, max_size=2 * length).map(read)
+    return read()
 
 
-def _specs(map_type: str) -> st.SearchStrategy[MapSpec]:
+def _specs(map_type: str) -> st.SearchStrategy[tuple[Any, ...]]:
+    # The arguments of _spec.
     key_size, value_size, flags, inner = 4, 4, 0, None
     key_sizes: tuple[int, ...] = (4,)
     value_sizes: tuple[int, ...] = (4,)
@@ -114,8 +125,7 @@ def _specs(map_type: str) -> st.SearchStrategy[MapSpec]:
         key_sizes, value_sizes, entries, flags = (0,), (0,), (1, 4), c.BPF_F_MMAPABLE
     assert key_size
     assert value_size
-    return st.builds(
-        _spec,
+    return st.tuples(
         st.just(map_type),
         st.sampled_from(key_sizes),
         st.sampled_from(value_sizes),

@@ -5,6 +5,7 @@ import errno
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from quota import Quota
@@ -76,7 +77,7 @@ class Quotas(RuleBasedStateMachine):
 
 
 def test_a_quota_is_what_a_dict_says(bpf_backend):
-    run_state_machine_as_test(Quotas)
+    run_state_machine_as_test(Quotas, settings=settings(max_examples=30, deadline=None))
 
 
 # [end:machine]
