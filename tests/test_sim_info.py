@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from support import btf_image as i
 from support.btf_image import Image
-from support.twin import Side, agree, u32
+from support.twin import RETURN_0, Side, agree, u32
 
+from rawbpf.asm import build
 from rawbpf.uapi import attr as a
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.info import MAP_INFO
@@ -70,6 +71,20 @@ def test_any_length_is_taken_or_refused_alike(which: str) -> None:
     agree(scenario)
 
 
+def test_what_a_map_has_not_stays_in_the_buffer() -> None:
+    def scenario(side: Side) -> Iterator[object]:
+        _objects(side)
+        assert side.make_map("plain", c.BPF_MAP_TYPE_HASH) == ""
+        for name in ("map", "plain"):
+            for size in (40, 44, 80, 88):
+                result, length, told = _info(side, side.fds[name], size, b"\xff" * 104)
+                # Without what differs: ids.
+                yield name, size, result, length, told[:4], told[8:64], told[68:104]
+
+    answers = agree(scenario)
+    assert any(answer[-1][:4] == b"\xff" * 4 for answer in answers if isinstance(answer, tuple))
+
+
 def test_a_map_tells_its_hash_once_it_is_frozen() -> None:
     def scenario(side: Side) -> Iterator[object]:
         _objects(side)
@@ -97,7 +112,8 @@ def _fdinfo(side: Side, name: str) -> list[str]:
 
 def test_fdinfo_has_the_same_lines() -> None:
     def scenario(side: Side) -> Iterator[object]:
-        for name in _objects(side):
+        assert side.load("long", code=[build.ld_imm64(build.R1, 1 << 40), *RETURN_0])[0] == ""
+        for name in [*_objects(side), "long"]:
             yield _fdinfo(side, name)
         assert side.make_map("calls", c.BPF_MAP_TYPE_PROG_ARRAY) == ""
         yield _fdinfo(side, "calls")

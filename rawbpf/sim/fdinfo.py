@@ -52,7 +52,7 @@ def describe(file: File, release: Release, page_size: int) -> str:
             "run_time_ns": 0,
             "run_cnt": 0,
             "recursion_misses": 0,
-            "verified_insns": len(content.instructions) // 8,
+            "verified_insns": content.verified,
         }
     elif isinstance(content, (LoadedBtf, KernelBtf)):
         fields["btf_id"] = content.id

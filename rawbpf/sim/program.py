@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 
+from rawbpf.asm.instruction import LD_IMM64
 from rawbpf.sim.kernel import Identified
 from rawbpf.uapi import constants as c
 
@@ -15,6 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.sim.kernel import Kernel
     from rawbpf.sim.map.base import SimMap
+
+_SLOT = 8
+"""Bytes of an instruction, or of half a long one."""
 
 
 class SimProgram(Identified):
@@ -53,6 +57,12 @@ class SimProgram(Identified):
         if self.type == c.BPF_PROG_TYPE_EXT and self.target_program is not None:
             return self.target_program.type
         return self.type
+
+    @property
+    def verified(self) -> int:
+        """How many instructions a verifier looks at that goes through them once: one of two slots is one."""
+        opcodes = self.instructions[::_SLOT]
+        return len(opcodes) - opcodes.count(LD_IMM64)
 
 
 def program_of(kernel: Kernel, fd: int) -> SimProgram:

@@ -84,8 +84,8 @@ def _size(layout: Layout) -> int:
     return -(-layout.size // _UNIT) * _UNIT
 
 
-def _filled(layout: Layout, fields: dict[str, int | bytes]) -> bytes:
-    image = bytearray(_size(layout))
+def _filled(layout: Layout, fields: dict[str, int | bytes], given: bytes = b"") -> bytes:
+    image = bytearray(given or _size(layout))
     for name, value in fields.items():
         layout.set(image, name, value)
     return bytes(image)
@@ -117,7 +117,8 @@ def _map_info(kernel: Kernel, target: SimMap, given: bytes) -> bytes:
             kernel.memory.write(address, target.digest())
         elif address or size:
             raise Refused(EINVAL)
-        fields |= {"hash": address, "hash_size": size}
+        # Since the caller's buffer is read, what is not set stays what it was there.
+        return _filled(MAP_INFO, fields | {"hash": address, "hash_size": size}, given)
     return _filled(MAP_INFO, fields)
 
 

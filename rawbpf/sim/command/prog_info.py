@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from errno import EINVAL
 
-from rawbpf.sim.code import SIZE
 from rawbpf.sim.debug_info import FUNC_INFO, LINE_INFO
 from rawbpf.sim.error import Refused
 from rawbpf.uapi.info import PROG_INFO
@@ -65,7 +64,7 @@ def prog_info(kernel: Kernel, program: SimProgram, given: bytes) -> bytes:
         "run_time_ns": 0,
         "run_cnt": 0,
         "recursion_misses": 0,
-        "verified_insns": len(program.instructions) // SIZE,
+        "verified_insns": program.verified,
         "attach_btf_obj_id": _object(kernel, program),
         "attach_btf_id": program.target[0],
     }
