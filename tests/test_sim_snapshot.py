@@ -134,11 +134,11 @@ def test_pins_get_their_names_back(sim: Simulator, change: Callable[[Path], None
     ):
         one.pin(root / "d" / "p")
         (root / "linked").hardlink_to(root / "d" / "p")
-        (root / "linked").chmod(0o444)
+        (root / "linked").chmod(0o644)
         other.pin(root / "o")
         (root / "file").touch()
         expected, before = _tree(sim), sim.snapshot()
-        assert expected["d/p"] == expected["linked"] == ("one", 2, "0o444")
+        assert expected["d/p"] == expected["linked"] == ("one", 2, "0o644")
         for _ in range(2):
             change(root)
             assert _tree(sim) != expected
