@@ -53,12 +53,14 @@ def _opened(backend: Backend, ways: list[Callable[[Backend, int], int]], fd: int
             backend.close(each)
 
 
-@pytest.mark.parametrize("map_type", [each for each in MAP_TYPES if each not in oracle.SLOW])
+@pytest.mark.parametrize("map_type", MAP_TYPES)
 def test_what_is_done_through_one_descriptor_is_seen_through_the_others(map_type: str) -> None:
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
 
-        @oracle.for_all(oracle.cases(map_type, stages[0].backend.host.possible_cpus, 40))
+        @oracle.for_all(
+            oracle.cases(map_type, stages[0].backend.host.possible_cpus, 40), examples=oracle.examples(map_type)
+        )
         def aliases(case: tuple[MapSpec, list[Operation]]) -> None:
             for stage in stages:
                 with Meeting(case[0], [stage]) as meeting:

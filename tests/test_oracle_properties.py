@@ -21,8 +21,8 @@ from rawbpf.testing.strategies import MAP_TYPES, map_specs
 from rawbpf.uapi import constants as c
 
 _LRU = ("lru_hash", "lru_percpu_hash")
+_GONE = Outcome("ENOENT")
 _BATCHED = [each for each in MAP_TYPES if Cell(each, "lookup_batch", "always") not in CELLS]
-_PLAIN_BATCHED = [each for each in _BATCHED if each not in _LRU and each not in oracle.SLOW]
 
 
 @contextmanager
@@ -49,7 +49,14 @@ def _may_change(operation: Operation, outcome: Outcome) -> bool:
     return operation.verb in {"update_batch", "delete_batch"} and bool(outcome.count)
 
 
-@pytest.mark.parametrize("map_type", [each for each in MAP_TYPES if each not in _LRU])
+def _unchanged(operation: Operation, before: list[Outcome], after: list[Outcome], map_type: str) -> bool:
+    # An LRU table evicts before it looks at flags. Source: kernel/bpf/hashtab.c:htab_lru_map_update_elem (v6.18)
+    if map_type in _LRU and operation.verb in {"update", "update_batch"}:
+        return all(now in (was, _GONE) for was, now in zip(before, after, strict=True))
+    return after == before
+
+
+@pytest.mark.parametrize("map_type", MAP_TYPES)
 def test_a_command_that_fails_changes_nothing(map_type: str) -> None:
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
@@ -64,7 +71,7 @@ def test_a_command_that_fails_changes_nothing(map_type: str) -> None:
                         outcome = party.perform(operation)
                         after = _contents(party)
                         if outcome.error and not _may_change(operation, outcome):
-                            assert after == before, (operation, outcome)
+                            assert _unchanged(operation, before, after, map_type), (operation, outcome)
                         if operation.verb in {"lookup", "next_key", "lookup_batch", "info"}:
                             assert after == before, (operation, outcome)
                         before = after
@@ -123,13 +130,20 @@ def test_a_walk_and_batches_of_every_size_and_lookups_tell_the_same(map_type: st
                         assert _walk(party) == []
 
 
-@pytest.mark.parametrize("map_type", _PLAIN_BATCHED)
+def _same(one: list[Outcome], other: list[Outcome], map_type: str) -> bool:
+    # Two LRU tables may have evicted different elements; those that both have are the same.
+    if map_type in _LRU:
+        return all(mine == yours or _GONE in (mine, yours) for mine, yours in zip(one, other, strict=True))
+    return one == other
+
+
+@pytest.mark.parametrize("map_type", _BATCHED)
 def test_a_batch_is_its_elements_one_after_another_up_to_the_first_that_fails(map_type: str) -> None:
     oracle.require(map_type)
     with oracle.stages(map_type) as stages:
         cpus = stages[0].backend.host.possible_cpus
 
-        @oracle.for_all(st.data())
+        @oracle.for_all(st.data(), examples=oracle.examples(map_type))
         def fold(data: st.DataObject) -> None:
             spec = data.draw(map_specs(map_type))
             rows = st.tuples(st.sampled_from(pool.keys(spec)), st.sampled_from(pool.values(spec, cpus)))
@@ -142,13 +156,13 @@ def test_a_batch_is_its_elements_one_after_another_up_to_the_first_that_fails(ma
                         one.perform(Operation("update_batch", keys=keys, values=values)),
                         (other.perform(Operation("update", key, value)) for key, value in elements),
                     )
-                    assert _contents(one) == _contents(other)
-                    if Cell(map_type, "delete_batch", "always") not in CELLS:
+                    assert _same(_contents(one), _contents(other), map_type)
+                    if Cell(map_type, "delete_batch", "always") not in CELLS and _walk(one) == _walk(other):
                         _compare(
                             one.perform(Operation("delete_batch", keys=tuple(gone))),
                             (other.perform(Operation("delete", key)) for key in gone),
                         )
-                        assert _contents(one) == _contents(other)
+                        assert _same(_contents(one), _contents(other), map_type)
 
 
 def _compare(batch: Outcome, singly: Iterator[Outcome]) -> None:
@@ -295,13 +309,15 @@ def test_a_bloom_filter_denies_nothing_that_was_added(map_type: str) -> None:
                         )
 
 
-@pytest.mark.parametrize("map_type", [each for each in TABLES if each not in {*KEYLESS, *oracle.SLOW}])
+@pytest.mark.parametrize("map_type", [each for each in TABLES if each not in KEYLESS])
 def test_two_kernels_of_the_same_make_agree_in_everything(map_type: str) -> None:
     # What two parties are compared in is what does not depend on chance: walks, cursors and info too.
     oracle.require(map_type)
     with oracle.stages(map_type) as stages, oracle.stages(map_type) as others:
 
-        @oracle.for_all(oracle.cases(map_type, stages[0].backend.host.possible_cpus))
+        @oracle.for_all(
+            oracle.cases(map_type, stages[0].backend.host.possible_cpus), examples=oracle.examples(map_type)
+        )
         def agreement(case: tuple[MapSpec, list[Operation]]) -> None:
             with Meeting(case[0], [*stages, *others]) as meeting:
                 for operation in case[1]:

@@ -105,6 +105,11 @@ def for_all(
     return tried
 
 
+def examples(map_type: str) -> int:
+    """Return how many examples maps of a type are tried with: fewer, where the kernel takes its time."""
+    return max(4, EXAMPLES // 5) if map_type in SLOW else EXAMPLES
+
+
 @st.composite
 def cases(draw: st.DrawFn, map_type: str, cpus: int, length: int = LENGTH) -> tuple[MapSpec, list[Operation]]:
     """Draw a spec and a program for it."""
