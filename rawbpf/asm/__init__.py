@@ -8,24 +8,31 @@ from __future__ import annotations
 from rawbpf.asm.instruction import (
     FunctionReference,
     Instruction,
+    LabelReference,
     Line,
     MapReference,
     decode,
     encode,
     slots,
 )
+from rawbpf.asm.label import Function, Label, Resolved, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.asm import build as build
 
 __all__ = [
+    "Function",
     "FunctionReference",
     "Instruction",
+    "Label",
+    "LabelReference",
     "Line",
     "MapReference",
+    "Resolved",
     "decode",
     "encode",
+    "resolve",
     "slots",
 ]
 

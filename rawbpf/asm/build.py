@@ -12,6 +12,7 @@ from rawbpf.asm.instruction import (
     LD_IMM64,
     FunctionReference,
     Instruction,
+    LabelReference,
     MapReference,
 )
 from rawbpf.uapi.constants import (
@@ -178,9 +179,9 @@ def call_kfunc(btf_id: int, fd_index: int = 0) -> Instruction:
     return Instruction(0x85, src=BPF_PSEUDO_KFUNC_CALL, offset=fd_index, imm=btf_id)
 
 
-def jump(delta: int) -> Instruction:
-    """Go on `delta` slots after the next instruction."""
-    return Instruction(0x05, offset=delta)
+def jump(to: int | str) -> Instruction:
+    """Go on at the label `to`, or `to` slots after the next instruction."""
+    return _to(Instruction(0x05), to)
 
 
 def jump_indirect(dst: int) -> Instruction:
@@ -188,14 +189,23 @@ def jump_indirect(dst: int) -> Instruction:
     return Instruction(0x0D, dst)
 
 
-def jump_imm(dst: int, operator: str, imm: int, delta: int, *, bits: Literal[32, 64] = 64) -> Instruction:
-    """`if dst operator imm`, go on `delta` slots after the next instruction."""
-    return Instruction(_code(_JUMPS, operator) | (5 if bits == 64 else 6), dst, 0, delta, imm)
+def may_goto(to: int | str) -> Instruction:
+    """Go on at `to`, as in `jump`, once the program has looped long enough. Since: Linux 6.9."""
+    return _to(Instruction(0xE5), to)
 
 
-def jump_reg(dst: int, operator: str, src: int, delta: int, *, bits: Literal[32, 64] = 64) -> Instruction:
-    """`if dst operator src`, go on `delta` slots after the next instruction."""
-    return Instruction(_code(_JUMPS, operator) | 8 | (5 if bits == 64 else 6), dst, src, delta)
+def jump_imm(dst: int, operator: str, imm: int, to: int | str, *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`if dst operator imm`, go on at the label `to`, or `to` slots after the next instruction."""
+    return _to(Instruction(_code(_JUMPS, operator) | (5 if bits == 64 else 6), dst, imm=imm), to)
+
+
+def jump_reg(dst: int, operator: str, src: int, to: int | str, *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`if dst operator src`, go on at the label `to`, or `to` slots after the next instruction."""
+    return _to(Instruction(_code(_JUMPS, operator) | 8 | (5 if bits == 64 else 6), dst, src), to)
+
+
+def _to(jump: Instruction, to: int | str) -> Instruction:
+    return jump.replace(reference=LabelReference(to)) if isinstance(to, str) else jump.replace(offset=to)
 
 
 def exit_() -> Instruction:

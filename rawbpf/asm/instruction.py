@@ -67,6 +67,26 @@ class FunctionReference:
         return f"FunctionReference({self.name!r})"
 
 
+class LabelReference:
+    """A place in the same function by name, which a jump goes to."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LabelReference):
+            return NotImplemented
+        return self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((LabelReference, self.name))
+
+    def __repr__(self) -> str:
+        return f"LabelReference({self.name!r})"
+
+
 class Line:
     """The C source line that an instruction begins.
 
@@ -144,7 +164,7 @@ class Instruction:
         offset: int = 0,
         imm: int = 0,
         *,
-        reference: MapReference | FunctionReference | None = None,
+        reference: MapReference | FunctionReference | LabelReference | None = None,
         line: Line | None = None,
         function: int | None = None,
         core: tuple[int, int, int] | None = None,
@@ -177,7 +197,7 @@ class Instruction:
         src: int | None = None,
         offset: int | None = None,
         imm: int | None = None,
-        reference: MapReference | FunctionReference | Literal[False] | None = None,
+        reference: MapReference | FunctionReference | LabelReference | Literal[False] | None = None,
         line: Line | Literal[False] | None = None,
         function: int | Literal[False] | None = None,
         core: tuple[int, int, int] | Literal[False] | None = None,

@@ -8,7 +8,7 @@ Source: kernel/bpf/disasm.c:print_bpf_insn (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, MapReference
+from rawbpf.asm.instruction import FunctionReference, LabelReference, MapReference
 from rawbpf.uapi.constants import BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL
 
 TYPE_CHECKING = False
@@ -95,21 +95,23 @@ def _jump(i: Instruction, kind: int) -> str:
     operation = i.opcode >> 4
     if operation == 8 and kind == 5:
         return _call(i)
+    distance = i.imm if i.opcode == 0x06 else i.offset
+    to = i.reference.name if isinstance(i.reference, LabelReference) else f"pc{distance:+d}"
     if i.opcode == 0x05:
-        return f"goto pc{i.offset:+d}"
+        return f"goto {to}"
     if i.opcode == 0x06:
-        return f"gotol pc{i.imm:+d}"
+        return f"gotol {to}"
     if i.opcode == 0x0D:
         return f"gotox r{i.dst}"
     if i.opcode == 0xE5:
-        return f"may_goto pc{i.offset:+d}"
+        return f"may_goto {to}"
     if i.opcode == 0x95:
         return "exit"
     if operation in (0, 8, 9) or operation > 13:
         return ""
     r = "r" if kind == 5 else "w"
     other = f"{r}{i.src}" if i.opcode & 8 else f"0x{i.imm & 0xFFFFFFFF:x}"
-    return f"if {r}{i.dst} {_JUMPS[operation]} {other} goto pc{i.offset:+d}"
+    return f"if {r}{i.dst} {_JUMPS[operation]} {other} goto {to}"
 
 
 def _call(i: Instruction) -> str:
