@@ -118,7 +118,9 @@ def test_syscalls_per_operation_are_counted(backend: Backend) -> None:
             operation()
             return len(calls)
 
-        assert count(lambda: m.update({i: i for i in range(1000)})) == 1
+        assert m.many_path  # which loads programs, where there are any
+        one_or_two = (1, 2)  # in two the first key by a system call of its own, and the others by one program
+        assert count(lambda: m.update({i: i for i in range(1000)})) in one_or_two
         assert count(lambda: m[1]) == 1
         assert count(lambda: m.get(10**6)) == 1
         assert count(lambda: 5 in m) == 1
@@ -126,7 +128,7 @@ def test_syscalls_per_operation_are_counted(backend: Backend) -> None:
         assert count(lambda: m.put(5, 5, 2)) == 1
         assert count(lambda: m.__delitem__(5)) == 1
         assert count(m.snapshot) <= 2
-        assert count(lambda: m.delete_many(range(6, 500))) == 1
+        assert count(lambda: m.delete_many(range(6, 500))) in one_or_two
         assert count(m.clear) <= 2
 
 
@@ -175,7 +177,11 @@ def test_many_elements_are_handed_over_in_portions_of_bounded_size(backend: Back
     calls: list[Call] = []
     count = 2 * DEFAULT_CHUNK + 10
     with rawbpf.HashMap.create(
-        key="u32", value="u32", max_entries=count, backend=TraceBackend(backend, calls.append)
+        key="u32",
+        value="u32",
+        max_entries=count,
+        flags=c.BPF_F_RDONLY_PROG,  # so that no program does it
+        backend=TraceBackend(backend, calls.append),
     ) as m:
         read_ahead = []
 

@@ -12,6 +12,7 @@ from rawbpf.codec.text import BytesCodec
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.btf.build import Builder
+    from rawbpf.codec.base import Codec
 
 NAMED = {"bpf_spin_lock": (4, 4), "bpf_timer": (16, 8), "bpf_wq": (16, 8)}
 """The size and alignment of those that go by a name in descriptions. Source: include/uapi/linux/bpf.h (v6.12)"""
@@ -51,3 +52,12 @@ class SpecialCodec(BytesCodec):
             return builder.struct(self.name, self.size, [("val", builder.int("unsigned int", 4), 0)])
         words = builder.array(builder.int("unsigned long long", 8), self.size // 8)
         return builder.struct(self.name, self.size, [("__opaque", words, 0)])
+
+
+def holds_special(codec: Codec[object]) -> bool:
+    """Return whether the kernel keeps something for itself anywhere in the values of `codec`."""
+    if codec.special or getattr(codec, "hidden", None):
+        return True
+    inside = [field.codec for field in getattr(codec, "fields", None) or ()]
+    inside += [found for name in ("inner", "element") if (found := getattr(codec, name, None)) is not None]
+    return any(map(holds_special, inside))

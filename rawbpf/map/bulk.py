@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
+    from rawbpf.map.many import Many
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -118,9 +119,48 @@ class BulkMap(Map["K", "V"]):
         return np.asarray(keys), np.asarray(values)
 
     def get_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
-        """Return the values of `keys`, in their order, with `default` for those that are missing. Raises: Closed."""
-        get: Callable[..., V | D | None] = self._get
-        return [get(key, default) for key in keys]
+        """Return the values of `keys`, in their order, with `default` for those that are missing.
+
+        A program looks them up in the kernel, thousands in one call, where `many_path` says so.
+        Raises: Closed; PermissionDenied (EPERM: opened for writing only); TypeError, ValueError, OverflowError for
+        a key that cannot be encoded. Since: Linux 5.17 in one call; one by one before.
+        """
+        every = keys if isinstance(keys, (list, tuple)) else list(keys)
+        many = self._many if len(every) > 1 else None
+        found = None if many is None else many.get(self._key, self._value, every, default)
+        if found is None:
+            one: Callable[..., V | D | None] = self._get
+            return [one(key, default) for key in every]
+        return found
+
+    @property
+    def _many(self) -> Many:
+        # Views share the one of the map that they are of, whose codec knows what is in a value.
+        handle = self._handle
+        if handle.many is None:
+            from rawbpf.codec.special import holds_special
+            from rawbpf.map.many import Many
+
+            special = holds_special((self if self._owner is None else self._owner)._value)
+            many = Many(handle, self._shape, self._value.size, special=special)
+            if handle.many is None:  # nor has another thread made one meanwhile
+                handle.many = many
+        return handle.many
+
+    @property
+    def many_path(self) -> str:
+        """How `get_many` and its like do their work: `program`, or `system calls` and why, by verb if they differ.
+
+        A program is loaded to find that out, if none is. Raises: Closed.
+        """
+        from rawbpf.map.many import VERBS
+
+        with self._handle:
+            reasons = {verb: self._many.why_not(verb) for verb in VERBS if hasattr(self, verb)}
+        ways = {verb: f"system calls: {why}" if why else "program" for verb, why in reasons.items()}
+        if len(set(ways.values())) == 1:
+            return next(iter(ways.values()))
+        return "; ".join(f"{verb}: {way}" for verb, way in ways.items())
 
     # Writing ---------------------------------------------------------------------
 
@@ -136,12 +176,12 @@ class BulkMap(Map["K", "V"]):
         Since: Linux 5.6 in batches; one by one before.
         Source: kernel/bpf/syscall.c:generic_map_update_batch
         """
-        elements, key, value = self._elements(), self._key, self._value
+        elements, key, value, many = self._elements(), self._key, self._value, self._many
 
         def store(portion: tuple[bytes, bytes, int]) -> int:
             keys, values, count = portion
             try:
-                elements.write(keys, values, count, flags)
+                many.put(elements, keys, values, count, flags)
             except (KeyNotFound, KeyExists) as error:
                 at = (error.applied or 0) * key.size
                 error.key = key.unpack(keys[at : at + key.size])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from weakref import ReferenceType
 
     from rawbpf.map.base import Map
+    from rawbpf.map.many import Many
     from rawbpf.map.mapped import Mapped
     from rawbpf.syscall.protocol import Backend
 
@@ -44,6 +45,7 @@ class Handle:
         "backend",
         "describe",
         "fd_words",
+        "many",
         "map_type",
         "mapped",
         "opened_at",
@@ -59,6 +61,8 @@ class Handle:
         # with operations over them.
         self.fd_words: dict[object, tuple[memoryview, ReferenceType[memoryview]]] = {}
         self.poisoned: list[type[Map[Any, Any]]] = []
+        # What runs programs over many keys, once it was asked for.
+        self.many: Many | None = None
         # What maps the memory of arrays, and the memory that users were given views of, as weak references.
         self.mapped: list[Mapped] = []
         self.views: list[ReferenceType[mmap]] = []
@@ -114,6 +118,8 @@ class Handle:
             word[0] = -1
         for mapped in self.mapped:
             mapped.drop()
+        if self.many is not None:
+            self.many.drop()
         if not self._lent:
             self._close_once()
 

@@ -1,0 +1,385 @@
+"""Many keys in one call: a program of our own does in the kernel what else is a system call for each key.
+
+`Many` belongs to one open map and keeps what it loaded until the map is closed. A verb leases a `Keys`,
+a program with the memory that keys and values are handed over in, so that threads and signal handlers
+never share one; where there is none to be had, the system calls are made as ever, with the same results
+and errors. Whether a map may be written or read, the kernel asks of the descriptor and not of programs:
+so the first key of each call that writes goes by a system call, whose refusal is everybody's.
+
+What is not for programs: values with locks, timers or pointers of the kernel's own; look-ups in an LRU map,
+where a program's counts as a use; values per CPU that are written, of which a program sees its own CPU's.
+Kernel side: kernel/bpf/hashtab.c, kernel/bpf/arraymap.c, kernel/bpf/lpm_trie.c (v6.12).
+"""
+
+from __future__ import annotations
+
+import os
+from os import getpid
+
+from rawbpf.errors import BpfError, KeyNotFound
+from rawbpf.map.handle import closed
+from rawbpf.map.many_code import COUNT, DONE, ERROR, FLAGS, MISSED, Layout, delete_code, get_code, put_code
+from rawbpf.map.memory import cast_view
+from rawbpf.map.runner import Runner, Unavailable
+from rawbpf.syscall.group import HASHES, LRU_HASHES, PERCPU, PLAIN_ARRAYS
+from rawbpf.uapi import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from rawbpf.codec import Codec
+    from rawbpf.map.base import Shape
+    from rawbpf.map.batch import Elements
+    from rawbpf.map.handle import Handle
+
+GET, PUT, DELETE, POP = "get_many", "put_many", "delete_many", "pop_many"
+VERBS = (GET, PUT, DELETE, POP)
+
+AT_ONCE = 128
+"""From how many keys on the first call loads the program; fewer wait for the second call."""
+MOST_KEYS = 8192
+MOST_BYTES = 1 << 19
+"""Bounds of the memory that a program works on: as many keys as both allow, and one at least."""
+LONGEST = 1 << 15
+"""Bytes of the longest value that is handed over in that memory."""
+MOST_AT_A_TIME = 8
+"""How many calls of a verb on one map may use programs at the same time; further ones make system calls."""
+# Until here a run takes microseconds, and giving way to other threads would take longer.
+_QUICK = 32
+_SUITABLE = (*HASHES, *PLAIN_ARRAYS, c.BPF_MAP_TYPE_LPM_TRIE)
+_READ, _WRITE = 1, 2
+_PUT_FLAGS = (c.BPF_ANY, c.BPF_NOEXIST, c.BPF_EXIST)
+_NEEDS = {GET: _READ, PUT: _WRITE, DELETE: _WRITE, POP: _READ | _WRITE}
+_MODES = {os.O_RDONLY: _READ, os.O_WRONLY: _WRITE, os.O_RDWR: _READ | _WRITE}
+
+
+class Keys(Runner):
+    """A program for one verb, and typed views of its memory: `keys`, `values`, `found`."""
+
+    __slots__ = ("found", "key_items", "keys", "layout", "reached", "value_items", "values")
+
+    def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int], Any]) -> None:
+        self.layout = layout
+        self.reached = 0
+        self.key_items: memoryview | None = None
+        self.value_items: memoryview | None = None
+        with handle as fd:
+            super().__init__(handle.backend, layout.size, lambda scratch: code(fd, scratch))
+        self.values = self.memory[layout.values : layout.keys]
+        self.keys = self.memory[layout.keys : layout.found]
+        self.found = self.memory[layout.found : layout.size]
+
+    def look_up(self, handle: Handle, count: int) -> int:
+        """Run over the first `count` keys; return how often one was missing. Raises: Closed; BpfError."""
+        if handle.fd < 0:
+            raise closed(handle.describe)
+        words = self.words
+        words[COUNT] = count
+        self.run(blocking=count > _QUICK)
+        return words[MISSED]
+
+    def go(self, handle: Handle, count: int) -> int:
+        """Run over the first `count` keys; return, as `reached` tells, how many until one was refused.
+
+        Raises: Closed; BpfError.
+        """
+        if handle.fd < 0:
+            raise closed(handle.describe)
+        words = self.words
+        words[COUNT] = count
+        words[DONE] = 0
+        self.run(blocking=count > _QUICK)
+        self.reached = words[DONE] - (words[ERROR] != 0)
+        return self.reached
+
+    def read(self, count: int, size: int) -> list[bytes | None]:
+        """Return the bytes of the first `count` values, None for those that were not found."""
+        found, values = self.found, self.values
+        return [bytes(values[at * size : (at + 1) * size]) if found[at] else None for at in range(count)]
+
+
+class Many:
+    """The programs of one open map. `special`: its values hold something of the kernel's own."""
+
+    __slots__ = ("_asked", "_barred", "_free", "_made", "_pid", "_shape", "_value_size", "handle")
+
+    def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool) -> None:
+        self.handle = handle
+        self._shape = shape
+        self._value_size = value_size
+        self._asked = False
+        self._pid = getpid()
+        self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
+        self._made = dict.fromkeys(VERBS, 0)
+        self._barred = _barred(shape, value_size, special=special)
+
+    def get(self, key: Codec[Any], value: Codec[Any], keys: Sequence[Any], default: object) -> list[Any] | None:
+        """Return the values of `keys`, with `default` for what is missing; None: make system calls."""
+        total = len(keys)
+        runner = self.lease(GET, total)
+        if runner is None:
+            return None
+        try:
+            capacity = runner.layout.capacity
+            if total <= _QUICK and total <= capacity and key.format:
+                _fill(runner, key, keys)
+                return _decoded(runner, value, total, runner.look_up(self.handle, total), default)
+            packed, size = key.pack_many(keys), key.size
+            result: list[Any] = []
+            for start in range(0, total, capacity):
+                count = min(capacity, total - start)
+                runner.keys[: count * size] = packed[start * size : (start + count) * size]
+                result += _decoded(runner, value, count, runner.look_up(self.handle, count), default)
+            return result
+        finally:
+            self.give_back(GET, runner)
+
+    def put(self, elements: Elements, keys: bytes, values: bytes, count: int, flags: int) -> None:
+        """Store `count` elements. Raises: as `Elements.write`, with `.applied`."""
+        runner = self.lease(PUT, count - 1) if flags in _PUT_FLAGS else None
+        if runner is None:
+            elements.write(keys, values, count, flags)
+            return
+        key_size, value_size, capacity = elements.key_size, elements.value_size, runner.layout.capacity
+        every_key, every_value = memoryview(keys), memoryview(values)
+        at = 0
+        try:
+            runner.words[FLAGS] = flags
+            while at < count:
+                # The first one, and any that the program was refused: a system call tells why.
+                key, value = every_key[at * key_size : (at + 1) * key_size], every_value[at * value_size :][:value_size]
+                elements.put(bytes(key), bytes(value), flags)
+                at += 1
+                refused = False
+                while at < count and not refused:
+                    some = min(capacity, count - at)
+                    runner.keys[: some * key_size] = every_key[at * key_size : (at + some) * key_size]
+                    runner.values[: some * value_size] = every_value[at * value_size : (at + some) * value_size]
+                    refused = runner.go(self.handle, some) < some
+                    at += runner.reached
+        except BpfError as error:
+            error.applied = at
+            raise
+        finally:
+            self.give_back(PUT, runner)
+
+    def delete(self, elements: Elements, keys: bytes, count: int) -> int:
+        """Delete those of `count` keys that are there; return how many were. Raises: as `Elements.delete`."""
+        runner = self.lease(DELETE, count - 1)
+        if runner is None:
+            return elements.delete(keys, count)
+        size, capacity = elements.key_size, runner.layout.capacity
+        every = memoryview(keys)
+        at = deleted = 0
+        try:
+            while at < count:
+                deleted += elements.delete(bytes(every[at * size : (at + 1) * size]), 1)
+                at += 1
+                refused = False
+                while at < count and not refused:
+                    some = min(capacity, count - at)
+                    runner.keys[: some * size] = every[at * size : (at + some) * size]
+                    refused = runner.go(self.handle, some) < some
+                    at += runner.reached
+                    deleted += runner.reached - runner.words[MISSED]
+            return deleted
+        except BpfError as error:
+            if deleted or error.applied is not None:
+                error.applied = deleted
+            raise
+        finally:
+            self.give_back(DELETE, runner)
+
+    def pop(self, elements: Elements, keys: bytes, count: int) -> list[bytes | None] | None:
+        """Remove `count` keys and return the bytes of their values, None for those that are missing.
+
+        None: make system calls. What was removed when an interrupt or an error ends it is put back where its key is
+        still free. Raises: as `Elements.take`, but for missing keys.
+        """
+        runner = self.lease(POP, count - 1)
+        if runner is None:
+            return None
+        size, width, capacity = elements.key_size, elements.value_size, runner.layout.capacity
+        every = memoryview(keys)
+        taken: list[bytes | None] = []
+        try:
+            while len(taken) < count:
+                taken.append(_take(elements, bytes(every[len(taken) * size :][:size])))
+                refused = False
+                while len(taken) < count and not refused:
+                    some = min(capacity, count - len(taken))
+                    runner.keys[: some * size] = every[len(taken) * size :][: some * size]
+                    runner.found[:some] = bytes(some)
+                    refused = runner.go(self.handle, some) < some
+                    taken += runner.read(runner.reached, width)
+                    runner.reached = 0
+            return taken
+        except BaseException:
+            taken += runner.read(runner.reached, width)
+            for at, value in enumerate(taken):
+                if value is not None:
+                    elements.insert(bytes(every[at * size :][:size]), value)
+            raise
+        finally:
+            self.give_back(POP, runner)
+
+    def lease(self, verb: str, count: int) -> Keys | None:
+        """Return what runs `verb` for `count` keys, to be given back; None: make system calls."""
+        if count < 2 or verb in self._barred:
+            return None
+        pid = getpid()
+        if self._pid != pid:  # a child shares the memory of its parent's programs, and must not use it
+            self._pid = pid
+            self._made = dict.fromkeys(VERBS, 0)
+            self.drop()
+        try:
+            return self._free[verb].pop()
+        except IndexError:
+            pass
+        if count < AT_ONCE and not self._asked:
+            self._asked = True
+            return None
+        if self._made[verb] >= MOST_AT_A_TIME:
+            return None
+        return self._load(verb)
+
+    def give_back(self, verb: str, keys: Keys) -> None:
+        """Take back what was leased."""
+        self._free[verb].append(keys)
+        if self.handle.fd < 0:  # closed meanwhile
+            self.drop()
+
+    def drop(self) -> None:
+        """Unload every program that is not in use; those in use follow when they are given back."""
+        for free in self._free.values():
+            while free:
+                try:
+                    free.pop().close()
+                except IndexError:
+                    break
+
+    def why_not(self, verb: str) -> str:
+        """Return why `verb` makes system calls; empty where it runs a program."""
+        if verb not in self._barred:
+            keys = self._free[verb].pop() if self._free[verb] else self._load(verb)
+            if keys is not None:
+                self.give_back(verb, keys)
+        return self._barred.get(verb, "")
+
+    @property
+    def capacity(self) -> int:
+        """How many keys one run takes."""
+        return self._layout(GET).capacity
+
+    def _layout(self, verb: str) -> Layout:
+        cpus = self.handle.backend.host.possible_cpus if self._shape.map_type in PERCPU else 0
+        key_size, value_size = self._shape.key_size, 0 if verb == DELETE else self._value_size
+        capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + key_size + value_size)))
+        return Layout(capacity, key_size, value_size // (cpus or 1), cpus)
+
+    def _load(self, verb: str) -> Keys | None:
+        layout = self._layout(verb)
+
+        def code(map_fd: int, scratch: int) -> Any:  # noqa: ANN401  (Code)
+            if verb == PUT:
+                return put_code(layout, map_fd, scratch)
+            if verb == DELETE:
+                return delete_code(layout, map_fd, scratch)
+            return get_code(layout, map_fd, scratch, delete=verb == POP)
+
+        try:
+            self._require(_NEEDS[verb])
+            keys = Keys(self.handle, layout, code)
+            try:
+                keys.go(self.handle, 0)
+            except BaseException:
+                keys.close()
+                raise
+        except Unavailable as unavailable:
+            if unavailable.lasting:
+                self._barred[verb] = unavailable.why
+            return None
+        self._made[verb] += 1
+        return keys
+
+    def _require(self, wanted: int) -> None:
+        # Programs may do what the descriptor may not, but must not do it for whoever holds only that.
+        with self.handle as fd:
+            mode = _mode(self.handle.backend.fdinfo(fd))
+        if mode is None:
+            raise Unavailable("what the descriptor is open for cannot be told")
+        if wanted & ~mode:
+            raise Unavailable(f"the descriptor is for {'reading' if mode == _READ else 'writing'} only")
+
+
+def _fill(runner: Keys, key: Codec[Any], keys: Sequence[Any]) -> None:
+    # Put a few keys in their places, for which packing takes longer than the kernel does.
+    view = runner.key_items
+    if view is None:
+        view = runner.key_items = cast_view(runner.keys[: _QUICK * key.size], key.format or "B")
+    at = 0
+    try:
+        for each in keys:
+            view[at] = each
+            at += 1
+    except (TypeError, ValueError):
+        key.pack_many(keys)
+        raise
+
+
+def _take(elements: Elements, key: bytes) -> bytes | None:
+    try:
+        return elements.take(key)
+    except KeyNotFound:
+        return None
+
+
+def _decoded(runner: Keys, value: Codec[Any], count: int, missed: int, default: object) -> list[Any]:
+    size = value.size
+    if value.format:
+        view = runner.value_items
+        if view is None:
+            view = runner.value_items = cast_view(runner.values[: runner.layout.capacity * size], value.format)
+        values: list[Any] = view[:count].tolist()
+        if not missed:
+            return values
+        return [one if mark else default for one, mark in zip(values, bytes(runner.found[:count]), strict=True)]
+    if not missed:
+        return value.unpack_many(runner.values[: count * size], count)
+    # What lies in the place of a missing value need not be one.
+    whole, unpack, found = runner.values, value.unpack, runner.found
+    return [unpack(whole[at * size : (at + 1) * size]) if found[at] else default for at in range(count)]
+
+
+def _barred(shape: Shape, value_size: int, *, special: bool) -> dict[str, str]:
+    # What is not for programs, and why.
+    kind, flags = shape.map_type, shape.map_flags
+    if kind not in _SUITABLE:
+        return dict.fromkeys(VERBS, "programs do not see the elements of such a map as we do")
+    if special:
+        return dict.fromkeys(VERBS, "the kernel keeps something of its own in the values")
+    barred: dict[str, str] = {}
+    if value_size > LONGEST:
+        barred = dict.fromkeys((GET, PUT, POP), f"values of more than {LONGEST} bytes take longer than the call")
+    if flags & c.BPF_F_WRONLY_PROG:
+        barred |= dict.fromkeys((GET, POP), "programs may not read the map")
+    if flags & c.BPF_F_RDONLY_PROG:
+        barred |= dict.fromkeys((PUT, DELETE, POP), "programs may not write to the map")
+    if kind in LRU_HASHES:
+        barred |= dict.fromkeys((GET, POP), "a program's look-up counts as a use of the element")
+    if kind in PERCPU:
+        barred |= dict.fromkeys((PUT, POP), "a program writes the value of its own CPU")
+    if kind in PLAIN_ARRAYS:
+        barred |= dict.fromkeys((DELETE, POP), "elements of an array are not removed")
+    return barred
+
+
+def _mode(fdinfo: str) -> int | None:
+    # What the descriptor is open for. Source: fs/proc/fd.c:seq_show (v6.12)
+    for line in fdinfo.splitlines():
+        word, _, rest = line.partition(":")
+        if word == "flags":
+            return _MODES.get(int(rest, 8) & os.O_ACCMODE)
+    return None

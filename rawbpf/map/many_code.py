@@ -1,0 +1,265 @@
+"""The programs that work on many keys: each goes through the keys in shared memory and does one thing to each.
+
+The memory begins with a header of words: COUNT, how many keys; FLAGS, for updates; DONE, how many the
+program went through; ERROR, what a helper answered, a negated errno; MISSED, how many keys were missing.
+Behind it lie the values, the keys, and a byte for each key that tells whether it was found.
+
+A key or value is used where it lies, so that nothing is copied but what is read. A value is copied in
+words of 8 bytes, as the kernel itself does it.
+Kernel side: kernel/bpf/helpers.c, kernel/bpf/verifier.c:check_map_access (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.asm.build import (
+    R0,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
+    R6,
+    R7,
+    R8,
+    R10,
+    alu_imm,
+    alu_reg,
+    call,
+    exit_,
+    jump,
+    jump_imm,
+    ld_function,
+    ld_map_fd,
+    ld_map_value,
+    load_mem,
+    mov_imm,
+    mov_reg,
+    store_imm,
+    store_reg,
+)
+from rawbpf.asm.label import Function, Label
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from rawbpf.map.runner import Code
+
+COUNT, FLAGS, DONE, ERROR, MISSED = range(5)
+"""Words of the header."""
+HEADER = 64
+
+_LOOKUP, _UPDATE, _DELETE, _LOOP, _LOOKUP_PERCPU = 1, 2, 3, 181, 195  # Source: include/uapi/linux/bpf.h (v6.12)
+_ENOENT = 2
+_UNROLLED, _BLOCK = 512, 256
+
+
+class Layout:
+    """Where keys, values and marks of `capacity` keys lie; with `cpus` each key has that many values."""
+
+    __slots__ = ("capacity", "cpus", "found", "key_size", "keys", "size", "value_size", "values")
+
+    def __init__(self, capacity: int, key_size: int, value_size: int, cpus: int) -> None:
+        self.capacity = capacity
+        self.key_size = key_size
+        self.value_size = value_size
+        self.cpus = cpus
+        self.values = HEADER
+        self.keys = HEADER + (capacity * value_size * (cpus or 1) + 7 & -8)
+        self.found = self.keys + capacity * key_size
+        self.size = self.found + capacity
+
+
+def get_code(layout: Layout, map_fd: int, scratch: int, *, delete: bool = False) -> Code:
+    """Return the program that copies the value of each key, and with `delete` takes the key out of the map."""
+    per_key = layout.cpus or 1
+    locate: Code = [mov_reg(R7, R6)]
+    helper: Code = [call(_LOOKUP)]
+    if layout.cpus:
+        # One value after the other: R6 is the number of the value, R7 of its key, R8 of its CPU.
+        locate += [
+            alu_imm(R7, "/=", layout.cpus),
+            mov_reg(R8, R6),
+            alu_imm(R8, "%=", layout.cpus),
+            jump_imm(R7, ">=", layout.capacity, "stop"),
+        ]
+        helper = [mov_reg(R3, R8), call(_LOOKUP_PERCPU)]
+    found: Code = [*_at(R1, scratch, layout.found, R7, 1), store_imm(R1, 0, 1, 1)]
+    if layout.cpus:
+        # What was missing for an earlier CPU stays missing.
+        found = [jump_imm(R8, "!=", 0, "next"), *found]
+    taken: Code = []
+    if delete:
+        taken = [
+            *_at(R2, scratch, layout.keys, R7, layout.key_size),
+            ld_map_fd(R1, map_fd),
+            call(_DELETE),
+            jump_imm(R0, "==", 0, "taken"),
+            jump_imm(R0, "==", -_ENOENT, "missing"),
+            *_stopped(scratch),
+            Label("taken"),
+        ]
+    return [
+        *_main(scratch, per_key),
+        *_each(layout.capacity * per_key),
+        *locate,
+        *_at(R2, scratch, layout.keys, R7, layout.key_size),
+        ld_map_fd(R1, map_fd),
+        *helper,
+        jump_imm(R0, "==", 0, "missing"),
+        *_at(R2, scratch, layout.values, R6, layout.value_size),
+        *_copied(layout.value_size),
+        *taken,
+        *found,
+        Label("next"),
+        mov_imm(R0, 0),
+        exit_(),
+        Label("missing"),
+        *_at(R1, scratch, layout.found, R7, 1),
+        store_imm(R1, 0, 0, 1),
+        *_counted(scratch, MISSED),
+        mov_imm(R0, 0),
+        exit_(),
+        Label("stop"),
+        mov_imm(R0, 1),
+        exit_(),
+        *(_block(layout.value_size) if layout.value_size > _UNROLLED else []),
+    ]
+
+
+def put_code(layout: Layout, map_fd: int, scratch: int) -> Code:
+    """Return the program that stores the value of each key, up to the first that the map refuses."""
+    return [
+        *_main(scratch, 1),
+        *_each(layout.capacity),
+        ld_map_value(R1, scratch, 8 * FLAGS),
+        load_mem(R4, R1, 0),
+        *_at(R2, scratch, layout.keys, R6, layout.key_size),
+        *_at(R3, scratch, layout.values, R6, layout.value_size),
+        ld_map_fd(R1, map_fd),
+        call(_UPDATE),
+        jump_imm(R0, "==", 0, "stored"),
+        *_stopped(scratch),
+        Label("stored"),
+        mov_imm(R0, 0),
+        exit_(),
+        Label("stop"),
+        mov_imm(R0, 1),
+        exit_(),
+    ]
+
+
+def delete_code(layout: Layout, map_fd: int, scratch: int) -> Code:
+    """Return the program that deletes each key, and counts those that were missing."""
+    return [
+        *_main(scratch, 1),
+        *_each(layout.capacity),
+        *_at(R2, scratch, layout.keys, R6, layout.key_size),
+        ld_map_fd(R1, map_fd),
+        call(_DELETE),
+        jump_imm(R0, "==", 0, "deleted"),
+        jump_imm(R0, "==", -_ENOENT, "missing"),
+        *_stopped(scratch),
+        Label("missing"),
+        *_counted(scratch, MISSED),
+        Label("deleted"),
+        mov_imm(R0, 0),
+        exit_(),
+        Label("stop"),
+        mov_imm(R0, 1),
+        exit_(),
+    ]
+
+
+def copy(to: int, source: int, start: int, end: int, using: int) -> Code:
+    """Return what copies bytes `start` to `end` from where `source` points to where `to` points, by way of `using`."""
+    code: Code = []
+    at = start
+    width: Literal[1, 2, 4, 8]
+    for width in (8, 4, 2, 1):
+        while end - at >= width:
+            code += [load_mem(using, source, at, width), store_reg(to, at, using, width)]
+            at += width
+    return code
+
+
+def _copied(size: int) -> Code:
+    # The value that R0 points to goes to where R2 points: a long one by blocks, or the verifier would take long.
+    if size <= _UNROLLED:
+        return copy(R2, R0, 0, size, R1)
+    blocks = size // _BLOCK
+    return [
+        store_reg(R10, -8, R0),
+        store_reg(R10, -16, R2),
+        mov_imm(R1, blocks),
+        ld_function(R2, "block"),
+        mov_reg(R3, R10),
+        alu_imm(R3, "+=", -16),
+        mov_imm(R4, 0),
+        call(_LOOP),
+        load_mem(R0, R10, -8),
+        load_mem(R2, R10, -16),
+        alu_imm(R0, "+=", blocks * _BLOCK),
+        alu_imm(R2, "+=", blocks * _BLOCK),
+        *copy(R2, R0, 0, size % _BLOCK, R1),
+    ]
+
+
+def _block(size: int) -> Code:
+    # Copy one block; R2 points to the addresses of the copy and of the value.
+    return [
+        Function("block", 2),
+        jump_imm(R1, ">=", size // _BLOCK, "stop"),
+        alu_imm(R1, "*=", _BLOCK),
+        load_mem(R3, R2, 8),
+        load_mem(R4, R2, 0),
+        alu_reg(R3, "+=", R1),
+        alu_reg(R4, "+=", R1),
+        *copy(R4, R3, 0, _BLOCK, R5),
+        mov_imm(R0, 0),
+        exit_(),
+        Label("stop"),
+        mov_imm(R0, 1),
+        exit_(),
+    ]
+
+
+def _main(scratch: int, per_key: int) -> Code:
+    return [
+        ld_map_value(R6, scratch, 0),
+        store_imm(R6, 8 * ERROR, 0),
+        store_imm(R6, 8 * MISSED, 0),
+        load_mem(R1, R6, 8 * COUNT),
+        *([alu_imm(R1, "*=", per_key)] if per_key > 1 else []),
+        ld_function(R2, "each"),
+        mov_imm(R3, 0),
+        mov_imm(R4, 0),
+        call(_LOOP),
+        store_reg(R6, 8 * DONE, R0),
+        mov_imm(R0, 0),
+        exit_(),
+        Function("each", 2),
+    ]
+
+
+def _each(most: int) -> Code:
+    # The verifier wants to see the bound, which is never reached.
+    return [jump_imm(R1, ">=", most, "stop"), mov_reg(R6, R1)]
+
+
+def _at(register: int, scratch: int, region: int, index: int, size: int) -> Code:
+    # The address of element `index`, a register, of a region of the shared memory. Changes R5.
+    return [
+        mov_reg(register, index),
+        *([alu_imm(register, "*=", size)] if size != 1 else []),
+        ld_map_value(R5, scratch, region),
+        alu_reg(register, "+=", R5),
+    ]
+
+
+def _counted(scratch: int, word: int) -> Code:
+    return [ld_map_value(R1, scratch, 8 * word), load_mem(R2, R1, 0), alu_imm(R2, "+=", 1), store_reg(R1, 0, R2)]
+
+
+def _stopped(scratch: int) -> Code:
+    return [ld_map_value(R1, scratch, 8 * ERROR), store_reg(R1, 0, R0), jump("stop")]

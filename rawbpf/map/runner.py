@@ -1,0 +1,217 @@
+"""A program of our own over memory of our own: what is asked of many elements at once runs in the kernel.
+
+The memory is that of an array with one element, mapped here and named in the program; the program is
+run by BPF_PROG_RUN. One system call then does what else takes one for each element. Where the kernel
+takes no such program, `Unavailable` says why, and whoever asked makes the system calls instead.
+
+Kernel side: net/bpf/test_run.c:bpf_prog_test_run_syscall, kernel/bpf/bpf_iter.c:BPF_CALL_4(bpf_loop) (v6.12).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from weakref import WeakKeyDictionary
+
+from rawbpf.asm.instruction import encode
+from rawbpf.asm.label import resolve
+from rawbpf.errors import BpfError
+from rawbpf.spec.function import describe_functions
+from rawbpf.syscall.btf import btf_load
+from rawbpf.syscall.command import pack
+from rawbpf.syscall.error import bpf_error
+from rawbpf.syscall.invoke import invoke
+from rawbpf.syscall.lifetime import own, owns
+from rawbpf.syscall.map import map_create
+from rawbpf.syscall.pointer import pointer_to
+from rawbpf.syscall.prog import prog_load
+from rawbpf.uapi import constants as c
+from rawbpf.uapi.attr import PROG_TEST_RUN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rawbpf.asm.instruction import Instruction
+    from rawbpf.asm.label import Label
+    from rawbpf.syscall.protocol import Backend
+
+    Code = list[Instruction | Label]
+
+_ENOMEM, _EINVAL, _ENFILE, _EMFILE, _ENOTSUPP = 12, 22, 23, 24, 524
+_LOG_SIZE = 1 << 16
+_FUNC_INFO_SIZE = 8
+_NAME = b"rawbpf_many"
+# Kernels that have been found to run no such programs, and why: not to be asked for every map.
+_unable: WeakKeyDictionary[Backend, str] = WeakKeyDictionary()
+# A sleepable program is called with the least ado, but may not use every map; an XDP program may.
+_KINDS = ((c.BPF_PROG_TYPE_SYSCALL, c.BPF_F_SLEEPABLE), (c.BPF_PROG_TYPE_XDP, 0))
+_ONLY_SLEEPABLE = "Sleepable programs can only use"
+# What a log says of kernels and settings, and not of the program: (in the log, in our words).
+_KNOWN = (
+    ("callbacks are not allowed in non-JITed programs", "the kernel runs programs without a JIT"),
+    ("invalid func unknown", "this kernel lacks a helper that it needs (Linux 5.17)"),
+    ("unknown func ", "this kernel lacks a helper that it needs (Linux 5.17)"),
+    ("program of this type cannot use helper", "this kernel lacks a helper that it needs (Linux 5.17)"),
+)
+
+
+class Unavailable(Exception):
+    """That the kernel does not run our program, and why; `lasting` unless the next try may do better."""
+
+    def __init__(self, why: str, *, lasting: bool = True) -> None:
+        super().__init__(why)
+        self.why = why
+        self.lasting = lasting
+
+
+class Refused(RuntimeWarning):
+    """The verifier refused a program that rawbpf made. The same was done by system calls; please report it."""
+
+
+class Runner:
+    """A loaded program and the `memory` that it shares with us, whole pages of at least `size` bytes.
+
+    `code` makes the program, given the descriptor of the array. Raises: Unavailable.
+    """
+
+    __slots__ = ("_attr", "_backend", "_fd", "_kept", "_mark", "_reference", "memory", "words")
+
+    def __init__(self, backend: Backend, size: int, code: Callable[[int], Code]) -> None:
+        self._backend = backend
+        self._fd = -1
+        if backend in _unable:
+            raise Unavailable(_unable[backend])
+        self._kept: list[object] = []
+        page = backend.host.page_size
+        try:
+            scratch = map_create(
+                backend,
+                map_type=c.BPF_MAP_TYPE_ARRAY,
+                key_size=4,
+                value_size=size,
+                max_entries=1,
+                map_flags=c.BPF_F_MMAPABLE,
+                name=_NAME,
+            )
+        except BpfError as error:
+            raise _unavailable(error) from None
+        try:
+            pages = backend.mmap_at(scratch, size + page - 1 & -page)
+            self.memory = memoryview(pages).cast("B")
+            self.words = self.memory.cast("Q")
+            kind, self._fd = _loaded(backend, code(scratch))
+            self._mark = own(self._fd)
+        except OSError as error:
+            raise _unavailable(error) from None
+        finally:
+            backend.close(scratch)
+        fields: dict[str, int | bytes] = {"prog_fd": self._fd}
+        if kind == c.BPF_PROG_TYPE_XDP:
+            packet = ctypes.create_string_buffer(64)
+            self._kept.append(packet)
+            fields.update(data_in=pointer_to(packet), data_size_in=64)
+        self._attr = pack(PROG_TEST_RUN, fields)
+        self._reference = ctypes.byref(self._attr)
+
+    def run(self, *, blocking: bool = True) -> None:
+        """Run the program once. `blocking`: let other threads go on meanwhile, which takes a little longer.
+
+        Raises: Unavailable where programs cannot be run; BpfError.
+        """
+        call = self._backend.bpf_blocking if blocking else self._backend.bpf
+        if call(c.BPF_PROG_TEST_RUN, self._reference, PROG_TEST_RUN.size) == 0:
+            return
+        # What was refused did not run: once more, to know why.
+        result = invoke(self._backend, c.BPF_PROG_TEST_RUN, self._attr, PROG_TEST_RUN.size, blocking=blocking)
+        if result < 0:
+            if result == -_ENOTSUPP:
+                _unable[self._backend] = "this kernel does not run programs on demand"
+                raise Unavailable(_unable[self._backend])
+            raise bpf_error(self._backend, -result, cmd=c.BPF_PROG_TEST_RUN, subject="of many keys")
+
+    def close(self) -> None:
+        """Unload the program. Its memory stays mapped until the last view of it is gone. Idempotent."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0 and owns(fd, self._mark):
+            self._backend.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
+    # Return the program type that it was loaded as, and the descriptor.
+    resolved = resolve(code)
+    types, func_info = describe_functions(resolved.functions, backend.host.byteorder)
+    insns = encode(resolved.instructions, backend.host.byteorder)
+    btf = btf_load(backend, types)
+    try:
+        why = ""
+        for kind, flags in _KINDS:
+            try:
+                fd = prog_load(
+                    backend,
+                    prog_type=kind,
+                    prog_flags=flags,
+                    insns=insns,
+                    name=_NAME,
+                    btf_fd=btf,
+                    func_info=func_info,
+                    func_info_rec_size=_FUNC_INFO_SIZE,
+                )
+            except BpfError as error:
+                why = _explained(backend, error, kind, flags, insns, btf, func_info)
+                if why != _ONLY_SLEEPABLE:
+                    raise Unavailable(why) from None
+            else:
+                return kind, fd
+        raise Unavailable(why)
+    finally:
+        backend.close(btf)
+
+
+def _explained(
+    backend: Backend, error: BpfError, kind: int, flags: int, insns: bytes, btf: int, func_info: bytes
+) -> str:
+    # Why the program was refused, which the kernel is asked once more.
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    try:
+        backend.close(
+            prog_load(
+                backend,
+                prog_type=kind,
+                prog_flags=flags,
+                insns=insns,
+                btf_fd=btf,
+                func_info=func_info,
+                func_info_rec_size=_FUNC_INFO_SIZE,
+                log_level=1,
+                log_buffer=log,
+            )
+        )
+    except BpfError:
+        pass
+    text = log.value.decode("utf-8", "replace")
+    if _ONLY_SLEEPABLE in text:
+        return _ONLY_SLEEPABLE
+    for told, why in _KNOWN:
+        if told in text:
+            _unable[backend] = why
+            return why
+    verdict = [line for line in text.splitlines() if line and not line.startswith("processed ")]
+    if not verdict:
+        if error.errno == _EINVAL and kind == c.BPF_PROG_TYPE_SYSCALL:
+            _unable[backend] = "this kernel has no programs of type syscall (Linux 5.14)"
+            return _unable[backend]
+        return _unavailable(error).why
+    import warnings
+
+    warnings.warn(f"{verdict[-1]} ({error})", Refused, stacklevel=2)
+    return f"the verifier refused the program: {verdict[-1]}"
+
+
+def _unavailable(error: OSError) -> Unavailable:
+    number = error.errno or 0
+    lasting = number not in (_ENOMEM, _ENFILE, _EMFILE)
+    said = error.hint or str(error) if isinstance(error, BpfError) else str(error)
+    return Unavailable(said, lasting=lasting)
