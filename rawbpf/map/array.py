@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.codec import Codec
     from rawbpf.map.base import Shape
     from rawbpf.map.handle import Handle
+    from rawbpf.map.walk import Walks
 
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
@@ -145,6 +146,10 @@ class ArrayMap(BulkMap[int, "V"]):
         if isinstance(index, slice):
             raise TypeError("an array stores one value at a time; update() takes {index: value} in one batch")
         self.put(self._position(index, BPF_MAP_UPDATE_ELEM, _E2BIG), value, flags)
+
+    def _walks(self) -> Walks | None:
+        # Nothing is quicker than memory.
+        return super()._walks() if self._in_memory() is None else None
 
     def _in_memory(self) -> memoryview | None:
         return None if self._mapped is None else self._mapped.view(writable=False)

@@ -7,6 +7,7 @@ batch by batch, so that memory stays bounded whatever the map's size.
 from __future__ import annotations
 
 import ctypes
+import operator
 from itertools import islice
 
 from rawbpf.errors import BpfError, KeyExists, KeyNotFound
@@ -19,17 +20,32 @@ from rawbpf.syscall.map import map_lookup_elem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Literal, overload
 
     import numpy as np
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
     from rawbpf.map.many import Many
+    from rawbpf.map.walk import Walks
+    from rawbpf.map.walk_code import Number
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
+
+    Operator = Literal["<", "<=", ">", ">=", "==", "!="]
+
+FEW = 4096
+"""Maps that cannot hold as many elements as these are gone through by batches, without a program."""
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 
 
 class BulkMap(Map["K", "V"]):
@@ -88,25 +104,35 @@ class BulkMap(Map["K", "V"]):
     def snapshot(self) -> dict[K, V]:
         """Return all elements as a dict; the kernel gives no moment at which all were so at once.
 
-        Raises: Closed.
+        A large map is read by a program that takes no lock: an element that others replace meanwhile can be
+        missing. `dict(m.items())` has every element that is there during the whole iteration.
+        Raises: Closed; PermissionDenied (EPERM: opened for writing only).
         """
+        walked = self._walked()
+        if walked is not None:
+            keys, values, count = walked
+            return dict(zip(self._key.unpack_many(keys, count), self._value.unpack_many(values, count), strict=True))
         result: dict[K, V] = {}
-        for keys, values in self.batches():
-            result.update(zip(keys, values, strict=True))
+        for some_keys, some_values in self.batches():
+            result.update(zip(some_keys, some_values, strict=True))
         return result
 
     def columns(self) -> tuple[memoryview, memoryview]:
         """Return all keys and all values, each as one memoryview with an item per element.
 
-        Scalars give a view of their own format; what is wider gives rows of bytes: shape (count, size).
-        Raises: Closed.
+        Scalars give a view of their own format; what is wider gives rows of bytes: shape (count, size). A large map
+        is read by a program that takes no lock: an element that others replace meanwhile can be missing, or
+        there twice. Raises: Closed; PermissionDenied (EPERM: opened for writing only).
         """
+        walked = self._walked()
+        if walked is not None:
+            return _column(walked[0], self._key, walked[2]), _column(walked[1], self._value, walked[2])
         keys, values, total = bytearray(), bytearray(), 0
         for some_keys, some_values, count in self._elements().read():
             keys += some_keys
             values += some_values
             total += count
-        return _column(keys, self._key, total), _column(values, self._value, total)
+        return _column(memoryview(keys), self._key, total), _column(memoryview(values), self._value, total)
 
     def to_numpy(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Return all keys and all values as numpy arrays over the memory of `columns()`.
@@ -201,35 +227,122 @@ class BulkMap(Map["K", "V"]):
 
     # In one pass -----------------------------------------------------------------
 
+    # Of large maps a program in the kernel does it, for integers that it can read. What it says of elements that
+    # others replace meanwhile is what `columns` says.
+
+    def _walks(self) -> Walks | None:
+        if self._shape.max_entries < FEW:
+            return None
+        many = self._many
+        if many.walks is None:
+            from rawbpf.map.walk import Walks
+
+            many.walks = Walks(many)
+        return many.walks
+
+    def _walked(self) -> tuple[memoryview, memoryview, int] | None:
+        walks = self._walks()
+        return None if walks is None else walks.elements()
+
+    def _number(self, field: str | None) -> tuple[Walks, Number] | None:
+        # What walks, and what it looks at in a value; None where Python has to look.
+        walks = self._walks()
+        if walks is None:
+            return None
+        from rawbpf.map.walk import number_of
+
+        number = number_of(self._value, field)
+        return None if number is None else (walks, number)
+
     def count(self) -> int:
-        """Count the elements. Raises: Closed."""
-        return sum(count for _, _, count in self._elements().read())
+        """Count the elements. Raises: Closed; PermissionDenied (EPERM: opened for writing only)."""
+        walks = self._walks()
+        counted = None if walks is None else walks.count()
+        return sum(count for _, _, count in self._elements().read()) if counted is None else counted
 
     def sum(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
         """Add up all values, or that `field` of them; per-CPU values count with all CPUs.
 
-        Raises: Closed; ValueError for a field that the values do not have.
+        Raises: Closed; PermissionDenied (EPERM); ValueError for a field that the values do not have.
         """
-        return sum(map(_picker(field), self.values()))
+        found = self._number(field)
+        total = None if found is None else found[0].sum(found[1])
+        return sum(map(_picker(field), self.values())) if total is None else total
 
     def min(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
-        """Return the least value, or least `field`. Raises: Closed; ValueError for an empty map."""
-        return min(map(_picker(field), self.values()))
+        """Return the least value, or least `field`; of per-CPU values the least sum over the CPUs.
+
+        Raises: Closed; PermissionDenied (EPERM); ValueError for an empty map, or a field that values do not have.
+        """
+        return self._best(field, "<", min)
 
     def max(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
-        """Return the greatest value, or greatest `field`. Raises: Closed; ValueError for an empty map."""
-        return max(map(_picker(field), self.values()))
+        """Return the greatest value, or greatest `field`. Raises: as `min`."""
+        return self._best(field, ">", max)
 
-    def filter(self, predicate: Callable[[K, V], object]) -> dict[K, V]:
-        """Return the elements for which `predicate(key, value)` is true. Raises: Closed."""
-        return {key: value for key, value in self.items() if predicate(key, value)}
+    def _best(self, field: str | None, operator: str, over: Callable[..., Any]) -> Any:  # noqa: ANN401
+        found = self._number(field)
+        best = None if found is None else found[0].best(found[1], operator)
+        if best is None:
+            best = over(((value,) for value in map(_picker(field), self.values())), default=())
+        if not best:
+            raise ValueError(f"{self._shape} is empty")
+        return best[0]
+
+    if TYPE_CHECKING:
+
+        @overload
+        def filter(self, test: Callable[[K, V], object]) -> dict[K, V]: ...
+        @overload
+        def filter(self, test: Operator, limit: float, field: str | None = None) -> dict[K, V]: ...
+
+    def filter(
+        self, test: Callable[[K, V], object] | Operator, limit: float | None = None, field: str | None = None
+    ) -> dict[K, V]:
+        """Return the elements that pass a test.
+
+        `test`: an operator, with which the value, or that `field` of it, is compared with `limit`, as in
+        `m.filter(">=", 1000, field="calls")`; per-CPU values by their sum. Or a function of key and value, which
+        Python calls for each.
+        Raises: Closed; PermissionDenied (EPERM); TypeError, ValueError for what is no test or no field.
+        """
+        if callable(test):
+            return {key: value for key, value in self.items() if test(key, value)}
+        compare = _OPERATORS.get(test)
+        if compare is None or limit is None:
+            raise TypeError(f"filter() takes a function, or one of {' '.join(_OPERATORS)} and a number, got {test!r}")
+        found = self._number(field)
+        if found is not None and isinstance(limit, int) and found[1].least <= limit <= found[1].most:
+            walked = found[0].matching(found[1], test, limit)
+            if walked is not None:
+                keys, values, count = walked
+                matches = zip(self._key.unpack_many(keys, count), self._value.unpack_many(values, count), strict=True)
+                return dict(matches)
+        pick = _picker(field)
+        return {key: value for key, value in self.items() if compare(pick(value), limit)}
 
     def top(self, n: int, by: str | None = None) -> list[tuple[K, V]]:
-        """Return the `n` elements with the greatest values, or greatest field `by`, greatest first. Raises: Closed."""
+        """Return the `n` elements with the greatest values, or greatest field `by`, greatest first.
+
+        Raises: Closed; PermissionDenied (EPERM); ValueError for a field that the values do not have.
+        """
         import heapq
 
-        pick = _picker(by)
-        return heapq.nlargest(n, self.items(), key=lambda item: pick(item[1]))
+        found = None if self._per_cpu else self._number(by)
+        walked = None if found is None else found[0].elements()
+        if found is None or walked is None:
+            pick = _picker(by)
+            return heapq.nlargest(n, self.items(), key=lambda item: pick(item[1]))
+        keys, values, count = walked
+        numbers = found[1].column(values, self._value.size)
+        key, value = self._key, self._value
+        return [
+            (
+                key.unpack(keys[at * key.size : (at + 1) * key.size]),
+                value.unpack(values[at * value.size : (at + 1) * value.size]),
+            )
+            for at in heapq.nlargest(n, range(count), key=numbers.__getitem__)
+        ]
 
 
 def in_portions(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -297,8 +410,7 @@ def _picker(field: str | None) -> Callable[[Any], Any]:
     return pick
 
 
-def _column(content: bytearray, codec: Codec[object], count: int) -> memoryview:
-    view = memoryview(content)
+def _column(view: memoryview, codec: Codec[object], count: int) -> memoryview:
     if codec.format:
         return cast_view(view, codec.format)
     return view.cast("B", [count, codec.size]) if count else view

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rawbpf.map.base import Shape
     from rawbpf.map.batch import Elements
     from rawbpf.map.handle import Handle
+    from rawbpf.map.walk import Walks
 
 GET, PUT, DELETE, POP = "get_many", "put_many", "delete_many", "pop_many"
 VERBS = (GET, PUT, DELETE, POP)
@@ -49,10 +50,10 @@ MOST_AT_A_TIME = 8
 # Until here a run takes microseconds, and giving way to other threads would take longer.
 _QUICK = 32
 _SUITABLE = (*HASHES, *PLAIN_ARRAYS, c.BPF_MAP_TYPE_LPM_TRIE)
-_READ, _WRITE = 1, 2
+READ, WRITE = 1, 2
 _PUT_FLAGS = (c.BPF_ANY, c.BPF_NOEXIST, c.BPF_EXIST)
-_NEEDS = {GET: _READ, PUT: _WRITE, DELETE: _WRITE, POP: _READ | _WRITE}
-_MODES = {os.O_RDONLY: _READ, os.O_WRONLY: _WRITE, os.O_RDWR: _READ | _WRITE}
+_NEEDS = {GET: READ, PUT: WRITE, DELETE: WRITE, POP: READ | WRITE}
+_MODES = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE}
 
 
 class Keys(Runner):
@@ -103,17 +104,19 @@ class Keys(Runner):
 class Many:
     """The programs of one open map. `special`: its values hold something of the kernel's own."""
 
-    __slots__ = ("_asked", "_barred", "_free", "_made", "_pid", "_shape", "_value_size", "handle")
+    __slots__ = ("_asked", "_barred", "_free", "_made", "_pid", "handle", "shape", "special", "value_size", "walks")
 
     def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool) -> None:
         self.handle = handle
-        self._shape = shape
-        self._value_size = value_size
+        self.special = special
+        self.shape = shape
+        self.value_size = value_size
         self._asked = False
         self._pid = getpid()
         self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
         self._made = dict.fromkeys(VERBS, 0)
         self._barred = _barred(shape, value_size, special=special)
+        self.walks: Walks | None = None
 
     def get(self, key: Codec[Any], value: Codec[Any], keys: Sequence[Any], default: object) -> list[Any] | None:
         """Return the values of `keys`, with `default` for what is missing; None: make system calls."""
@@ -229,11 +232,7 @@ class Many:
         """Return what runs `verb` for `count` keys, to be given back; None: make system calls."""
         if count < 2 or verb in self._barred:
             return None
-        pid = getpid()
-        if self._pid != pid:  # a child shares the memory of its parent's programs, and must not use it
-            self._pid = pid
-            self._made = dict.fromkeys(VERBS, 0)
-            self.drop()
+        self.forget_parents()
         try:
             return self._free[verb].pop()
         except IndexError:
@@ -244,6 +243,14 @@ class Many:
         if self._made[verb] >= MOST_AT_A_TIME:
             return None
         return self._load(verb)
+
+    def forget_parents(self) -> None:
+        """In a child, let go of its parent's programs: it shares their memory, and must not use it."""
+        pid = getpid()
+        if self._pid != pid:
+            self._pid = pid
+            self._made = dict.fromkeys(VERBS, 0)
+            self.drop()
 
     def give_back(self, verb: str, keys: Keys) -> None:
         """Take back what was leased."""
@@ -259,6 +266,8 @@ class Many:
                     free.pop().close()
                 except IndexError:
                     break
+        if self.walks is not None:
+            self.walks.drop()
 
     def why_not(self, verb: str) -> str:
         """Return why `verb` makes system calls; empty where it runs a program."""
@@ -274,10 +283,11 @@ class Many:
         return self._layout(GET).capacity
 
     def _layout(self, verb: str) -> Layout:
-        cpus = self.handle.backend.host.possible_cpus if self._shape.map_type in PERCPU else 0
-        key_size, value_size = self._shape.key_size, 0 if verb == DELETE else self._value_size
-        capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + key_size + value_size)))
-        return Layout(capacity, key_size, value_size // (cpus or 1), cpus)
+        shape = self.shape
+        cpus = self.handle.backend.host.possible_cpus if shape.map_type in PERCPU else 0
+        size = 0 if verb == DELETE else self.value_size
+        capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + shape.key_size + size)))
+        return Layout(capacity, shape.key_size, shape.value_size if size else 0, cpus)
 
     def _load(self, verb: str) -> Keys | None:
         layout = self._layout(verb)
@@ -290,7 +300,7 @@ class Many:
             return get_code(layout, map_fd, scratch, delete=verb == POP)
 
         try:
-            self._require(_NEEDS[verb])
+            self.require(_NEEDS[verb])
             keys = Keys(self.handle, layout, code)
             try:
                 keys.go(self.handle, 0)
@@ -304,14 +314,17 @@ class Many:
         self._made[verb] += 1
         return keys
 
-    def _require(self, wanted: int) -> None:
-        # Programs may do what the descriptor may not, but must not do it for whoever holds only that.
+    def require(self, wanted: int) -> None:
+        """Raise Unavailable unless the descriptor is open for what is `wanted`, READ or WRITE or both.
+
+        Programs may do what it may not, but must not do it for whoever holds only that.
+        """
         with self.handle as fd:
             mode = _mode(self.handle.backend.fdinfo(fd))
         if mode is None:
             raise Unavailable("what the descriptor is open for cannot be told")
         if wanted & ~mode:
-            raise Unavailable(f"the descriptor is for {'reading' if mode == _READ else 'writing'} only")
+            raise Unavailable(f"the descriptor is for {'reading' if mode == READ else 'writing'} only")
 
 
 def _fill(runner: Keys, key: Codec[Any], keys: Sequence[Any]) -> None:
