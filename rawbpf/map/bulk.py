@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    import numpy as np
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
+    from rawbpf.codec.dtype import Array
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -107,15 +107,14 @@ class BulkMap(Map["K", "V"]):
             total += count
         return _column(keys, self._key, total), _column(values, self._value, total)
 
-    def to_numpy(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return all keys and all values as numpy arrays over the memory of `columns()`.
+    def to_numpy(self) -> tuple[Array, Array]:
+        """Return all keys and all values as numpy arrays of `key_type.dtype` and `value_type.dtype`.
 
-        Raises: Closed; ImportError where numpy is not installed.
+        They lie over the memory of `columns()`: no element becomes a Python object. Per-CPU values have a
+        dimension for the CPUs. Raises: Closed; ImportError where numpy is not installed.
         """
-        import numpy as np
-
         keys, values = self.columns()
-        return np.asarray(keys), np.asarray(values)
+        return self._key.as_numpy(keys), self._value.as_numpy(values)
 
     def get_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
         """Return the values of `keys`, in their order, with `default` for those that are missing. Raises: Closed."""

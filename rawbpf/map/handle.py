@@ -18,14 +18,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from mmap import mmap
-    from typing import Any, TypeVar
+    from typing import Any, Protocol, TypeVar
     from weakref import ReferenceType
 
     from rawbpf.map.base import Map
-    from rawbpf.map.mapped import Mapped
     from rawbpf.syscall.protocol import Backend
 
     R = TypeVar("R")
+
+    class Droppable(Protocol):
+        """The memory of a map, mapped for reading and for writing by what uses it."""
+
+        def stop_writing(self) -> None:
+            """Let go of the memory for writing."""
+
+        def drop(self) -> None:
+            """Let go of all memory."""
+
 
 _EBADF = 9
 
@@ -60,7 +69,7 @@ class Handle:
         self.fd_words: dict[object, tuple[memoryview, ReferenceType[memoryview]]] = {}
         self.poisoned: list[type[Map[Any, Any]]] = []
         # What maps the memory of arrays, and the memory that users were given views of, as weak references.
-        self.mapped: list[Mapped] = []
+        self.mapped: list[Droppable] = []
         self.views: list[ReferenceType[mmap]] = []
         self._live = fd
         self._mark = own(fd)
