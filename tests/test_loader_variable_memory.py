@@ -120,22 +120,6 @@ def test_a_constant_can_be_read_only_and_lets_its_section_stay_frozen(obj: Objec
     assert limit.value == 77
 
 
-@pytest.mark.needs("module:numpy")
-def test_a_variable_is_a_numpy_array(obj: Object) -> None:
-    hist = obj.variables["hist"].as_numpy()
-    hist[5:] += 1
-    assert obj.variables["hist"].value == (0,) * 5 + (1,) * 59
-    assert obj.variables["grid"].as_numpy().shape == (2, 3)
-    config = obj.variables["config"].as_numpy()
-    config["total"] = 12
-    assert obj.variables["config"].value == (0, 12)
-    assert obj.variables["counter"].as_numpy().shape == (1,)
-    limit = obj.variables["limit"].as_numpy()
-    assert limit.tolist() == [77]
-    with pytest.raises(ValueError, match="read-only"):
-        limit[0] = 1
-
-
 @pytest.mark.real_kernel("programs run there only")
 def test_a_view_shows_what_a_program_counts(obj: Object) -> None:
     hist = obj.variables["hist"]

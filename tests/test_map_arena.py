@@ -141,16 +141,6 @@ def test_values_of_a_type_are_a_view_of_the_pages(backend: Backend) -> None:
         assert len(arena.view("u64", 2 * PAGE)) == 0
 
 
-@pytest.mark.needs("module:numpy")
-def test_values_of_a_type_are_an_array_over_the_pages(backend: Backend) -> None:
-    with rawbpf.ArenaMap.create(max_entries=2) as arena:
-        nodes = arena.as_numpy({"next": "u64", "value": "u32"}, PAGE, 4)
-        nodes["value"] = [1, 2, 3, 4]
-        assert arena.view("u32", PAGE)[2:16:4].tolist() == [1, 2, 3, 4]
-    nodes["value"][3] = 9
-    assert nodes["value"].sum() == 15
-
-
 @pytest.mark.parametrize(
     ("description", "offset", "count", "message"),
     [
