@@ -9,8 +9,8 @@ from rawbpf.testing import trace
 
 # [start:print]
 tracer = TraceBackend(KernelBackend(), sink=lambda call: sys.stdout.write(f"{call}\n"))
-with rawbpf.using(tracer), rawbpf.Map.create("array", value=8, max_entries=2, name="traced") as m:
-    m[0] = bytes(8)
+with rawbpf.using(tracer), rawbpf.Map.create("hash", key=4, value=8, max_entries=2, name="traced") as m:
+    m[bytes(4)] = bytes(8)
 # [end:print]
 
 # [start:count]
