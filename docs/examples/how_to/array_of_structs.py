@@ -9,8 +9,8 @@ with rawbpf.ArrayMap.create(value={"level": "u32", "seen": "u64"}, max_entries=4
     # [end:use]
     # [start:column]
     rows = tanks.memory()
-    levels = tanks.value_type.column(rows, "level")
-    levels[3] = 40
-    print(levels.tolist(), tanks[3])
+    column = tanks.value_type.column(rows, "level")
+    column[3] = 40
+    print(column.tolist(), tanks[3])
     # [end:column]
-    del rows, levels
+    del rows, column
