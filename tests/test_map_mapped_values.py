@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +12,6 @@ from support import mappings
 from support.codec_types import buffers, described
 
 import rawbpf
-from rawbpf.asm import Instruction, Label, resolve
-from rawbpf.asm.build import alu_imm, alu_reg, call, exit_, jump_imm, ld_map_fd, mov_imm, mov_reg, store_imm, store_reg
 from rawbpf.codec import codec_for
 from rawbpf.syscall.trace import Call, TraceBackend
 from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_MMAPABLE
@@ -178,37 +174,3 @@ def test_closing_unmaps_and_what_was_under_way_says_closed(array: rawbpf.ArrayMa
     ):
         with pytest.raises(rawbpf.Closed):
             use()
-
-
-@pytest.mark.real_kernel("programs run there only")
-def test_words_of_eight_bytes_are_whole_while_a_program_writes(backend: Backend) -> None:
-    words = 16
-    with rawbpf.ArrayMap.create(value=f"u64[{words}]", max_entries=1) as m:
-        store: list[Instruction | Label] = [
-            store_imm(10, -4, 0, 4),
-            ld_map_fd(1, m.fileno()),
-            mov_reg(2, 10),
-            alu_imm(2, "+=", -4),
-            call(1),
-            jump_imm(0, "==", 0, "end"),
-            mov_reg(6, 0),
-            call(7),  # bpf_get_prandom_u32
-            alu_imm(0, "&=", 0xFF),
-            mov_reg(1, 0),  # and that byte eight times
-        ]
-        for shift in (8, 16, 32):
-            store += [mov_reg(2, 1), alu_imm(2, "<<=", shift), alu_reg(1, "|=", 2)]
-        store += [store_reg(6, 8 * word, 1) for word in range(words)]
-        store += [Label("end"), mov_imm(0, 0), exit_()]
-        whole = {int.from_bytes(bytes([byte]) * 8, sys.byteorder) for byte in range(256)}
-        with rawbpf.Program.load("socket_filter", resolve(store).instructions) as program:
-            program.run(data=bytes(64))
-            first = m[0]
-            writer = threading.Thread(target=lambda: program.run(data=bytes(64), repeat=2_000_000))
-            writer.start()
-            seen = set()
-            while writer.is_alive():
-                seen.update(m[0])
-            writer.join()
-            assert len({*seen, *first}) > 1
-            assert seen <= whole
