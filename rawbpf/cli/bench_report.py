@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 
+from rawbpf.cli.bench_map import MANY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,15 +75,16 @@ def table(content: dict[str, object]) -> Iterator[str]:
     )
     if measurements:
         yield ""
-        yield f"{'nanoseconds per operation':52}{'median':>12}{'min':>12}{'max':>12}{'operations':>13}"
+        yield f"{'nanoseconds per operation':52}{'median':>12}{'min':>12}{'max':>12}{'operations':>15}"
     where = ""
     for each in measurements:
         if each["where"] != where:
             where = each["where"]
-            yield f"{where}"
+            path = about.get("many_path") if where == MANY else ""
+            yield f"{where}: {path}" if path else where
         ns = each["nanoseconds"]
         times = "".join(f"{ns[name]:12,.1f}" for name in ("median", "min", "max"))
-        yield f"  {each['operation']:22}{each['call']:28}{times}{each['operations']:8,} x {len(each['rounds'])}"
+        yield f"  {each['operation']:22}{each['call']:28}{times}{each['operations']:10,} x {len(each['rounds'])}"
     if left_out:
         yield ""
         yield "not measured"

@@ -110,10 +110,11 @@ class Subject:
         self._stack.close()
 
     def described(self) -> dict[str, object]:
-        """Return what the map is, as JSON has it; `memory` in bytes."""
+        """Return what the map is, as JSON has it; `memory` in bytes, `many_path` as maps with `get_many` tell it."""
         from rawbpf.uapi.enums import MapFlag
 
-        m, info = self.map, self.map.info
+        m: Any = self.map
+        info = m.info
         set_flags = [f"BPF_F_{flag.name}" for flag in MapFlag if info.map_flags & flag]
         return {
             "type": self.word,
@@ -123,6 +124,7 @@ class Subject:
             "elements": self.elements,
             "flags": set_flags,
             "memory": info.memory,
+            "many_path": getattr(m, "many_path", ""),
         }
 
     def fill(self) -> None:
