@@ -42,15 +42,13 @@ class Counters(Scalars):
 
 
 def by_number(table: Table, numbers: Sequence[int]) -> Iterator[Row]:
-    """Yield a row for each number of keys in a call."""
+    """Yield a row for each number of keys in a call; every call of a row has the same ones."""
     m = table.map
     for number in numbers:
         calls = max(_AT_LEAST // number, 1)
-        total = calls * number
-        keys = random.Random(number).choices(table.keys, k=total)
-        packed = m.key_type.pack_many(keys)
-        groups = [keys[at : at + number] for at in range(0, total, number)]
-
+        keys = random.Random(number).choices(table.keys, k=number)
+        packed = m.key_type.pack_many(keys) * calls
+        groups = [keys] * calls
         yield Row(
             f"m.get_many(keys), {number:,} key{'s'[: number > 1]}",
             table.types,
@@ -58,7 +56,7 @@ def by_number(table: Table, numbers: Sequence[int]) -> Iterator[Row]:
             {
                 "rawbpf": _per_key(each("m.get_many(k)", groups, m=m), number),
                 "m[k]": _per_key(each("[m[key] for key in k]", groups, m=m), number),
-                "C": _c_lookup(table, packed, total),
+                "C": _c_lookup(table, packed, calls * number),
                 "BCC": _bcc_lookup(table, groups, number) if table.bcc is not None else None,
             },
             *_targets(number, table),
