@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from benchmarks.many_rows import (
     STRUCT_NUMBERS,
     by_number,
     counters,
-    random_keys,
+    lookups,
     tables,
     walks,
+    writes,
 )
 from benchmarks.map import available, line, measured
 from benchmarks.map_rows import Row
@@ -41,7 +43,7 @@ from benchmarks.peer_bpftool import PeerBpftool
 from benchmarks.peer_c import PeerC
 
 SIZES, QUICK_SIZES = (10_000, 1_000_000), (500,)
-RANDOM = 100_000
+RANDOM, QUICK_RANDOM = (1_000, 100_000), (300,)
 COUNTERS, QUICK_COUNTERS = 200_000, 500
 COLUMNS = ("m[k]", "C", "C batch", "C sum", "by batch", "BCC", "BCC batch")
 
@@ -53,7 +55,8 @@ def rows(c: PeerC | None, bcc: PeerBcc | None, sizes: Sequence[int], *, quick: b
             plain = isinstance(table, Scalars)
             numbers = QUICK_NUMBERS if quick else NUMBERS if plain else STRUCT_NUMBERS
             yield from ((BY_NUMBER, row) for row in by_number(table, numbers))
-            yield from (("random keys", row) for row in random_keys(table, RANDOM))
+            for n in QUICK_RANDOM if quick else RANDOM:
+                yield from (("random keys", row) for row in chain(lookups(table, n), writes(table, n)))
             if plain:
                 yield from (("whole maps", row) for row in walks(table))
     yield from (("a value for each CPU", row) for row in counters(QUICK_COUNTERS if quick else COUNTERS, c))

@@ -88,76 +88,107 @@ def _bcc_lookup(table: Table, groups: list[list[Any]], number: int) -> Contender
     return _per_key(each(f"[{read} for key in k]", groups, t=table.bcc, Key=table.bcc_types[0]), number)
 
 
-def random_keys(table: Table, n: int) -> Iterator[Row]:
-    """Yield a row for each call with `n` random keys."""
-    m, c, t = table.map, table.c, table.bcc
-    plain = isinstance(table, Scalars)
-    n = min(n, table.entries)
+def lookups(table: Table, n: int) -> Iterator[Row]:
+    """Yield the rows of other keys than a list of those that are there; `n` of them, all different."""
+    m, n = table.map, min(n, table.entries)
+    chosen = random.Random(0)
+    keys, missing = chosen.sample(table.keys, n), chosen.sample(table.absent, n)
+    if isinstance(table, Scalars):
+        numbers, present = array("I", keys), m.key_type.pack_many(keys)
+        yield _row(
+            table,
+            f"m.get_many(array), {n:,} keys",
+            {
+                "rawbpf": _again(lambda: m.get_many(numbers), n),
+                "C": _c_again(table, lambda c: c.lookup(table.fd, present, 4, 8, n), n),
+            },
+            Target(1 / 4, "C"),
+        )
+    packed = m.key_type.pack_many(missing)
+    yield _row(
+        table,
+        f"m.get_many(keys), {n:,} missing",
+        {
+            "rawbpf": _again(lambda: m.get_many(missing), n),
+            "C": _c_again(table, lambda c: c.lookup(table.fd, packed, table.key_size, table.value_size, n), n),
+        },
+        Target(1 / 4, "C"),
+    )
+
+
+def writes(table: Table, n: int) -> Iterator[Row]:
+    """Yield a row for each call that changes the map, with `n` keys, all different and all there."""
+    m, c, t, n = table.map, table.c, table.bcc, min(n, table.entries)
+    size, label = table.key_size, f"{n:,} keys"
     keys = random.Random(0).sample(table.keys, n)
-    missing = random.Random(0).sample(table.absent, n)
     items = {key: table.content[key] for key in keys}
     packed, packed_values = m.key_type.pack_many(keys), m.value_type.pack_many(list(items.values()))
-    size = table.key_size
 
     def refill() -> None:
         m.update(items)
 
-    def from_c(run: Callable[[PeerC], object], prepare: Callable[[], object] | None = None) -> Contender | None:
-        return timed(lambda: run(c), n, prepare) if c is not None else None
+    def removing(run: Callable[[], object]) -> Contender:
+        return timed(run, n, refill)
 
-    def row(what: str, contenders: dict[str, Contender | None], *targets: Target) -> Row:
-        return Row(what, table.types, table.entries, contenders, *(targets if plain else ()))
-
-    c_loop = _c_lookup(table, packed, n)
-    if plain:
-        numbers = array("I", keys)
-        yield row(
-            "m.get_many(array)", {"rawbpf": timed(lambda: m.get_many(numbers), n), "C": c_loop}, Target(1 / 4, "C")
-        )
-    yield row(
-        "m.get_many(keys), missing",
-        {
-            "rawbpf": timed(lambda: m.get_many(missing), n),
-            "C": _c_lookup(table, m.key_type.pack_many(missing), n),
-        },
-        Target(1 / 4, "C"),
-    )
     bcc_keys, bcc_values = (
-        ("*d", "*d.values()") if plain else ("*[Key(*k) for k in d]", "*[Leaf(*v) for v in d.values()]")
+        ("*d", "*d.values()")
+        if isinstance(table, Scalars)
+        else ("*[Key(*k) for k in d]", "*[Leaf(*v) for v in d.values()]")
     )
-    bcc_types = {"Key": table.bcc_types[0], "Leaf": table.bcc_types[1]}
+    names = {"t": t, "d": items, "Key": table.bcc_types[0], "Leaf": table.bcc_types[1]}
     bcc_update = f"t.items_update_batch((Key * len(d))({bcc_keys}), (Leaf * len(d))({bcc_values}))"
-    yield row(
-        "m.put_many(dict)",
+    bcc_delete = f"t.items_delete_batch((Key * len(d))({bcc_keys}))"
+    yield _row(
+        table,
+        f"m.put_many(dict), {label}",
         {
-            "rawbpf": timed(lambda: m.put_many(items), n),
-            "C": from_c(lambda c: c.update(table.fd, packed, size, table.packed_value, n)),
-            "C batch": from_c(lambda c: c.update_batch(table.fd, packed, packed_values, n)),
-            "BCC batch": timed(once(bcc_update, t=t, d=items, **bcc_types), n) if t is not None else None,
+            "rawbpf": _again(lambda: m.put_many(items), n),
+            "C": _c_again(table, lambda c: c.update(table.fd, packed, size, table.packed_value, n), n),
+            "C batch": _c_again(table, lambda c: c.update_batch(table.fd, packed, packed_values, n), n),
+            "BCC batch": _again(once(bcc_update, **names), n) if t is not None else None,
         },
         Target(1 / 2, "C batch"),
     )
-    bcc_delete = f"t.items_delete_batch((Key * len(d))({bcc_keys}))"
-    yield row(
-        "m.delete_many(keys)",
+    yield _row(
+        table,
+        f"m.delete_many(keys), {label}",
         {
-            "rawbpf": timed(lambda: m.delete_many(keys), n, refill),
-            "C": from_c(lambda c: c.delete(table.fd, packed, size, n), refill),
-            "C batch": from_c(lambda c: c.delete_batch(table.fd, packed, n), refill),
-            "BCC batch": timed(once(bcc_delete, t=t, d=items, Key=table.bcc_types[0]), n, refill)
-            if t is not None
-            else None,
+            "rawbpf": removing(lambda: m.delete_many(keys)),
+            "C": removing(lambda: c.delete(table.fd, packed, size, n)) if c is not None else None,
+            "C batch": removing(lambda: c.delete_batch(table.fd, packed, n)) if c is not None else None,
+            "BCC batch": removing(once(bcc_delete, **names)) if t is not None else None,
         },
     )
     if hasattr(m, "pop_many"):
-        yield row(
-            "m.pop_many(keys)",
+        yield _row(
+            table,
+            f"m.pop_many(keys), {label}",
             {
-                "rawbpf": timed(lambda: m.pop_many(keys), n, refill),
-                "C": from_c(lambda c: c.take(table.fd, packed, size, table.value_size, n), refill),
+                "rawbpf": removing(lambda: m.pop_many(keys)),
+                "C": removing(lambda: c.take(table.fd, packed, size, table.value_size, n)) if c is not None else None,
             },
         )
     refill()
+
+
+def _row(table: Table, what: str, contenders: dict[str, Contender | None], *targets: Target) -> Row:
+    return Row(what, table.types, table.entries, contenders, *(targets if isinstance(table, Scalars) else ()))
+
+
+def _again(run: Callable[[], object], n: int) -> Contender:
+    # A few keys are asked for again and again, since the harness has emptied the processor's caches before.
+    calls = max(_AT_LEAST // n, 1)
+
+    def work() -> None:
+        for _ in range(calls):
+            run()
+
+    return timed(work, n * calls)
+
+
+def _c_again(table: Table, run: Callable[[PeerC], object], n: int) -> Contender | None:
+    c = table.c
+    return _again(lambda: run(c), n) if c is not None else None
 
 
 def walks(table: Table) -> Iterator[Row]:

@@ -35,11 +35,11 @@ ABOUT = {"cpu": "Some <CPU>", "machine": "x86_64", "kernel": "6.1.2-3", "python"
 ROWS = {
     BY_NUMBER: {f"m.get_many(keys), {number} key{'s'[: number > 1]}" for number in QUICK_NUMBERS},
     "random keys": {
-        "m.get_many(array)",
-        "m.get_many(keys), missing",
-        "m.put_many(dict)",
-        "m.delete_many(keys)",
-        *(["m.pop_many(keys)"] if hasattr(rawbpf.HashMap, "pop_many") else []),
+        "m.get_many(array), 300 keys",
+        "m.get_many(keys), 300 missing",
+        "m.put_many(dict), 300 keys",
+        "m.delete_many(keys), 300 keys",
+        *(["m.pop_many(keys), 300 keys"] if hasattr(rawbpf.HashMap, "pop_many") else []),
     },
     "whole maps": {
         "m.columns()",
