@@ -162,6 +162,15 @@ def test_keys_and_values_are_of_any_type_and_size(
 
 
 @LOOP
+@pytest.mark.parametrize("word", ["lru_hash", "lru_percpu_hash"])
+def test_an_lru_map_is_filled_by_half_so_that_it_drops_nothing(word: str, tmp_path: Path) -> None:
+    report = bench(tmp_path, "--type", word, "--entries", 20_000, "--operations", 2000, "--rounds", 1)
+    assert (report["map"]["max_entries"], report["map"]["elements"]) == (20_000, 10_000)
+    hits = [each["operations"] for each in report["measurements"] if each["operation"] == "lookup, hit"]
+    assert hits == [2000, 2000, 2000]
+
+
+@LOOP
 def test_json_goes_to_standard_output_in_place_of_the_table() -> None:
     status, out, err = run("map", "--entries", 8, "--operations", 8, "--rounds", 1, "--json", "-", command="bench")
     assert (status, err) == (0, "")

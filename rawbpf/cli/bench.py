@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
+    from rawbpf.cli.output import Output
     from rawbpf.cli.stop import Stop
     from rawbpf.syscall.protocol import Backend
 
@@ -127,11 +128,9 @@ def _measured(arguments: Namespace, stop: Stop, backend: Backend) -> dict[str, o
         return report(subject.described(), plan.measurements, plan.left_out, interrupted=interrupted)
 
 
-def _write(content: dict[str, object], path: str | None, output: object) -> None:
+def _write(content: dict[str, object], path: str | None, output: Output) -> None:
     from rawbpf.cli.bench_report import table
-    from rawbpf.cli.output import Output
 
-    assert isinstance(output, Output)
     as_json = json.dumps(content, indent=2) + "\n"
     if path == "-":
         output.write(as_json)
