@@ -155,6 +155,8 @@ CASES = [
     (build.call_kfunc(77, 1), "call kernel-function#77@1"),
     (build.call_kernel("bpf_rcu_read_lock"), "call kernel[bpf_rcu_read_lock]"),
     (build.ld_kernel_variable(1, "runqueues"), "r1 = &kernel[runqueues]"),
+    (Instruction(0xBF, 1, 2, -1), "r1 = &(void __percpu *)(r2)"),
+    (Instruction(0xC2), "nospec"),
     (Instruction(0xDF, 1, imm=16), "BUG_df"),
     (Instruction(0xF5), "BUG_f5"),
     (Instruction(0xFF), "BUG_ff"),
@@ -164,6 +166,7 @@ CASES = [
 @pytest.mark.parametrize(("instruction", "text"), CASES, ids=[text for _, text in CASES])
 def test_what_this_kernel_may_not_print_has_its_spelling_too(instruction: Instruction, text: str) -> None:
     assert str(instruction) == text
+    assert text.startswith("BUG_") or assemble(text) == [instruction]
     assert repr(instruction) == f"<Instruction {text}>"
 
 

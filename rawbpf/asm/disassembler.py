@@ -64,7 +64,7 @@ def disassemble(
         if isinstance(item, Label):
             lines += _head(item, first=not lines)
             continue
-        if source and item.line is not None:
+        if source and item.line is not None and item.line.text:  # compilers have lines of number 0
             lines.append(f"      ; {' '.join(str(item.line).split())}")
         lines.append(f"{at:4}: {_text(item)}")
         at += item.slots
@@ -179,8 +179,8 @@ def disassemble_jited(code: bytes, *, address: int = 0, machine: str | None = No
     """Return a listing of machine code, as the kernel's compiler made it of a program.
 
     `address`: where the first byte lies, which targets of jumps are counted from. `machine`: as `uname -m` says it,
-    this one if not given. Lines have the distance from the first byte in hexadecimal; bytes that are no
-    instruction are shown as such.
+    this one if not given. Lines begin with their address in hexadecimal; bytes that are no instruction are shown as
+    such.
     Raises: ImportError without capstone; ValueError for a machine that is not known.
     """
     if machine is None:
@@ -200,6 +200,6 @@ def disassemble_jited(code: bytes, *, address: int = 0, machine: str | None = No
     reader = capstone.Cs(architecture, getattr(capstone, f"CS_MODE_{mode}"))
     reader.skipdata = True
     return "".join(
-        f"{at - address:6x}: {f'{mnemonic} {operands}'.rstrip()}\n"
+        f"{at:6x}: {f'{mnemonic} {operands}'.rstrip()}\n"
         for at, _, mnemonic, operands in reader.disasm_lite(code, address)
     )

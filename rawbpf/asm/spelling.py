@@ -92,6 +92,8 @@ def _alu(i: Instruction, kind: int) -> str:
         return f"{r}{i.dst} = -{r}{i.dst}"
     if operation > 13:
         return ""
+    if i.opcode == 0xBF and i.offset == -1:
+        return f"r{i.dst} = &(void __percpu *)(r{i.src})"
     if i.opcode == 0xBF and i.offset == 1:
         return f"r{i.dst} = addr_space_cast(r{i.src}, {i.imm >> 16}, {i.imm & 0xFFFF})"
     operator = _ALU[operation]
@@ -183,6 +185,8 @@ def _memory(i: Instruction, kind: int) -> str:
             size = _SIGNED_SIZES[i.opcode >> 3 & 3]
         return f"r{i.dst} = *({size} *)(r{i.src} {i.offset:+d})"
     place = f"*({size} *)(r{i.dst} {i.offset:+d})"
+    if i.opcode == 0xC2:
+        return "nospec"
     if mode == 0x60:
         return f"{place} = {i.imm}" if kind == 2 else f"{place} = r{i.src}"
     return _atomic(i, place, size) if mode == 0xC0 and kind == 3 else ""

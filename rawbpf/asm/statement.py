@@ -39,6 +39,7 @@ _EXPECTED = {
     "goto": "goto label or goto pc+2, and so for gotol and may_goto; gotox r1",
     "call": "call helper, call function, call kernel[function] or call pc+2; callx r1",
     "exit": "exit",
+    "nospec": "nospec",
     ".insn": ".insn opcode dst src offset imm",
 }
 _WORDS = {"gotol": "goto", "may_goto": "goto", "gotox": "goto", "callx": "call"}
@@ -163,6 +164,11 @@ def _address_space(m: Match) -> Instruction:
     return Instruction(0xBF, whole(m["dst"]), whole(m["src"]), 1, to << 16 | source)
 
 
+@_form("r", "{dst} = & ( void~__percpu * ) ( {src} )")
+def _percpu(m: Match) -> Instruction:
+    return Instruction(0xBF, whole(m["dst"]), whole(m["src"]), -1)
+
+
 # Memory.
 
 
@@ -228,6 +234,11 @@ def _atomic(m: Match, operation: int, target: str | None = None) -> Instruction:
     if "Wide" in m.groupdict() and (m["Wide"] == "64") != (m["size"] == "64"):
         raise Wrong("atomic64_ goes with u64 and atomic_ with u32")
     return Instruction(0xC3 | _size(m), whole(m["dst"]), whole(m["src"]), offset(m["Offset"]), operation)
+
+
+@_form("nospec", "nospec")
+def _no_speculation(_: Match) -> Instruction:
+    return Instruction(0xC2)
 
 
 # What has a name or stands for something.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction
     from rawbpf.asm.label import Label
+    from rawbpf.program.code import JitedFunction
     from rawbpf.program.completion import HasFileno
     from rawbpf.program.info import ProgramInfo
     from rawbpf.program.load import LoadFields
@@ -207,6 +208,38 @@ class Program(Attachable):
     def tag(self) -> str:
         """The hash of its instructions, 16 hex digits. Raises: Closed."""
         return self.info.tag
+
+    def xlated(self) -> list[Instruction]:
+        """Return its instructions as the kernel runs or compiles them: checked, rewritten, without dead code.
+
+        Maps are there as `map[id:5]`, helpers and functions of the kernel by name where `/proc/kallsyms` tells
+        addresses. Source lines and functions are there if it was loaded with BTF that this process may read.
+        Raises: PermissionDenied (EPERM) where the kernel shows no code; Closed.
+        Since: Linux 4.13. Source: kernel/bpf/syscall.c:bpf_insn_prepare_dump
+        """
+        from rawbpf.program.code import read_xlated
+
+        return read_xlated(self._backend, self.fileno()).instructions
+
+    def jited(self) -> list[JitedFunction]:
+        """Return the machine code that the kernel's compiler made of each of its functions.
+
+        Raises: PermissionDenied (EPERM) where the kernel shows no addresses; NotSupported for a program that the
+        interpreter runs; Closed. Since: Linux 4.13
+        """
+        from rawbpf.program.code import read_jited
+
+        return read_jited(self._backend, self.fileno())
+
+    def disassemble(self, *, jited: bool = False, source: bool = True) -> str:
+        """Return a listing of `xlated()`; with `jited`, one of `jited()`, which takes capstone.
+
+        `source`: the C source lines stand above what became of them, where `xlated()` has them.
+        Raises: as `xlated` and `jited`; ImportError without capstone.
+        """
+        from rawbpf.program.code import listing
+
+        return listing(self._backend, self.fileno(), jited=jited, source=source)
 
     def run(
         self,
