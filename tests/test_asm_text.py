@@ -412,3 +412,11 @@ def test_slots_in_a_listing_count_loads_of_64_bits_twice() -> None:
     assert numbers == [0, 2, 3, 5]
     assert [b - a for a, b in pairwise(numbers)] == [each.slots for each in code[:-1]]
     assert slots(code) == 6
+
+
+def test_the_table_of_the_reference_is_true() -> None:
+    page = (ROOT / "docs/reference/asm.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+)` \| `(\w+\(.*\))` \|$", page.partition("\n## Text\n")[2], re.MULTILINE)
+    assert len(rows) > 40
+    for text, built in rows:
+        assert assemble(text) == [eval(built.replace("\\|", "|"), vars(build).copy())], text
