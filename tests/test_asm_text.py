@@ -145,6 +145,27 @@ def test_any_text_is_assembled_or_refused_with_its_line(text: str) -> None:
     assert re.match(r"line \d+: ", said)
 
 
+@pytest.mark.timeout(20)
+def test_a_line_of_very_many_labels_is_read_in_time() -> None:
+    assert len(assemble("a:" * 100_000)) == 100_000
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("r1 = *(u8 *)(r1" + " " * 200_000 + "x", id="space"),
+        pytest.param("f(" * 100_000, id="heads"),
+        pytest.param("r1 = map[" + "[" * 200_000, id="brackets"),
+        pytest.param("r1 = " + "9" * 200_000, id="digits"),
+    ],
+)
+def test_a_very_long_line_is_refused_in_time(text: str) -> None:
+    with pytest.raises(FormatError, match="line 1: ") as caught:
+        assemble(text)
+    assert len(str(caught.value)) < 400
+
+
 FORMS = [
     ("r0=0", build.mov_imm(0, 0)),
     ("  r1   +=   -0x10  ", build.alu_imm(1, "+=", -16)),

@@ -177,6 +177,19 @@ def test_machine_code_is_disassembled(backend: Backend) -> None:
     assert len(text.splitlines()) > 2
 
 
+@pytest.mark.real_kernel("a simulated kernel has no compiler")
+@pytest.mark.needs("file:/proc/sys/net/core/bpf_jit_enable", "module:capstone", "module:elftools")
+def test_machine_code_has_its_source(backend: Backend) -> None:
+    with rawbpf.load(native("execcount")) as obj:
+        program = obj.programs["count_execve"]
+        text = program.disassemble(jited=True)
+        (function,) = program.jited()
+        assert "; " not in program.disassemble(jited=True, source=False)
+    wanted = {" ".join(str(line).split()) for line in function.lines.values() if line.text}
+    assert len(wanted) > 5
+    assert set(re.findall(r"^ +; (.*)$", text, re.MULTILINE)) == wanted
+
+
 def test_a_program_that_is_not_compiled_has_no_machine_code() -> None:
     with (
         rawbpf.using(rawbpf.sim.Simulator()),
@@ -276,6 +289,6 @@ def test_a_machine_that_is_not_known_is_told() -> None:
 
 def test_without_capstone_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "capstone", None)
-    function = JitedFunction("f", 0, b"\xc3")
+    function = JitedFunction("f", 0, b"\xc3", {})
     with pytest.raises(ImportError, match=r"pip install rawbpf\[disasm\]"):
         str(function)

@@ -24,6 +24,7 @@ _COMMENT = re.compile(r"//.*|;.*|(?:^|(?<=\s))#.*")
 _NUMBER = re.compile(r"^\d+:\s*(?:\([0-9a-f]{2}\)\s*)?")
 _FUNCTION = re.compile(rf"(?P<name>{NAME})\s*\((?P<parameters>[^)]*)\)\s*:\s*")
 _LABEL = re.compile(rf"(?P<name>{NAME})\s*:\s*")
+_SHOWN = 120
 _PARAMETERS = ["r1", "r2", "r3", "r4", "r5"]
 
 
@@ -60,15 +61,16 @@ def _parts(lines: list[str]) -> Iterator[tuple[int, Label | str]]:
     # The number of each line that has something, and what that is: labels, functions, and statements as text.
     for number, line in enumerate(lines, 1):
         rest = _NUMBER.sub("", _COMMENT.sub("", line).strip(), count=1)
-        while found := _FUNCTION.match(rest) or _LABEL.match(rest):
+        at = 0
+        while found := _FUNCTION.match(rest, at) or _LABEL.match(rest, at):
             groups = found.groupdict()
             if "parameters" in groups:
                 yield number, Function(groups["name"], _count(number, line, groups["parameters"]))
             else:
                 yield number, Label(groups["name"])
-            rest = rest[found.end() :]
-        if rest:
-            yield number, rest
+            at = found.end()
+        if at < len(rest):
+            yield number, " ".join(rest[at:].split())
 
 
 def _count(number: int, line: str, parameters: str) -> int:
@@ -79,4 +81,5 @@ def _count(number: int, line: str, parameters: str) -> int:
 
 
 def _error(number: int, line: str, expected: str) -> FormatError:
-    return FormatError(f"line {number}: {line!r}: {expected}")
+    shown = line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
+    return FormatError(f"line {number}: {shown!r}: {expected}")

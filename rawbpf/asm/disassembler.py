@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
 
+    from rawbpf.asm.instruction import Line
+
     Items = list[Instruction | Label]
 
 _GOTOL = 0x06
@@ -64,8 +66,8 @@ def disassemble(
         if isinstance(item, Label):
             lines += _head(item, first=not lines)
             continue
-        if source and item.line is not None and item.line.text:  # compilers have lines of number 0
-            lines.append(f"      ; {' '.join(str(item.line).split())}")
+        if source and item.line is not None:
+            lines += _comment(item.line)
         lines.append(f"{at:4}: {_text(item)}")
         at += item.slots
     return "".join(f"{line}\n" for line in lines)
@@ -175,12 +177,14 @@ def _function_of(i: Instruction, at: int) -> int:
     return -1
 
 
-def disassemble_jited(code: bytes, *, address: int = 0, machine: str | None = None) -> str:
+def disassemble_jited(
+    code: bytes, *, address: int = 0, machine: str | None = None, lines: Mapping[int, Line] | None = None
+) -> str:
     """Return a listing of machine code, as the kernel's compiler made it of a program.
 
     `address`: where the first byte lies, which targets of jumps are counted from. `machine`: as `uname -m` says it,
     this one if not given. Lines begin with their address in hexadecimal; bytes that are no instruction are shown as
-    such.
+    such. `lines`: source lines by the address at which what became of each begins, to stand above it as comments.
     Raises: ImportError without capstone; ValueError for a machine that is not known.
     """
     if machine is None:
@@ -199,7 +203,14 @@ def disassemble_jited(code: bytes, *, address: int = 0, machine: str | None = No
         architecture = getattr(capstone, f"CS_ARCH_{newer}")
     reader = capstone.Cs(architecture, getattr(capstone, f"CS_MODE_{mode}"))
     reader.skipdata = True
-    return "".join(
-        f"{at:6x}: {f'{mnemonic} {operands}'.rstrip()}\n"
-        for at, _, mnemonic, operands in reader.disasm_lite(code, address)
-    )
+    out: list[str] = []
+    for at, _, mnemonic, operands in reader.disasm_lite(code, address):
+        if lines and (line := lines.get(at)):
+            out += _comment(line)
+        out.append(f"{at:6x}: {f'{mnemonic} {operands}'.rstrip()}")
+    return "".join(f"{line}\n" for line in out)
+
+
+def _comment(line: Line) -> list[str]:
+    # Compilers have lines of number 0, without a text.
+    return [f"      ; {' '.join(str(line).split())}"] if line.text else []

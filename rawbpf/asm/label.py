@@ -9,14 +9,12 @@ Source: kernel/bpf/verifier.c:add_subprog_and_kfunc, check_subprogs (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, LabelReference
+from rawbpf.asm.instruction import FunctionReference, Instruction, LabelReference
 from rawbpf.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rawbpf.asm.instruction import Instruction
 
 
 _MAIN = "main"
@@ -97,6 +95,8 @@ def resolve(items: Iterable[Instruction | Label]) -> Resolved:
                 raise SpecError(f"there are two labels {item.name!r} in {inside!r}")
             labels[inside, item.name] = at
             continue
+        if not isinstance(item, Instruction):
+            raise TypeError(f"expected an Instruction, a Label or a Function, got {item!r}")
         found.append((item, inside))
         at += item.slots
     _must_not_be_empty(functions, at)

@@ -18,6 +18,8 @@ from rawbpf.uapi.info import PROG_INFO
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf import Btf
     from rawbpf.errors import BpfError
@@ -34,29 +36,37 @@ _ARRAYS = (
     ("nr_jited_func_lens", "jited_func_lens", 4, ""),
     ("nr_func_info", "func_info", 8, "func_info_rec_size"),
     ("nr_line_info", "line_info", 16, "line_info_rec_size"),
+    ("nr_jited_line_info", "jited_line_info", 8, "jited_line_info_rec_size"),
 )
 
 
 class JitedFunction:
     """The machine code of one function of a program: `name`, the `address` at which it lies, and `code`.
 
-    `str()` of it is its listing, which takes capstone.
+    `lines` has the source lines by the address at which what became of each begins; none without BTF. `str()` of it is
+    its listing, which takes capstone.
     """
 
-    __slots__ = ("address", "code", "name")
+    __slots__ = ("address", "code", "lines", "name")
 
-    def __init__(self, name: str, address: int, code: bytes) -> None:
+    def __init__(self, name: str, address: int, code: bytes, lines: Mapping[int, Line]) -> None:
         self.name = name
         self.address = address
         self.code = code
+        self.lines = lines
 
     def __repr__(self) -> str:
         return f"<JitedFunction {self.name!r}: {len(self.code)} bytes at {self.address:#x}>"
 
     def __str__(self) -> str:
+        return self.listing()
+
+    def listing(self, *, source: bool = True) -> str:
+        """Return the code as text, with `source` below its source lines. Raises: ImportError without capstone."""
         from rawbpf.asm.disassembler import disassemble_jited
 
-        return f"{self.name}:\n{disassemble_jited(self.code, address=self.address)}"
+        lines = self.lines if source else {}
+        return f"{self.name}:\n{disassemble_jited(self.code, address=self.address, lines=lines)}"
 
 
 class Xlated:
@@ -109,22 +119,32 @@ class _Dump:
         btf = self.btf
         return {} if btf is None else {slot: (kind, btf[kind].name) for slot, kind in self.records("func_info", "2I")}
 
-    def lines(self) -> dict[int, Line]:
-        # Raises: FormatError.
+    def lines(self) -> list[tuple[int, Line]]:
+        # The slot at which each source line begins. Raises: FormatError.
         btf = self.btf
         if btf is None:
-            return {}
-        return {
-            slot: Line(
-                btf.string(file, cut=True),
-                btf.string(text, cut=True),
-                number >> 10,
-                number & 1023,
-                file_name_offset=file,
-                text_offset=text,
+            return []
+        return [
+            (
+                slot,
+                Line(
+                    btf.string(file, cut=True),
+                    btf.string(text, cut=True),
+                    number >> 10,
+                    number & 1023,
+                    file_name_offset=file,
+                    text_offset=text,
+                ),
             )
             for slot, file, text, number in self.records("line_info", "4I")
-        }
+        ]
+
+    def names(self) -> tuple[dict[int, tuple[int, str]], list[tuple[int, Line]]]:
+        # Functions and lines; none where the types are not what the records say, since there is code without them.
+        try:
+            return self.functions(), self.lines()
+        except (FormatError, IndexError):
+            return {}, []
 
     def refused(self, hint: str) -> BpfError:
         return PermissionDenied(
@@ -156,16 +176,14 @@ def read_xlated(backend: Backend, fd: int) -> Xlated:
             "addresses: kernel.kptr_restrict below 2, and CAP_SYSLOG"
         )
     instructions = decode(code, backend.host.byteorder)
-    try:
-        functions, lines = dump.functions(), dump.lines()
-    except (FormatError, IndexError):  # types that are not what the records say: there is code without them
-        functions, lines = {}, {}
+    functions, lines = dump.names()
+    starts = dict(lines)
     called = _Called(backend, instructions)
     out = []
     at = 0
     for instruction in instructions:
         named = called.named(instruction)
-        named.line = lines.get(at)
+        named.line = starts.get(at)
         named.function = functions[at][0] if at in functions else None
         out.append(named)
         at += instruction.slots
@@ -184,10 +202,11 @@ def read_jited(backend: Backend, fd: int) -> list[JitedFunction]:
         raise dump.refused(
             "the kernel shows machine code where it shows addresses: kernel.kptr_restrict below 2, and CAP_SYSLOG"
         )
-    try:
-        names = [name for _, name in dump.functions().values()]
-    except (FormatError, IndexError):
-        names = []
+    functions, lines = dump.names()
+    names = [name for _, name in functions.values()]
+    # The places of lines stand in the same order as the lines.
+    places = [address for (address,) in dump.records("jited_line_info", "Q")]
+    sources = {address: line for address, (_, line) in zip(places, lines, strict=False)}
     lengths = [length for (length,) in dump.records("jited_func_lens", "I")] or [len(code)]
     addresses = [address for (address,) in dump.records("jited_ksyms", "Q")]
     found = []
@@ -195,7 +214,8 @@ def read_jited(backend: Backend, fd: int) -> list[JitedFunction]:
     for index, length in enumerate(lengths):
         name = names[index] if index < len(names) else f"F{index}" if index else dump.name
         address = addresses[index] if index < len(addresses) else 0
-        found.append(JitedFunction(name, address, code[at : at + length]))
+        inside = {place: line for place, line in sources.items() if address <= place < address + length}
+        found.append(JitedFunction(name, address, code[at : at + length], inside))
         at += length
     return found
 
@@ -203,7 +223,7 @@ def read_jited(backend: Backend, fd: int) -> list[JitedFunction]:
 def listing(backend: Backend, fd: int, *, jited: bool, source: bool) -> str:
     """Return the code of the program behind `fd` as text. Raises: as `Program.disassemble`."""
     if jited:
-        return "\n".join(map(str, read_jited(backend, fd)))
+        return "\n".join(function.listing(source=source) for function in read_jited(backend, fd))
     from rawbpf.asm.disassembler import disassemble
 
     xlated = read_xlated(backend, fd)

@@ -12,7 +12,6 @@ from rawbpf.errors import SpecError
 from rawbpf.program.attaching import Attachable
 from rawbpf.program.completion import complete
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
-from rawbpf.spec.function import describe_functions
 from rawbpf.spec.section import find_section
 from rawbpf.syscall import obj
 from rawbpf.syscall.btf import btf_load
@@ -132,6 +131,8 @@ class Program(Attachable):
         btf = 0
         try:
             if program.callbacks and not options.get("btf_fd"):
+                from rawbpf.spec.function import describe_functions  # with what builds BTF, which few need
+
                 types, options["func_info"] = describe_functions(program.functions, backend.host.byteorder)
                 options["btf_fd"] = btf = btf_load(backend, types, token_fd=options.get("token_fd", 0), subject=name)
             return load_program(
@@ -234,7 +235,7 @@ class Program(Attachable):
     def disassemble(self, *, jited: bool = False, source: bool = True) -> str:
         """Return a listing of `xlated()`; with `jited`, one of `jited()`, which takes capstone.
 
-        `source`: the C source lines stand above what became of them, where `xlated()` has them.
+        `source`: source lines stand above what became of them, where it was loaded with BTF that this process may read.
         Raises: as `xlated` and `jited`; ImportError without capstone.
         """
         from rawbpf.program.code import listing
