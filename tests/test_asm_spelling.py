@@ -158,6 +158,8 @@ CASES = [
     (Instruction(0xBF, 1, 2, -1), "r1 = &(void __percpu *)(r2)"),
     (Instruction(0xC2), "nospec"),
     (Instruction(0xDF, 1, imm=16), "BUG_df"),
+    (Instruction(0x8C, 1, 2), "BUG_8c"),
+    (Instruction(0x8F, 1, 2), "BUG_8f"),
     (Instruction(0xF5), "BUG_f5"),
     (Instruction(0xFF), "BUG_ff"),
 ]

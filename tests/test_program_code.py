@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from support.bpffs import bpffs
 from support.child import run_as_nobody
-from support.objects import native
+from support.objects import CALLBACKS, native
 
 import rawbpf
 from rawbpf import Map, Program
@@ -84,10 +85,9 @@ def test_instructions_come_back_with_their_maps_and_functions(backend: Backend) 
         assert f"r1 = map[id:{numbers.id}]+8\n" in text
         assert resolve(assemble(text)).instructions == resolve(disassembled_alike(xlated)).instructions
         heads = re.findall(r"^(\w+)\(\):$", text, re.MULTILINE)
-        if backend.name == "kernel":
-            assert heads == ["main", "twice", "once"]
-            assert "r2 = &twice\n" in text
-            assert "call once\n" in text
+        assert heads == ["main", "twice", "once"]
+        assert "r2 = &twice\n" in text
+        assert "call once\n" in text
         assert program.info.xlated_size == 8 * sum(i.slots for i in xlated)
 
 
@@ -188,6 +188,17 @@ def test_machine_code_has_its_source(backend: Backend) -> None:
     wanted = {" ".join(str(line).split()) for line in function.lines.values() if line.text}
     assert len(wanted) > 5
     assert set(re.findall(r"^ +; (.*)$", text, re.MULTILINE)) == wanted
+
+
+@pytest.mark.real_kernel("a simulated kernel has no compiler")
+@pytest.mark.needs(*CALLBACKS, "module:elftools")
+def test_each_function_has_its_own_source(backend: Backend) -> None:
+    with bpffs(backend) as directory, rawbpf.load(native("shapes"), pin_dir=directory) as obj:
+        several = [functions for each in obj.programs.values() if len(functions := each.jited()) > 1]
+    assert several
+    for function in (function for functions in several for function in functions):
+        assert function.lines
+        assert all(0 <= at - function.address < len(function.code) for at in function.lines)
 
 
 def test_a_program_that_is_not_compiled_has_no_machine_code() -> None:
