@@ -159,15 +159,14 @@ def writes(table: Table, n: int) -> Iterator[Row]:
             "BCC batch": removing(once(bcc_delete, **names)) if t is not None else None,
         },
     )
-    if hasattr(m, "pop_many"):
-        yield _row(
-            table,
-            f"m.pop_many(keys), {label}",
-            {
-                "rawbpf": removing(lambda: m.pop_many(keys)),
-                "C": removing(lambda: c.take(table.fd, packed, size, table.value_size, n)) if c is not None else None,
-            },
-        )
+    yield _row(
+        table,
+        f"m.pop_many(keys), {label}",
+        {
+            "rawbpf": removing(lambda: m.pop_many(keys)),
+            "C": removing(lambda: c.take(table.fd, packed, size, table.value_size, n)) if c is not None else None,
+        },
+    )
     refill()
 
 
@@ -237,7 +236,7 @@ def aggregates(table: Table, *, heavy: bool) -> Iterator[Row]:
         "m.count()": m.count,
         "m.sum()": m.sum,
         "m.max()": m.max,
-        "m.filter(...)": lambda: m.filter(lambda _, value: value > threshold),
+        'm.filter(">", n)': lambda: m.filter(">", threshold),
         "m.top(10)": lambda: m.top(10),
     }
     for what, run in ways.items():
