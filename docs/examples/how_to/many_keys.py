@@ -5,10 +5,10 @@ import rawbpf
 # [start:many]
 with rawbpf.HashMap.create(key="u32", value="u64", max_entries=10_000, name="calls") as m:
     m.put_many({pid: pid * 10 for pid in range(5000)})
-    print(m.get_many([17, 4711, 123456]))
-    print(m.get_many([123456, 17], default=0))
+    print(m.get_many([17, 4711, 999999]))
+    print(m.get_many([999999, 17], default=0))
     print(m.delete_many(range(4000, 6000)))
-    print(m.pop_many([1, 2, 123456]))
+    print(m.pop_many([1, 2, 999999]))
     # [end:many]
     # [start:whole]
     print(m.count(), m.sum(), m.min(), m.max())
