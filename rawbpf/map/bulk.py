@@ -141,7 +141,7 @@ class BulkMap(Map["K", "V"]):
             from rawbpf.codec.special import holds_special
             from rawbpf.map.many import Many
 
-            special = holds_special((self if self._owner is None else self._owner)._value)
+            special = self._shape.special or holds_special((self if self._owner is None else self._owner)._value)
             many = Many(handle, self._shape, self._value.size, special=special)
             if handle.many is None:  # nor has another thread made one meanwhile
                 handle.many = many

@@ -55,14 +55,19 @@ _UNROLLED, _BLOCK = 512, 256
 
 
 class Layout:
-    """Where keys, values and marks of `capacity` keys lie; with `cpus` each key has that many values."""
+    """Where keys, values and marks of `capacity` keys lie; with `cpus` each key has that many values.
 
-    __slots__ = ("capacity", "cpus", "found", "key_size", "keys", "size", "value_size", "values")
+    Values lie `value_size` bytes apart, of which the first `copied` are the map's: what pads a CPU's value to 8 bytes
+    is no program's to read.
+    """
 
-    def __init__(self, capacity: int, key_size: int, value_size: int, cpus: int) -> None:
+    __slots__ = ("capacity", "copied", "cpus", "found", "key_size", "keys", "size", "value_size", "values")
+
+    def __init__(self, capacity: int, key_size: int, value_size: int, cpus: int, copied: int) -> None:
         self.capacity = capacity
         self.key_size = key_size
         self.value_size = value_size
+        self.copied = copied
         self.cpus = cpus
         self.values = HEADER
         self.keys = HEADER + (capacity * value_size * (cpus or 1) + 7 & -8)
@@ -108,7 +113,7 @@ def get_code(layout: Layout, map_fd: int, scratch: int, *, delete: bool = False)
         *helper,
         jump_imm(R0, "==", 0, "missing"),
         *_at(R2, scratch, layout.values, R6, layout.value_size),
-        *_copied(layout.value_size),
+        *_copied(layout.copied),
         *taken,
         *found,
         Label("next"),
@@ -123,7 +128,7 @@ def get_code(layout: Layout, map_fd: int, scratch: int, *, delete: bool = False)
         Label("stop"),
         mov_imm(R0, 1),
         exit_(),
-        *(_block(layout.value_size) if layout.value_size > _UNROLLED else []),
+        *(_block(layout.copied) if layout.copied > _UNROLLED else []),
     ]
 
 
