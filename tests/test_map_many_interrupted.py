@@ -152,7 +152,6 @@ def test_a_value_that_cannot_be_decoded_stays_in_the_map_with_all_others(
         assert m.pop_many(range(70)) == list(range(70))
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize("word", ["hash", "percpu_hash"])
 def test_what_others_stored_meanwhile_is_not_overwritten(backend: Backend, word: str) -> None:
     around = Around(backend)
@@ -173,7 +172,6 @@ def test_what_others_stored_meanwhile_is_not_overwritten(backend: Backend, word:
         assert m.snapshot() == content
 
 
-@pytest.mark.guest
 def test_what_finds_no_room_any_more_is_counted(backend: Backend) -> None:
     around = Around(backend)
     with rawbpf.HashMap.create(key="u32", value="u64", max_entries=200, backend=around) as m, m.dup() as other:
