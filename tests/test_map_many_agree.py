@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import strategies as st
 from support import map_shapes, oracle
-from support.many import answer, by_program, delete_one_by_one, one_by_one, put_one_by_one
+from support.many import answer, delete_one_by_one, one_by_one, put_one_by_one
 
 import rawbpf
 from rawbpf.codec.base import Codec
@@ -347,20 +347,3 @@ def test_a_prefix_that_is_covered_and_not_there_is_neither_popped_nor_deleted(ba
             assert m.pop_many(addresses) == [None] * 200
             assert m.delete_many(addresses) == 0
             assert m.pop_many([*addresses, everything, everything]) == [None] * 200 + [5, None]
-
-
-@pytest.mark.real_kernel("programs run there only")
-@pytest.mark.parametrize("word", map_shapes.each(TYPES))
-@pytest.mark.parametrize("value", VALUE_SIZES)
-def test_values_of_every_size_are_for_programs(backend: Backend, word: str, value: int) -> None:
-    # Otherwise the other tests would compare system calls with system calls.
-    key = 9 if word == "lpm_trie" else None if "array" in word else 7
-    cpus = backend.host.possible_cpus if "percpu" in word else 1
-    with rawbpf.Map.create(word, key=key, value=value, max_entries=20) as m:
-        fits = -(-value // 8) * 8 * cpus <= many.LONGEST if cpus > 1 else value <= many.LONGEST
-        reads = "lru" not in word and fits
-        assert by_program(m, "get_many") == reads
-        if "array" not in word:
-            assert by_program(m, "delete_many")
-            assert by_program(m, "pop_many") == (reads and "percpu" not in word)
-        assert by_program(m, "put_many") == ("percpu" not in word)

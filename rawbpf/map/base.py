@@ -48,7 +48,7 @@ class Shape:
     """What is fixed when a map is made: `map_type key_size value_size max_entries map_flags name`.
 
     `template` is that of a map of maps, None where whoever opened the map does not know it. `special`: the map's own
-    BTF has something of the kernel's in the values, or may have, whatever they are read as.
+    BTF has something of the kernel's in the values, whatever they are read as; None where it cannot be read.
     """
 
     __slots__ = ("key_size", "map_flags", "map_type", "max_entries", "name", "special", "template", "value_size")
@@ -63,7 +63,7 @@ class Shape:
         self.map_flags = map_flags
         self.name = name
         self.template: Shape | None = None
-        self.special = False
+        self.special: bool | None = False
 
     def __str__(self) -> str:
         kind = f"({map_type_name(self.map_type)})"

@@ -117,11 +117,11 @@ class Keys(Runner):
 
 
 class Many:
-    """The programs of one open map. `special`: its values hold something of the kernel's own."""
+    """The programs of one open map. `special`: its values hold something of the kernel's own; None: nobody knows."""
 
     __slots__ = ("_asked", "_barred", "_free", "_pid", "_room", "_shape", "_value_size", "handle")
 
-    def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool) -> None:
+    def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool | None) -> None:
         self.handle = handle
         self._shape = shape
         self._value_size = value_size
@@ -242,11 +242,7 @@ class Many:
         # The first key of those that write goes by a system call in any case.
         if count < (2 if verb == GET else 3) or verb in self._barred:
             return None
-        pid = getpid()
-        if self._pid != pid:  # a child shares the memory of its parent's programs, and must not use it
-            self._pid = pid
-            self._room = {each: [None] * MOST_AT_A_TIME for each in VERBS}
-            self.drop()
+        self._leave_the_parents()
         try:
             return self._free[verb].pop()
         except IndexError:
@@ -276,6 +272,7 @@ class Many:
 
     def why_not(self, verb: str) -> str:
         """Return why `verb` makes system calls; empty where it runs a program."""
+        self._leave_the_parents()
         if verb not in self._barred and not self._free[verb]:
             try:
                 keys = self._load(verb)
@@ -296,6 +293,14 @@ class Many:
         capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + key_size + value_size)))
         stride = value_size // (cpus or 1)
         return Layout(capacity, key_size, stride, cpus, min(stride, self._shape.value_size))
+
+    def _leave_the_parents(self) -> None:
+        # A child shares the memory of its parent's programs, and must not use it.
+        pid = getpid()
+        if self._pid != pid:
+            self._pid = pid
+            self._room = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
+            self.drop()
 
     def _load(self, verb: str) -> Keys | None:
         # None: as many as may be are in use.
@@ -376,13 +381,17 @@ def _decoded(runner: Keys, value: Codec[Any], count: int, missed: int, default: 
     return [unpack(whole[at * size : (at + 1) * size]) if found[at] else default for at in range(count)]
 
 
-def _barred(shape: Shape, value_size: int, *, special: bool) -> dict[str, str]:
+def _barred(shape: Shape, value_size: int, *, special: bool | None) -> dict[str, str]:
     # What is not for programs, and why.
     kind, flags = shape.map_type, shape.map_flags
     if kind not in _SUITABLE:
         return dict.fromkeys(VERBS, "programs do not see the elements of such a map as we do")
     if special:
         return dict.fromkeys(VERBS, "the kernel keeps something of its own in the values")
+    if special is None:
+        return dict.fromkeys(
+            VERBS, "the kernel may keep something of its own in the values, whose types cannot be read"
+        )
     barred: dict[str, str] = {}
     if value_size > LONGEST:
         barred = dict.fromkeys((GET, PUT, POP), f"values of more than {LONGEST} bytes take longer than the call")

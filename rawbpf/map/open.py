@@ -148,7 +148,7 @@ def _codecs(backend: Backend, info: MapInfo, wishes: Wishes, shape: Shape) -> tu
 
     key, value = types_of(backend, info, wishes.token_fd)
     own = codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
-    shape.special = holds_special(own[1]) or (value is None and info.value_type_id != 0)
+    shape.special = None if value is None and info.value_type_id else holds_special(own[1])
     if wishes.key is None and wishes.value is None:
         return own
     family, word = map_class(info.type_number), map_type_name(info.type_number)

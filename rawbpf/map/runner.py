@@ -154,7 +154,7 @@ def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
     insns = encode(resolved.instructions, backend.host.byteorder)
     btf = btf_load(backend, types)
     try:
-        refusal = Unavailable("")
+        why = ""
         for kind, flags in _KINDS:
             try:
                 fd = prog_load(
@@ -168,18 +168,18 @@ def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
                     func_info_rec_size=_FUNC_INFO_SIZE,
                 )
             except BpfError:
-                refusal = _explained(backend, kind, flags, insns, btf, func_info)
-                if refusal.why != _ONLY_SLEEPABLE:
-                    raise refusal from None
+                why, lasting = _explained(backend, kind, flags, insns, btf, func_info)
+                if why != _ONLY_SLEEPABLE:
+                    raise Unavailable(why, lasting=lasting) from None
             else:
                 return kind, fd
-        raise refusal
+        raise Unavailable(why)
     finally:
         backend.close(btf)
 
 
-def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, func_info: bytes) -> Unavailable:
-    # Why the program was refused, which the kernel is asked once more.
+def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, func_info: bytes) -> tuple[str, bool]:
+    # Why the program was refused, which the kernel is asked once more, and whether that lasts.
     log = ctypes.create_string_buffer(_LOG_SIZE)
     try:
         backend.close(
@@ -195,32 +195,31 @@ def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, 
                 log_buffer=log,
             )
         )
-    except BpfError as error:  # whose traceback would keep all that is here alive: only what it says is kept
-        said, number, unavailable = str(error), error.errno, _unavailable(error)
+    except BpfError as error:
+        said, number, why = str(error), error.errno, error.hint or str(error)
     else:
-        return Unavailable("the kernel takes the program now", lasting=False)
-    if not unavailable.lasting:
-        return unavailable
+        return "the kernel refused the program, and takes it now", False
+    if number in _PASSING:
+        return why, False
     text = log.value.decode("utf-8", "replace")
     if _ONLY_SLEEPABLE in text:
-        return Unavailable(_ONLY_SLEEPABLE)
+        return _ONLY_SLEEPABLE, True
     verdict = [line for line in text.splitlines() if line and not line.startswith("processed ")]
-    for told, why in _KNOWN:
+    for told, known in _KNOWN:
         for line in verdict:
             if told in line and _PERCPU_HELPER in line:
-                return Unavailable("this kernel lacks the helper for values of other CPUs (Linux 5.19)")
+                return "this kernel lacks the helper for values of other CPUs (Linux 5.19)", True
             if told in line:
-                _unable[backend] = why
-                return Unavailable(why)
+                _unable[backend] = known
+                return known, True
     if not verdict:
         if number == _EINVAL and kind == c.BPF_PROG_TYPE_SYSCALL:
-            _unable[backend] = "this kernel has no programs of type syscall (Linux 5.14)"
-            return Unavailable(_unable[backend])
-        return unavailable
+            why = _unable[backend] = "this kernel has no programs of type syscall (Linux 5.14)"
+        return why, True
     import warnings
 
     warnings.warn(f"{verdict[-1]} ({said})", Refused, stacklevel=2)
-    return Unavailable(f"the verifier refused the program: {verdict[-1]}")
+    return f"the verifier refused the program: {verdict[-1]}", True
 
 
 def _unavailable(error: OSError) -> Unavailable:

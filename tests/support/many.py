@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -65,7 +66,8 @@ def ways(m: Any) -> dict[str, str]:
     verbs = [verb for verb in VERBS if hasattr(m, verb)]
     if ": " not in path or path.startswith("system calls: "):
         return dict.fromkeys(verbs, path)
-    return dict(part.split(": ", 1) for part in path.split("; "))
+    parts = re.split(r"(?:^|; )([a-z]+_many): ", path)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def by_program(m: Any, *verbs: str) -> bool:
