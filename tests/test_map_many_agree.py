@@ -38,12 +38,13 @@ POOL = 12
 class Case:
     """What two equal maps are made of, and the steps to take on both. `steps`: (verb, keys, values, flags)."""
 
-    def __init__(self, key: Any, value: Any, max_entries: int, capacity: int, loaded: bool) -> None:
+    def __init__(self, key: Any, value: Any, max_entries: int, capacity: int, loaded: bool, filled: bool) -> None:
         self.key = key
         self.value = value
         self.max_entries = max_entries
         self.capacity = capacity
         self.loaded = loaded
+        self.filled = filled
         self.keys: list[bytes] = []
         self.values: list[bytes] = []
         self.steps: list[tuple[str, list[int], list[int], int]] = []
@@ -64,7 +65,8 @@ def cases(draw: st.DrawFn, word: str) -> Case:
     value = draw(st.sampled_from(VALUE_SIZES) | st.sampled_from(VALUE_TYPES))
     # LRU maps evict before they are full.
     size = 512 if "lru" in word else draw(st.sampled_from([1, 4, 8, POOL]))
-    case = Case(key, value, size, draw(st.sampled_from([1, 2, 3, 5, many.MOST_KEYS])), draw(st.booleans()))
+    capacity = draw(st.sampled_from([1, 2, 3, 5, many.MOST_KEYS]))
+    case = Case(key, value, size, capacity, draw(st.booleans()), draw(st.booleans()))
     seeded = random.Random(draw(st.integers(0, 1 << 16)))
     case.keys = [_key(seeded, word, key) for _ in range(POOL)]
     case.values = [seeded.randbytes((1 << 15) + 1024) for _ in range(4)]
@@ -135,13 +137,15 @@ def _content(m: Any) -> list[tuple[str, str]]:
 def test_whatever_is_done_to_many_is_what_is_done_to_each(
     backend: Backend, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @oracle.for_all(cases(word), examples=60 if backend.name == "kernel" else 15)
+    @oracle.for_all(cases(word), examples=150 if backend.name == "kernel" else 15)
     def agree(case: Case) -> None:
         monkeypatch.setattr(many, "MOST_KEYS", case.capacity)
         with _made(word, case) as m, _made(word, case) as n:
             if case.loaded:
                 assert m.many_path
             keys, values = _typed(m, word, case)
+            if case.filled:
+                _step(m, n, "put", keys, values, 0)
             for verb, some, of, flags in case.steps:
                 _step(m, n, verb, [keys[at] for at in some], [values[at] for at in of], flags)
             assert _content(m) == _content(n)
@@ -347,3 +351,17 @@ def test_a_prefix_that_is_covered_and_not_there_is_neither_popped_nor_deleted(ba
             assert m.pop_many(addresses) == [None] * 200
             assert m.delete_many(addresses) == 0
             assert m.pop_many([*addresses, everything, everything]) == [None] * 200 + [5, None]
+
+
+@pytest.mark.parametrize("at", [1, 50, 199])
+def test_a_refusal_is_forgotten_by_the_next_call(backend: Backend, at: int) -> None:
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=1000) as m:
+        for turn in range(3):
+            m[at] = 7
+            with pytest.raises(rawbpf.KeyExists) as caught:
+                m.put_many([(i, 1) for i in range(200)], c.BPF_NOEXIST)
+            assert caught.value.applied == caught.value.key == at
+            m.put_many([(i, 2) for i in range(500, 700)], c.BPF_NOEXIST)
+            assert m.get_many(range(500, 700)) == [2] * 200
+            assert m.pop_many(range(500, 700)) == [2] * 200, turn
+            assert m.delete_many(range(300)) == at + 1

@@ -225,7 +225,6 @@ class Many:
                 while len(values) < count and not refused:
                     some = min(runner.layout.capacity, count - len(values))
                     runner.keys[: some * size] = every[len(values) * size :][: some * size]
-                    runner.found[:some] = bytes(some)
                     refused = runner.go(self.handle, some) < some
                     values += runner.read(runner.reached, width)
                     runner.words[DONE] = 0
