@@ -230,6 +230,7 @@ def test_a_map_that_is_closed_meanwhile_says_so_or_ends_what_it_does(
     closed_at, finished = 0, False
     for nth in range(1, 1000):
         around = Around(backend)
+        before = len(os.listdir("/proc/self/fd"))
         with rawbpf.HashMap.create(key="u32", value="u64", max_entries=TOTAL, backend=around) as m:
             m.update([(i, 10 * i) for i in range(TOTAL)])
             if loaded:
@@ -254,6 +255,8 @@ def test_a_map_that_is_closed_meanwhile_says_so_or_ends_what_it_does(
                 break
             assert m.closed
             assert not os.path.lexists(path)
+            # Nor is a program left that was in use.
+            assert len(os.listdir("/proc/self/fd")) == before
             with pytest.raises(rawbpf.Closed):
                 call(m, TOTAL)
             with pytest.raises(rawbpf.Closed):
