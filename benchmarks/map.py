@@ -67,6 +67,7 @@ def measured(row: Row, rounds: int) -> dict[str, Any]:
         targets.append({"target": str(target), "limit": target.limit, "ratio": round(ratio, 4), "met": met})
     return {
         "row": row.what,
+        **({} if row.number is None else {"keys": row.number}),
         "types": row.types,
         "entries": row.entries,
         "nanoseconds": {name: round(sorted(some)[len(some) // 2], 2) for name, some in times.items()},
@@ -75,11 +76,11 @@ def measured(row: Row, rounds: int) -> dict[str, Any]:
     }
 
 
-def line(result: dict[str, Any]) -> str:
-    """Return `result` as a row of the printed table."""
+def line(result: dict[str, Any], columns: Sequence[str] = COLUMNS) -> str:
+    """Return `result` as a row of the printed table, with these contenders beside rawbpf."""
     ns, ratios = result["nanoseconds"], result["ratios"]
     cells = [f"{result['row']:24}", f"{result['types']:14}", f"{result['entries']:9,}", f"{ns['rawbpf']:9,.1f}"]
-    cells += [f"{ns[name]:9,.1f} ({ratios[name]:.2f})" if name in ns else "" for name in COLUMNS]
+    cells += [f"{ns[name]:9,.1f} ({ratios[name]:.2f})" if name in ns else "" for name in columns]
     met = "; ".join(
         f"{each['target']}: {each['ratio']:.3g}, {'met' if each['met'] else 'MISSED'}" for each in result["targets"]
     )

@@ -39,7 +39,8 @@ class Target:
 class Row:
     """One thing that is measured: `contenders` by name, of which `rawbpf` is what it is about.
 
-    `heavy`: a run takes a second, and so has fewer rounds.
+    `heavy`: a run takes a second, and so has fewer rounds. `number`: how many keys each call has, where rows differ
+    in that.
     """
 
     def __init__(
@@ -50,8 +51,10 @@ class Row:
         contenders: dict[str, Contender | None],
         *targets: Target,
         heavy: bool = False,
+        number: int | None = None,
     ) -> None:
         self.what = what
+        self.number = number
         self.types = types
         self.entries = entries
         self.heavy = heavy

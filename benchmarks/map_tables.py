@@ -74,7 +74,7 @@ class Scalars(Table):
     """u32 to u64."""
 
     types = "u32 -> u64"
-    value = 7
+    value: Any = 7
     bcc_types = (ctypes.c_uint32, ctypes.c_uint64)
     bcc_value = ctypes.c_uint64(7)
 

@@ -79,6 +79,47 @@ int64_t c_batches(int fd, char *keys, char *values, unsigned key_size, unsigned 
 	}
 }
 
+/* The sum of all 8-byte words of the values: of per-CPU counters the totals of all CPUs. */
+int64_t c_sum(int fd, char *keys, char *values, unsigned key_size, unsigned value_size, unsigned chunk)
+{
+	char cursor[key_size < 4 ? 4 : key_size];
+	uint64_t sum = 0;
+	void *in = NULL;
+
+	for (;;) {
+		__u32 count = chunk;
+		int err = bpf_map_lookup_batch(fd, in, cursor, keys, values, &count, NULL);
+
+		if (err && errno != ENOENT)
+			return -1;
+		for (size_t i = 0; i < (size_t)count * value_size / 8; i++)
+			sum += ((const uint64_t *)values)[i];
+		if (err)
+			return sum & INT64_MAX;
+		in = cursor;
+	}
+}
+
+int64_t c_take(int fd, const char *keys, unsigned key_size, unsigned value_size, unsigned n)
+{
+	char value[value_size];
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		if (bpf_map_lookup_and_delete_elem(fd, keys + (size_t)i * key_size, value))
+			return -1;
+		sum += first_word(value, value_size);
+	}
+	return sum & INT64_MAX;
+}
+
+int64_t c_delete_batch(int fd, const char *keys, unsigned n)
+{
+	__u32 count = n;
+
+	return bpf_map_delete_batch(fd, keys, &count, NULL) ? -1 : count;
+}
+
 int64_t c_update_batch(int fd, const char *keys, const char *values, unsigned n)
 {
 	__u32 count = n;

@@ -48,6 +48,23 @@ class PeerC:
     ) -> int:
         return self._call("c_batches", fd, keys, values, key_size, chunk, int(take))
 
+    def sum(
+        self,
+        fd: int,
+        keys: ctypes.Array[ctypes.c_char],
+        values: ctypes.Array[ctypes.c_char],
+        key_size: int,
+        value_size: int,
+        chunk: int,
+    ) -> int:
+        return self._call("c_sum", fd, keys, values, key_size, value_size, chunk)
+
+    def take(self, fd: int, keys: bytes, key_size: int, value_size: int, n: int) -> int:
+        return self._call("c_take", fd, keys, key_size, value_size, n)
+
+    def delete_batch(self, fd: int, keys: bytes, n: int) -> int:
+        return self._call("c_delete_batch", fd, keys, n)
+
     def update_batch(self, fd: int, keys: bytes, values: bytes, n: int) -> int:
         return self._call("c_update_batch", fd, keys, values, n)
 

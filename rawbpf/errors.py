@@ -140,7 +140,8 @@ class VerifierError(BpfError):
     """The verifier refused a program; the text is three lines, `log` is all that it said.
 
     `summary` is the telling line and the `hint`, `instruction` the index of the refused instruction (None
-    where the log names none), `source_line` its C source as `file:line: text` (None without BTF).
+    where the log names none), `source_line` its source as `file:line: text` (None without BTF; of assembler text, the
+    file is called by the program's name).
     """
 
     log: str = ""

@@ -21,6 +21,27 @@ CASES = [
     pytest.param(build.alu_imm(2, "+=", -8), "07020000f8ffffff", "07200000fffffff8", id="alu_imm"),
     pytest.param(build.alu_reg(2, "^=", 3, bits=32), "ac32000000000000", "ac23000000000000", id="alu_reg 32"),
     pytest.param(build.neg(4), "8704000000000000", "8740000000000000", id="neg"),
+    pytest.param(build.neg(4, bits=32), "8404000000000000", "8440000000000000", id="neg 32"),
+    pytest.param(build.mov_signed(1, 2, 8), "bf21080000000000", "bf12000800000000", id="mov_signed"),
+    pytest.param(build.mov_signed(1, 2, 16, bits=32), "bc21100000000000", "bc12001000000000", id="mov_signed 32"),
+    pytest.param(build.alu_imm(1, "s/=", 5), "3701010005000000", "3710000100000005", id="s/= imm"),
+    pytest.param(build.alu_reg(1, "s%=", 2, bits=32), "9c21010000000000", "9c12000100000000", id="s%= reg 32"),
+    pytest.param(build.bswap(3, 64), "d703000040000000", "d730000000000040", id="bswap"),
+    pytest.param(build.to_be(3, 16), "dc03000010000000", "dc30000000000010", id="to_be"),
+    pytest.param(build.to_le(3, 32), "d403000020000000", "d430000000000020", id="to_le"),
+    pytest.param(build.load_signed(1, 2, -4, 4), "8121fcff00000000", "8112fffc00000000", id="load_signed"),
+    pytest.param(build.load_packet(12, 2), "280000000c000000", "280000000000000c", id="load_packet"),
+    pytest.param(build.load_packet_indirect(2, 12, 1), "502000000c000000", "500200000000000c", id="load_indirect"),
+    pytest.param(build.atomic(10, -8, "|=", 1), "db1af8ff40000000", "dba1fff800000040", id="atomic"),
+    pytest.param(build.atomic_fetch(10, -8, "^=", 1, 4), "c31af8ffa1000000", "c3a1fff8000000a1", id="atomic_fetch"),
+    pytest.param(build.atomic_exchange(10, -8, 1), "db1af8ffe1000000", "dba1fff8000000e1", id="atomic_exchange"),
+    pytest.param(
+        build.atomic_compare_exchange(10, -8, 1), "db1af8fff1000000", "dba1fff8000000f1", id="compare_exchange"
+    ),
+    pytest.param(build.load_acquire(1, 10, -8, 1), "d3a1f8ff00010000", "d31afff800000100", id="load_acquire"),
+    pytest.param(build.store_release(10, -8, 1, 2), "cb1af8ff10010000", "cba1fff800000110", id="store_release"),
+    pytest.param(build.jump_long(70000), "0600000070110100", "0600000000011170", id="jump_long"),
+    pytest.param(build.call("bpf_ktime_get_ns"), "8500000005000000", "8500000000000005", id="call by name"),
     pytest.param(build.jump_indirect(1), "0d01000000000000", "0d10000000000000", id="jump_indirect"),
     pytest.param(build.jump(-3), "0500fdff00000000", "0500fffd00000000", id="jump"),
     pytest.param(build.jump_imm(0, "==", 5, 2), "1500020005000000", "1500000200000005", id="jump_imm"),
@@ -123,9 +144,12 @@ def test_instructions_compare_by_all_their_fields() -> None:
         pytest.param(lambda: build.alu_imm(0, "**=", 1), id="operator"),
         pytest.param(lambda: build.jump_imm(0, "=", 1, 1), id="comparison"),
         pytest.param(lambda: build.load_mem(0, 1, 0, 3), id="size"),  # type: ignore[arg-type]
+        pytest.param(lambda: build.atomic(0, 0, "-=", 1), id="atomic"),
+        pytest.param(lambda: build.mov_signed(0, 1, 32, bits=32), id="signs"),
+        pytest.param(lambda: build.call("bpf_ktime_get_nsec"), id="helper"),
     ],
 )
 def test_a_builder_names_what_it_does_not_know(build_it: object) -> None:
     assert callable(build_it)
-    with pytest.raises(ValueError, match=r"there are|not 3"):
+    with pytest.raises(ValueError, match=r"there are|not 3|from 32 to 32|did you mean bpf_ktime_get_ns"):
         build_it()

@@ -91,6 +91,11 @@ def test_a_name_that_means_nothing_or_too_much_is_told(items: Items, message: st
         resolve(items)
 
 
+def test_what_is_no_instruction_is_told() -> None:
+    with pytest.raises(TypeError, match="expected an Instruction, a Label or a Function, got 'r0 = 0'"):
+        resolve([mov_imm(R0, 0), "r0 = 0"])  # type: ignore[list-item]
+
+
 def test_a_function_takes_at_most_five_parameters() -> None:
     with pytest.raises(ValueError, match="0 to 5 parameters, not 6"):
         Function("f", 6)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rawbpf.asm import Instruction, build, encode, slots
+from rawbpf.asm import Instruction, assemble, build, encode, slots
 from rawbpf.syscall.prog import prog_load
 
 if TYPE_CHECKING:
@@ -52,8 +52,32 @@ PROGRAM = [
     build.jump_reg(0, "s<", 1, 0),
     build.jump_reg(0, "!=", 1, 0, bits=32),
     build.jump(0),
-    build.call_slot(3),
-    Instruction(0x30, imm=12),  # r0 = *(u8 *)skb[12]
+    build.jump_long(0),
+    build.may_goto(0),
+    build.neg(1, bits=32),
+    build.mov_imm(1, 300),
+    *(build.alu_imm(1, op, 3) for op in ("s/=", "s%=")),
+    *(build.alu_reg(1, op, 1, bits=32) for op in ("s/=", "s%=")),
+    build.mov_signed(2, 1, 8),
+    build.mov_signed(2, 1, 32),
+    build.mov_signed(2, 1, 16, bits=32),
+    build.bswap(2, 16),
+    build.bswap(2, 64),
+    build.to_be(2, 32),
+    build.load_signed(2, 10, -8, 1),
+    build.load_signed(2, 10, -8, 4),
+    *(build.atomic(10, -8, op, 1) for op in ("+=", "|=", "&=", "^=")),
+    *(build.atomic_fetch(10, -8, op, 1) for op in ("+=", "|=", "&=", "^=")),
+    build.atomic_fetch(10, -16, "+=", 1, 4),
+    build.atomic_exchange(10, -8, 1),
+    build.atomic_compare_exchange(10, -8, 1),
+    build.load_acquire(2, 10, -8),
+    build.load_acquire(2, 10, -8, 1),
+    build.store_release(10, -8, 1),
+    build.store_release(10, -16, 1, 2),
+    build.call_slot(4),
+    build.load_packet(12, 1),
+    build.load_packet_indirect(0, 4, 2),
     build.mov_imm(0, 0),
     build.exit_(),
     build.mov_imm(0, 1),
@@ -62,12 +86,17 @@ PROGRAM = [
 
 
 @pytest.fixture
-def log(backend: Backend) -> dict[int, tuple[int, str]]:
+def lines(backend: Backend) -> list[str]:
     buffer = create_string_buffer(1 << 20)
     fd = prog_load(backend, prog_type=1, insns=encode(PROGRAM, sys.byteorder), log_level=2, log_buffer=buffer)
     backend.close(fd)
+    return buffer.value.decode().splitlines()
+
+
+@pytest.fixture
+def log(lines: list[str]) -> dict[int, tuple[int, str]]:
     found = {}
-    for line in buffer.value.decode().splitlines():
+    for line in lines:
         matched = _LINE.match(line)
         if matched:
             found[int(matched[1])] = (int(matched[2], 16), matched[3].strip())
@@ -84,6 +113,12 @@ def test_each_instruction_reads_as_in_the_verifiers_log(log: dict[int, tuple[int
         slot += instruction.slots
     assert log == expected
     assert len(log) == len(PROGRAM), f"{slots(PROGRAM)} slots"
+
+
+@pytest.mark.real_kernel("a simulated kernel verifies no program")
+def test_the_verifiers_log_assembles_to_the_program(lines: list[str]) -> None:
+    found = {int(matched[1]): line for line in lines if (matched := _LINE.match(line))}
+    assert assemble("\n".join(found[slot] for slot in sorted(found))) == PROGRAM
 
 
 CASES = [
@@ -110,7 +145,21 @@ CASES = [
     (build.ld_map_fd(1, "m"), "r1 = map[m]"),
     (build.ld_map_value(1, ".data", 4), "r1 = map[.data]+4"),
     (build.ld_function(2, "f"), "r2 = &f"),
-    (build.ld_map_fd(1, 7), "r1 = 0x7"),
+    (build.ld_map_value(1, "m", -4), "r1 = map[m]-4"),
+    (build.ld_map_fd(1, 7), "r1 = map[fd:7]"),
+    (build.ld_map_value(1, 7, 8), "r1 = map[fd:7]+8"),
+    (Instruction(0x18, 1, 5, imm=2), "r1 = map[index:2]"),
+    (Instruction(0x18, 1, 6, imm=2), "r1 = map[index:2]+0"),
+    (Instruction(0x18, 1, 4, imm=0xFFFFFFFE), "r1 = &pc-2"),
+    (Instruction(0x18, 1, 3, imm=9 << 32 | 77), "r1 = &kernel-variable#77@9"),
+    (build.call_kfunc(77, 1), "call kernel-function#77@1"),
+    (build.call_kernel("bpf_rcu_read_lock"), "call kernel[bpf_rcu_read_lock]"),
+    (build.ld_kernel_variable(1, "runqueues"), "r1 = &kernel[runqueues]"),
+    (Instruction(0xBF, 1, 2, -1), "r1 = &(void __percpu *)(r2)"),
+    (Instruction(0xC2), "nospec"),
+    (Instruction(0xDF, 1, imm=16), "BUG_df"),
+    (Instruction(0x8C, 1, 2), "BUG_8c"),
+    (Instruction(0x8F, 1, 2), "BUG_8f"),
     (Instruction(0xF5), "BUG_f5"),
     (Instruction(0xFF), "BUG_ff"),
 ]
@@ -119,6 +168,7 @@ CASES = [
 @pytest.mark.parametrize(("instruction", "text"), CASES, ids=[text for _, text in CASES])
 def test_what_this_kernel_may_not_print_has_its_spelling_too(instruction: Instruction, text: str) -> None:
     assert str(instruction) == text
+    assert text.startswith("BUG_") or assemble(text) == [instruction]
     assert repr(instruction) == f"<Instruction {text}>"
 
 

@@ -16,6 +16,8 @@ LOADED: list[tuple[str, set[str]]] = [
     ("codec_for('be64'), codec_for('f32'), codec_for('bool')", set()),
     ("codec_for('char[16]').pack('x'), codec_for(16), codec_for('u8[4]'), codec_for('u32[4]').pack([1] * 4)", set()),
     ("codec_for({'a': 'u32', 'b': 'char[4]'}).unpack(bytes(8))", {"keyword"}),
+    ("codec_for('u32').view(bytes(8)), list(codec_for('u32').iter_unpack(bytes(8)))", set()),
+    ("codec_for({'a': 'u32', 'b': 'u32'}).column(bytes(8), 'b')", {"keyword"}),
     ("rawbpf.codec.PerCpuCodec(codec_for('u32'), 4).unpack(bytes(32)).sum()", set()),
 ]
 

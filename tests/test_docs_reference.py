@@ -6,6 +6,7 @@ import ast
 import re
 import runpy
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -62,21 +63,23 @@ def test_the_names_of_types_are_those_that_codec_for_takes() -> None:
         codec_for(name.replace("T", "u16").replace("[N]", "[4]").replace("[M]", "[2]"))
 
 
-def run_parser() -> ArgumentParser:
-    commands = next(action for action in make_parser()._actions if isinstance(action.choices, dict))
-    assert isinstance(commands.choices, dict)
-    assert list(commands.choices) == ["run"], "a new command needs a section in reference/cli.md"
-    parser = commands.choices["run"]
-    assert isinstance(parser, ArgumentParser)
-    return parser
+def commands(parser: ArgumentParser, words: str = "rawbpf") -> Iterator[tuple[str, ArgumentParser]]:
+    """Yield each command, as it is typed without its operands, and its parser."""
+    choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    for word, each in (pair for some in choices for pair in some.items()):
+        yield from commands(each, f"{words} {word}")
+    if not choices:
+        yield words, parser
 
 
-def test_the_options_of_run_are_those_that_it_takes() -> None:
-    table = below(page("reference/cli.md"), "rawbpf run OBJ")
-    first = {row[0] for row in rows(table) if row[0].startswith("`")}
-    documented = {word for cell in first for word in re.findall(r"--[a-z]+|-h|OBJ", cell)}
-    actual = {name for action in run_parser()._actions for name in action.option_strings or [str(action.metavar)]}
-    assert documented == actual
+def test_every_command_is_documented_with_the_options_that_it_takes() -> None:
+    for words, parser in commands(make_parser()):
+        operands = [str(action.metavar) for action in parser._actions if not action.option_strings]
+        section = below(page("reference/cli.md"), " ".join([words, *operands]))
+        first = {row[0] for row in rows(section) if row[0].startswith("`")}
+        documented = {word for cell in first for word in re.findall(r"--[a-z]+|-h|OBJ", cell)}
+        actual = {name for action in parser._actions for name in action.option_strings or [str(action.metavar)]}
+        assert documented == actual, words
 
 
 def test_the_environment_variables_are_those_that_are_read() -> None:

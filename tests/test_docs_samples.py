@@ -38,6 +38,7 @@ COMPILED = {
     "ports",
     "proxy",
     "refused",
+    "sizes",
     "stacks",
     "tail_calls",
 }
@@ -47,8 +48,8 @@ LOOSE = {"openers", "refused", "keep_log", "missed"}
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take such an object, and a network and a cgroup of their own."""
 PINNING = {"share_by_pin", "open_pin", "pin_below"}
-NEWER = {"jump_table": "map_type:insn_array"}
-"""Samples of what not every kernel has."""
+NEWER = {"jump_table": "map_type:insn_array", "use_numpy": "module:numpy"}
+"""Samples of what not every kernel or machine has."""
 UID = "12345"
 
 PAGES = sorted(DOCS.rglob("*.md"))

@@ -125,6 +125,41 @@ def test_memory_is_all_pages_and_zero(backend: Backend) -> None:
         assert memory.cast("Q")[0] == 0
 
 
+def test_values_of_a_type_are_a_view_of_the_pages(backend: Backend) -> None:
+    with rawbpf.ArenaMap.create(max_entries=2) as arena:
+        numbers = arena.view("u64")
+        assert (len(numbers), numbers.readonly) == (2 * PAGE // 8, False)
+        numbers[PAGE // 8] = 5
+        assert struct.unpack_from("=Q", arena.memory(), PAGE) == (5,)
+        node = rawbpf.codec_for({"next": "u64", "value": "u64"})
+        nodes = arena.view(node, PAGE - 16, 3)
+        assert nodes.shape == (3, 16)
+        assert node.column(nodes, "next").tolist() == [0, 5, 0]
+        node.column(nodes, "value")[2] = 7
+        assert list(node.iter_unpack(nodes)) == [(0, 0), (5, 0), (0, 7)]
+        assert len(arena.view(3, 2 * PAGE - 8)) == 2
+        assert len(arena.view("u64", 2 * PAGE)) == 0
+
+
+@pytest.mark.parametrize(
+    ("description", "offset", "count", "message"),
+    [
+        ("u64", 2 * PAGE - 4, 1, "1 values of 8 bytes at [0-9]+ are not in the [0-9]+ bytes of"),
+        ("u64", -8, 1, "at -8 are not in"),
+        ("u64", -8, None, "values of 8 bytes at -8"),
+        ("u64", 0, -1, "-1 values"),
+        ("u64", 2 * PAGE + 1, None, f"at {2 * PAGE + 1}"),
+        ("u8", 0, 2 * PAGE + 1, f"{2 * PAGE + 1} values of 1 bytes"),
+        (0, 0, 1, "1 values of 0 bytes"),
+    ],
+)
+def test_values_that_are_not_in_an_arena_are_refused(
+    backend: Backend, description: Any, offset: int, count: int | None, message: str
+) -> None:
+    with rawbpf.ArenaMap.create(max_entries=2) as arena, pytest.raises(ValueError, match=message):
+        arena.view(description, offset, count)
+
+
 # One address ---------------------------------------------------------------------
 
 

@@ -112,21 +112,6 @@ def test_get_many_has_a_default_for_indices_out_of_range(array: rawbpf.ArrayMap[
     assert array.get_many([2, 50, 3], default=-1) == [4, -1, 9]
 
 
-@pytest.mark.parametrize("value", ["u64", "u32", {"a": "u32", "b": "u64", "c": "u8"}], ids=["u64", "u32", "struct"])
-def test_memory_is_the_map_itself(backend: Backend, value: Any) -> None:
-    with rawbpf.Map.create("array", value=value, max_entries=5, flags=BPF_F_MMAPABLE) as m:
-        memory = m.memory()
-        assert len(memory) == 5
-        m.raw[2] = bytes(range(1, m.value_type.size + 1))
-        if memory.format == "Q":
-            assert memory[2] == m[2]
-            memory[4] = 77
-            assert m[4] == 77
-        else:
-            row = memory.cast("B")[2 * 8 * -(-m.value_type.size // 8) :]
-            assert bytes(row[: m.value_type.size]) == m.raw[2]
-
-
 def test_memory_of_a_frozen_array_is_refused(backend: Backend) -> None:
     with rawbpf.Map.create("array", value="u64", max_entries=5, name="done", flags=BPF_F_MMAPABLE) as m:
         m.freeze()

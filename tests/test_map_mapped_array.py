@@ -263,7 +263,7 @@ def test_views_of_the_memory_that_are_alive_prevent_freezing_and_are_counted(
         array.freeze()
     assert caught.value.errno == errno.EBUSY
     views_are, them = ("a view", "it") if count == 1 else ("3 views", "them")
-    hint = f"{views_are} from memory() can still write to it: drop {them}, and slices of {them}, first"
+    hint = f"{views_are} from memory() or as_numpy() can still write to it: drop {them}, and slices of {them}, first"
     assert said(caught.value) == f"map_freeze 'mapped' (array): EBUSY: {hint}"
     array[2] = views[0][1] = 5
     assert array[2:4] == [5, 5]

@@ -122,7 +122,7 @@ def test_wrong_words_are_refused_before_the_kernel_sees_them(backend: Backend, k
 
 
 def test_instructions_that_refer_by_name_are_refused_before_the_kernel_sees_them(backend: Backend) -> None:
-    with pytest.raises(SpecError, match=r"still refers to MapReference\('events'\) by name"):
+    with pytest.raises(SpecError, match=r"refers to map 'events' \(r1 = map\[events\]\)"):
         Program.load("xdp", [b.ld_map_fd(b.R1, "events"), *tracers.returning(0)])
 
 

@@ -1,7 +1,8 @@
 """Small builders of instructions, for probes, tests and generated programs.
 
 One function per shape of instruction, named by what it does; registers are plain ints (R0 to R10).
-Knows nothing of programs: the text assembler builds on these.
+Together they have every instruction that a program may be loaded with. Knows nothing of programs: the
+text assembler builds on these.
 
 Source: Documentation/bpf/standardization/instruction-set.rst (v6.12).
 """
@@ -12,10 +13,12 @@ from rawbpf.asm.instruction import (
     LD_IMM64,
     FunctionReference,
     Instruction,
+    KernelReference,
     LabelReference,
     MapReference,
 )
 from rawbpf.uapi.constants import (
+    BPF_PSEUDO_BTF_ID,
     BPF_PSEUDO_CALL,
     BPF_PSEUDO_FUNC,
     BPF_PSEUDO_KFUNC_CALL,
@@ -45,7 +48,13 @@ _ALU = {
     "^=": 0xA0,
     "=": 0xB0,
     "s>>=": 0xC0,
+    # The offset tells signed division from the other.
+    "s/=": 0x30,
+    "s%=": 0x90,
 }
+_FETCH = 0x01
+_ATOMIC = {"+=": 0x00, "|=": 0x40, "&=": 0x50, "^=": 0xA0}
+_XCHG, _CMPXCHG, _LOAD_ACQUIRE, _STORE_RELEASE = 0xE1, 0xF1, 0x100, 0x110
 _JUMPS = {
     "==": 0x10,
     ">": 0x20,
@@ -95,14 +104,29 @@ def mov32_reg(dst: int, src: int) -> Instruction:
     return Instruction(0xBC, dst, src)
 
 
+def mov_signed(dst: int, src: int, from_bits: Literal[8, 16, 32], *, bits: Literal[32, 64] = 64) -> Instruction:
+    """`dst = (s8)src`: the low `from_bits`, sign-extended to `bits`. Since: Linux 6.6."""
+    if from_bits not in (8, 16, 32) or from_bits >= bits:
+        raise ValueError(f"signs are extended from 8 or 16 bits, or from 32 to 64, not from {from_bits} to {bits}")
+    return Instruction(0xB8 | _width(bits), dst, src, from_bits)
+
+
 def alu_imm(dst: int, operator: str, imm: int, *, bits: Literal[32, 64] = 64) -> Instruction:
-    """`dst operator imm`, such as `alu_imm(R2, "+=", -8)`."""
-    return Instruction(_code(_ALU, operator) | (7 if bits == 64 else 4), dst, imm=imm)
+    """`dst operator imm`, such as `alu_imm(R2, "+=", -8)`; `s/=` and `s%=` since Linux 6.6."""
+    return Instruction(_code(_ALU, operator) | _width(bits), dst, 0, _signed_division(operator), imm)
 
 
 def alu_reg(dst: int, operator: str, src: int, *, bits: Literal[32, 64] = 64) -> Instruction:
-    """`dst operator src`, such as `alu_reg(R2, "+=", R3)`."""
-    return Instruction(_code(_ALU, operator) | 8 | (7 if bits == 64 else 4), dst, src)
+    """`dst operator src`, such as `alu_reg(R2, "+=", R3)`; `s/=` and `s%=` since Linux 6.6."""
+    return Instruction(_code(_ALU, operator) | 8 | _width(bits), dst, src, _signed_division(operator))
+
+
+def _width(bits: int) -> int:
+    return 7 if bits == 64 else 4
+
+
+def _signed_division(operator: str) -> int:
+    return int(operator in ("s/=", "s%="))
 
 
 def addr_space_cast(dst: int, src: int, dst_as: Literal[0, 1], src_as: Literal[0, 1]) -> Instruction:
@@ -110,14 +134,47 @@ def addr_space_cast(dst: int, src: int, dst_as: Literal[0, 1], src_as: Literal[0
     return Instruction(0xBF, dst, src, 1, dst_as << 16 | src_as)
 
 
-def neg(dst: int) -> Instruction:
+def neg(dst: int, *, bits: Literal[32, 64] = 64) -> Instruction:
     """`dst = -dst`."""
-    return Instruction(0x87, dst)
+    return Instruction(0x80 | _width(bits), dst)
+
+
+def bswap(dst: int, bits: Literal[16, 32, 64]) -> Instruction:
+    """`dst = bswap16 dst`: the low `bits` with their bytes turned round, the others 0. Since: Linux 6.6."""
+    return Instruction(0xD7, dst, imm=bits)
+
+
+def to_be(dst: int, bits: Literal[16, 32, 64]) -> Instruction:
+    """`dst = be16 dst`: the low `bits` from this machine's byte order to big-endian or back, the others 0."""
+    return Instruction(0xDC, dst, imm=bits)
+
+
+def to_le(dst: int, bits: Literal[16, 32, 64]) -> Instruction:
+    """`dst = le16 dst`: the low `bits` from this machine's byte order to little-endian or back, the others 0."""
+    return Instruction(0xD4, dst, imm=bits)
 
 
 def load_mem(dst: int, src: int, offset: int, size: Size = 8) -> Instruction:
     """`dst = *(size *)(src + offset)`."""
     return Instruction(0x61 | _size(size), dst, src, offset)
+
+
+def load_signed(dst: int, src: int, offset: int, size: Literal[1, 2, 4]) -> Instruction:
+    """`dst = *(s32 *)(src + offset)`, sign-extended to 64 bits. Since: Linux 6.6."""
+    return Instruction(0x81 | _size(size), dst, src, offset)
+
+
+def load_packet(offset: int, size: Literal[1, 2, 4]) -> Instruction:
+    """`r0 = *(size *)skb[offset]`: of the packet that R6 is the context of, in this machine's byte order.
+
+    Where the packet is too short, the program ends with 0. Changes R1 to R5.
+    """
+    return Instruction(0x20 | _size(size), imm=offset)
+
+
+def load_packet_indirect(src: int, offset: int, size: Literal[1, 2, 4]) -> Instruction:
+    """`r0 = *(size *)skb[src + offset]`, as `load_packet`."""
+    return Instruction(0x40 | _size(size), 0, src, imm=offset)
 
 
 def store_reg(dst: int, offset: int, src: int, size: Size = 8) -> Instruction:
@@ -133,6 +190,43 @@ def store_imm(dst: int, offset: int, imm: int, size: Size = 8) -> Instruction:
 def atomic_add(dst: int, offset: int, src: int, size: Literal[4, 8] = 8) -> Instruction:
     """`lock *(size *)(dst + offset) += src`."""
     return Instruction(0xC3 | _size(size), dst, src, offset)
+
+
+def atomic(dst: int, offset: int, operator: str, src: int, size: Literal[4, 8] = 8) -> Instruction:
+    """`lock *(size *)(dst + offset) operator src`, where `operator` is `+=`, `|=`, `&=` or `^=`.
+
+    Since: Linux 5.12, `+=` since 3.18.
+    """
+    return _atomic(_code(_ATOMIC, operator), dst, offset, src, size)
+
+
+def atomic_fetch(dst: int, offset: int, operator: str, src: int, size: Literal[4, 8] = 8) -> Instruction:
+    """As `atomic`; then `src` has what was there before. Since: Linux 5.12."""
+    return _atomic(_code(_ATOMIC, operator) | _FETCH, dst, offset, src, size)
+
+
+def atomic_exchange(dst: int, offset: int, src: int, size: Literal[4, 8] = 8) -> Instruction:
+    """Exchange `src` and `*(size *)(dst + offset)`. Since: Linux 5.12."""
+    return _atomic(_XCHG, dst, offset, src, size)
+
+
+def atomic_compare_exchange(dst: int, offset: int, src: int, size: Literal[4, 8] = 8) -> Instruction:
+    """Store `src` to `*(size *)(dst + offset)` if R0 is there; then R0 has what was there. Since: Linux 5.12."""
+    return _atomic(_CMPXCHG, dst, offset, src, size)
+
+
+def load_acquire(dst: int, src: int, offset: int, size: Size = 8) -> Instruction:
+    """`dst = *(size *)(src + offset)`; what follows happens later, on other CPUs too. Since: Linux 6.15."""
+    return _atomic(_LOAD_ACQUIRE, dst, offset, src, size)
+
+
+def store_release(dst: int, offset: int, src: int, size: Size = 8) -> Instruction:
+    """`*(size *)(dst + offset) = src`; what came before happened before, on other CPUs too. Since: Linux 6.15."""
+    return _atomic(_STORE_RELEASE, dst, offset, src, size)
+
+
+def _atomic(operation: int, dst: int, offset: int, src: int, size: int) -> Instruction:
+    return Instruction(0xC3 | _size(size), dst, src, offset, operation)
 
 
 def ld_imm64(dst: int, imm: int) -> Instruction:
@@ -159,8 +253,17 @@ def ld_function(dst: int, name: str) -> Instruction:
     return Instruction(LD_IMM64, dst, BPF_PSEUDO_FUNC, reference=FunctionReference(name))
 
 
-def call(helper: int) -> Instruction:
-    """Call the helper with this number."""
+def ld_kernel_variable(dst: int, name: str) -> Instruction:
+    """`dst =` the address of the kernel's variable `name`, which has to be in the kernel's BTF. Since: Linux 5.10."""
+    return Instruction(LD_IMM64, dst, BPF_PSEUDO_BTF_ID, reference=KernelReference(name))
+
+
+def call(helper: int | str) -> Instruction:
+    """Call the helper with this number or name, such as `bpf_map_lookup_elem`. Raises: ValueError for no name."""
+    if isinstance(helper, str):
+        from rawbpf.uapi.helper import helper_number  # some kilobytes, for who calls by name
+
+        helper = helper_number(helper)
     return Instruction(0x85, imm=helper)
 
 
@@ -179,9 +282,19 @@ def call_kfunc(btf_id: int, fd_index: int = 0) -> Instruction:
     return Instruction(0x85, src=BPF_PSEUDO_KFUNC_CALL, offset=fd_index, imm=btf_id)
 
 
+def call_kernel(name: str) -> Instruction:
+    """Call the kernel's function `name`, which has to be in the kernel's BTF. Since: Linux 5.13."""
+    return Instruction(0x85, src=BPF_PSEUDO_KFUNC_CALL, reference=KernelReference(name))
+
+
 def jump(to: int | str) -> Instruction:
     """Go on at the label `to`, or `to` slots after the next instruction."""
     return _to(Instruction(0x05), to)
+
+
+def jump_long(to: int | str) -> Instruction:
+    """As `jump`, but up to 2147483647 slots far. Since: Linux 6.6."""
+    return Instruction(0x06, reference=LabelReference(to)) if isinstance(to, str) else Instruction(0x06, imm=to)
 
 
 def jump_indirect(dst: int) -> Instruction:

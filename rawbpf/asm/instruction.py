@@ -2,7 +2,7 @@
 
 Pure: knows the encoding of both byte orders and nothing of files, maps or kernels. Jumps keep the
 kernel's relative offsets; what another part of a program decides (a map's fd, where a subprogram
-lies) is a reference by name until `loader` resolves it.
+lies, what id the kernel has for a function of its own) is a reference by name until the program is loaded.
 
 Source: Documentation/bpf/standardization/instruction-set.rst (v6.12).
 """
@@ -87,8 +87,28 @@ class LabelReference:
         return f"LabelReference({self.name!r})"
 
 
+class KernelReference:
+    """A function or variable of the kernel by name: called, or its address taken."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KernelReference):
+            return NotImplemented
+        return self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((KernelReference, self.name))
+
+    def __repr__(self) -> str:
+        return f"KernelReference({self.name!r})"
+
+
 class Line:
-    """The C source line that an instruction begins.
+    """The source line that an instruction begins.
 
     `file_name_offset` and `text_offset` are the strings' places in the BTF that the program is
     loaded with, which is what the kernel wants; 0 where there is no such BTF.
@@ -164,7 +184,7 @@ class Instruction:
         offset: int = 0,
         imm: int = 0,
         *,
-        reference: MapReference | FunctionReference | LabelReference | None = None,
+        reference: MapReference | FunctionReference | LabelReference | KernelReference | None = None,
         line: Line | None = None,
         function: int | None = None,
         core: tuple[int, int, int] | None = None,
@@ -197,7 +217,7 @@ class Instruction:
         src: int | None = None,
         offset: int | None = None,
         imm: int | None = None,
-        reference: MapReference | FunctionReference | LabelReference | Literal[False] | None = None,
+        reference: MapReference | FunctionReference | LabelReference | KernelReference | Literal[False] | None = None,
         line: Line | Literal[False] | None = None,
         function: int | Literal[False] | None = None,
         core: tuple[int, int, int] | Literal[False] | None = None,

@@ -9,14 +9,12 @@ Source: kernel/bpf/verifier.c:add_subprog_and_kfunc, check_subprogs (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, LabelReference
+from rawbpf.asm.instruction import FunctionReference, Instruction, LabelReference
 from rawbpf.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from rawbpf.asm.instruction import Instruction
 
 
 _MAIN = "main"
@@ -97,6 +95,8 @@ def resolve(items: Iterable[Instruction | Label]) -> Resolved:
                 raise SpecError(f"there are two labels {item.name!r} in {inside!r}")
             labels[inside, item.name] = at
             continue
+        if not isinstance(item, Instruction):
+            raise TypeError(f"expected an Instruction, a Label or a Function, got {item!r}")
         found.append((item, inside))
         at += item.slots
     _must_not_be_empty(functions, at)
@@ -108,11 +108,12 @@ def resolve(items: Iterable[Instruction | Label]) -> Resolved:
         if isinstance(reference, LabelReference):
             target = labels.get((inside, reference.name))
             if target is None:
-                raise SpecError(f"instruction {at} ({instruction}): there is no label {reference.name!r} in {inside!r}")
+                raise SpecError(f"{_place(instruction, at)}: there is no label {reference.name!r} in {inside!r}")
             instruction = _jumping(instruction, at, target)  # noqa: PLW2901
         elif isinstance(reference, FunctionReference):
             if reference.name not in functions:
-                raise SpecError(f"instruction {at} ({instruction}): there is no function {reference.name!r}")
+                helper = ", and no helper" if reference.name.startswith("bpf_") else ""
+                raise SpecError(f"{_place(instruction, at)}: there is no function {reference.name!r}{helper}")
             if not instruction.is_call:
                 callbacks.add(reference.name)
             # Both count from the slot behind the first one, so that a load's second slot is counted.
@@ -136,5 +137,10 @@ def _jumping(instruction: Instruction, at: int, target: int) -> Instruction:
     if instruction.opcode == _GOTOL:
         return instruction.replace(imm=delta, reference=False)
     if not -(1 << 15) <= delta < 1 << 15:
-        raise SpecError(f"instruction {at} ({instruction}): a jump reaches 32767 slots, not {abs(delta)}")
+        raise SpecError(f"{_place(instruction, at)}: a jump reaches 32767 slots, not {abs(delta)}")
     return instruction.replace(offset=delta, reference=False)
+
+
+def _place(instruction: Instruction, at: int) -> str:
+    line = "" if instruction.line is None else f", {instruction.line.file_name}:{instruction.line.number}"
+    return f"instruction {at} ({instruction}{line})"

@@ -1,15 +1,25 @@
 """How an instruction is written: the kernel's verifier-log style, references by name.
 
 Knows the instruction set and the helpers' names; prints `r0 = 0`, `call bpf_ktime_get_ns#5`,
-`if r1 == 0x0 goto pc+2`. What is symbolic is shown by name: `r1 = map[events]`.
+`if r1 == 0x0 goto pc+2`. What is symbolic is shown by name: `r1 = map[events]`. What the kernel prints as
+a bare number, although it stands for something, says what: `r1 = map[fd:3]`. The assembler reads all of it.
 
 Source: kernel/bpf/disasm.c:print_bpf_insn (v6.12).
 """
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, LabelReference, MapReference
-from rawbpf.uapi.constants import BPF_PSEUDO_CALL, BPF_PSEUDO_KFUNC_CALL
+from rawbpf.asm.instruction import FunctionReference, KernelReference, LabelReference, MapReference
+from rawbpf.uapi.constants import (
+    BPF_PSEUDO_BTF_ID,
+    BPF_PSEUDO_CALL,
+    BPF_PSEUDO_FUNC,
+    BPF_PSEUDO_KFUNC_CALL,
+    BPF_PSEUDO_MAP_FD,
+    BPF_PSEUDO_MAP_IDX,
+    BPF_PSEUDO_MAP_IDX_VALUE,
+    BPF_PSEUDO_MAP_VALUE,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +82,8 @@ def _alu(i: Instruction, kind: int) -> str:
     operation = i.opcode >> 4
     wide = kind == 7
     r = "r" if wide else "w"
+    if i.opcode in (0xDF, 0x8F, 0x8C):  # bswap and neg take no second operand
+        return ""
     if operation == 13:
         if wide:
             return f"r{i.dst} = bswap{i.imm} r{i.dst}"
@@ -80,6 +92,8 @@ def _alu(i: Instruction, kind: int) -> str:
         return f"{r}{i.dst} = -{r}{i.dst}"
     if operation > 13:
         return ""
+    if i.opcode == 0xBF and i.offset == -1:
+        return f"r{i.dst} = &(void __percpu *)(r{i.src})"
     if i.opcode == 0xBF and i.offset == 1:
         return f"r{i.dst} = addr_space_cast(r{i.src}, {i.imm >> 16}, {i.imm & 0xFFFF})"
     operator = _ALU[operation]
@@ -117,12 +131,14 @@ def _jump(i: Instruction, kind: int) -> str:
 def _call(i: Instruction) -> str:
     if isinstance(i.reference, FunctionReference):
         return f"call {i.reference.name}"
+    if isinstance(i.reference, KernelReference):
+        return f"call kernel[{i.reference.name}]"
+    if i.opcode & 8:
+        return f"callx r{i.dst}"
     if i.src == BPF_PSEUDO_CALL:
         return f"call pc{i.imm:+d}"
     if i.src == BPF_PSEUDO_KFUNC_CALL:
-        return f"call kernel-function#{i.imm}"
-    if i.opcode & 8:
-        return f"callx r{i.dst}"
+        return f"call kernel-function#{i.imm}" + (f"@{i.offset}" if i.offset else "")
     from rawbpf.uapi.helper import HELPERS, helper_name  # some kilobytes, for messages only
 
     return f"call {helper_name(i.imm) if 0 < i.imm < len(HELPERS) else 'unknown'}#{i.imm}"
@@ -134,16 +150,29 @@ def _load_special(i: Instruction) -> str:
         return f"r0 = *({size} *)skb[{i.imm}]"
     if mode == 0x40:
         return f"r0 = *({size} *)skb[r{i.src} + {i.imm}]"
-    if i.opcode != 0x18:
-        return ""
+    return f"r{i.dst} = {_value(i)}" if i.opcode == 0x18 else ""
+
+
+def _value(i: Instruction) -> str:
+    # What a 64-bit load loads.
     reference = i.reference
     if isinstance(reference, MapReference):
-        value = f"map[{reference.name}]" if reference.offset is None else f"map[{reference.name}]+{reference.offset}"
-    elif isinstance(reference, FunctionReference):
-        value = f"&{reference.name}"
-    else:
-        value = f"0x{i.imm & (1 << 64) - 1:x}"
-    return f"r{i.dst} = {value}"
+        return f"map[{reference.name}]" if reference.offset is None else f"map[{reference.name}]{reference.offset:+d}"
+    if isinstance(reference, FunctionReference):
+        return f"&{reference.name}"
+    if isinstance(reference, KernelReference):
+        return f"&kernel[{reference.name}]"
+    imm = i.imm & (1 << 64) - 1
+    low, high = imm & 0xFFFFFFFF, imm >> 32
+    if i.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE, BPF_PSEUDO_MAP_IDX, BPF_PSEUDO_MAP_IDX_VALUE):
+        of_value = i.src in (BPF_PSEUDO_MAP_VALUE, BPF_PSEUDO_MAP_IDX_VALUE)
+        word = "fd" if i.src in (BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE) else "index"
+        return f"map[{word}:{low}]" + (f"+{high}" if of_value else "")
+    if i.src == BPF_PSEUDO_BTF_ID:
+        return f"&kernel-variable#{low}" + (f"@{high}" if high else "")
+    if i.src == BPF_PSEUDO_FUNC:
+        return f"&pc{low - (low >> 31 << 32):+d}"
+    return f"0x{imm:x}"
 
 
 def _memory(i: Instruction, kind: int) -> str:
@@ -156,6 +185,8 @@ def _memory(i: Instruction, kind: int) -> str:
             size = _SIGNED_SIZES[i.opcode >> 3 & 3]
         return f"r{i.dst} = *({size} *)(r{i.src} {i.offset:+d})"
     place = f"*({size} *)(r{i.dst} {i.offset:+d})"
+    if i.opcode == 0xC2:
+        return "nospec"
     if mode == 0x60:
         return f"{place} = {i.imm}" if kind == 2 else f"{place} = r{i.src}"
     return _atomic(i, place, size) if mode == 0xC0 and kind == 3 else ""

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from rawbpf import __version__
-from rawbpf.cli import run
+from rawbpf.cli import bench, run
 from rawbpf.cli.failure import escaped
 from rawbpf.cli.output import failed_write
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = "eBPF from Python with nothing underneath but the kernel."
 _EPILOG = """\
-example:
+examples:
   sudo rawbpf run bpf/execcount.bpf.o      executions per user, as they happen
+  sudo rawbpf bench map --type lru_hash    what such a map costs on this machine
 
 `rawbpf COMMAND --help` tells more of a command.
 """
@@ -68,4 +69,5 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rawbpf {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run.add_to(commands)
+    bench.add_to(commands)
     return parser

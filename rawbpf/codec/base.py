@@ -12,11 +12,12 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Generic, Literal, TypeVar
 
     from rawbpf.btf.build import Builder
     from rawbpf.btf.types import Type
+    from rawbpf.codec.dtype import Array, DType
 
     T_co = TypeVar("T_co", covariant=True)
     Raw = bytes | bytearray | memoryview
@@ -100,6 +101,56 @@ class Codec(Generic[T_co]):
             for index, value in enumerate(values):
                 self.encode(value, f"[{index}]")
             raise
+
+    def iter_unpack(self, memory: object, /) -> Iterator[T_co]:
+        """Yield the values that lie in `memory`: side by side or, if it has rows, one at the start of each row.
+
+        Raises: ValueError where that is not so; TypeError for what is no memory, or has gaps.
+        """
+        from rawbpf.codec.view import iter_values
+
+        return iter_values(self, memory)
+
+    def view(self, memory: object, /) -> memoryview:
+        """Return the values that lie in `memory` as a view of it, in which reading and writing is a matter of indices.
+
+        Numbers in native order are items, arrays of them a dimension more, enumerations and truth values numbers;
+        all else is a row of bytes for each value. `memory`: as `iter_unpack` takes it. Raises: as `iter_unpack`.
+        """
+        from rawbpf.codec.view import view_of
+
+        return view_of(self, memory)
+
+    def column(self, memory: object, field: str, /) -> memoryview:
+        """Return one field of the structs that lie in `memory`, as a view of numbers, an item per struct.
+
+        `field` may be a path, such as `pos.x`; of per-CPU values there is an item per CPU, value by value.
+        `memory`: as `iter_unpack` takes it.
+        Raises: ValueError for no such field, one that is no number in native order, or one that a view cannot
+        step to (offsets and distances have to be multiples of its size); as `iter_unpack`.
+        """
+        from rawbpf.codec.view import column_of
+
+        return column_of(self, memory, field)
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of such values in numpy, with every field where C has it.
+
+        Raises: ImportError where numpy is not installed; ValueError for more bytes than it can count.
+        """
+        from rawbpf.codec.dtype import dtype_of
+
+        return dtype_of(self)
+
+    def as_numpy(self, memory: object, /) -> Array:
+        """Return the values that lie in `memory` as a numpy array over it: nothing is copied.
+
+        `memory`: as `iter_unpack` takes it. Raises: as `iter_unpack` and `dtype`.
+        """
+        from rawbpf.codec.dtype import array_of
+
+        return array_of(self, memory)
 
     def explain(self) -> str:
         """Return in words how the bytes are laid out."""

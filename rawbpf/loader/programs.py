@@ -6,9 +6,9 @@ from rawbpf.asm.instruction import MapReference
 from rawbpf.btf.ext import pack_core_relo, pack_func_info, pack_line_info
 from rawbpf.errors import SpecError
 from rawbpf.loader.link import core_relocations, function_starts, line_starts, link
+from rawbpf.program.completion import with_map
 from rawbpf.program.program import load_program
 from rawbpf.spec.number import check_numbers
-from rawbpf.uapi.constants import BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,9 +91,4 @@ def _patched(instruction: Instruction, maps: Mapping[str, Map[Any, Any]], progra
         return instruction
     if reference.name not in maps:
         raise SpecError(f"program {program!r} refers to map {reference.name!r}, which the specification no longer has")
-    fd = maps[reference.name].fileno()
-    if reference.offset is None:
-        return instruction.replace(src=BPF_PSEUDO_MAP_FD, imm=fd, reference=False)
-    # The second slot's immediate says which byte of the value is meant.
-    value = reference.offset << 32 | fd
-    return instruction.replace(src=BPF_PSEUDO_MAP_VALUE, imm=value, reference=False)
+    return with_map(instruction, reference, maps[reference.name].fileno())

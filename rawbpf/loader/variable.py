@@ -10,7 +10,10 @@ from __future__ import annotations
 import sys
 
 from rawbpf.codec import codec_for
+from rawbpf.codec.array import ArrayCodec
 from rawbpf.errors import NotSupported, PermissionDenied
+from rawbpf.map.mapped import live_memory, map_array
+from rawbpf.map.mapping import refused
 from rawbpf.map.memory import cast_view
 from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.constants import BPF_F_MMAPABLE
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rawbpf.codec import Codec
+    from rawbpf.codec.dtype import Array
     from rawbpf.map.base import Map
     from rawbpf.spec.variable import VariableSpec
 
@@ -29,29 +33,55 @@ _WORDS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 
 
 class Section:
-    """The memory of one data section's map, mapped when it is first read."""
+    """The memory of one data section's map, mapped when it is first read, and for writing when it is first written.
+
+    It is among what the map lets go of when it is frozen or closed (`Handle.mapped`).
+    """
 
     __slots__ = ("_mapped", "map")
 
     def __init__(self, section: Map[Any, Any]) -> None:
         self.map = section
-        self._mapped: mmap.mmap | None = None
+        self._mapped: dict[bool, mmap.mmap] = {}
+        section._handle.mapped.append(self)
 
     def view(self, *, writable: bool) -> memoryview | None:
-        """Return the section's memory; None where it cannot be mapped. Raises: Closed."""
-        handle = self.map._handle
-        with handle as fd:
-            if not self.map._shape.map_flags & BPF_F_MMAPABLE:
-                return None
-            if self._mapped is None:
-                page = handle.backend.host.page_size
-                length = self.map._shape.value_size + page - 1 & -page
-                self._mapped = handle.backend.mmap(fd, length, writable=writable)
-        return memoryview(self._mapped)
+        """Return the section's memory; None where it cannot be mapped.
 
-    def close(self) -> None:
+        Raises: Closed; PermissionDenied (EPERM: frozen), if it is to be written.
+        """
+        handle, shape = self.map._handle, self.map._shape
+        with handle as fd:
+            if not shape.map_flags & BPF_F_MMAPABLE:
+                return None
+            mapped = self._mapped.get(writable)
+            if mapped is None:
+                try:
+                    mapped = map_array(handle, fd, shape, writable=writable)
+                except PermissionError as error:
+                    if writable:
+                        raise refused(handle, error) from None
+                    return None
+                except OSError:  # a lock among the variables, for one
+                    return None
+                mapped = self._mapped.setdefault(writable, mapped)
+        if handle.fd < 0:
+            self.drop()
+        return memoryview(mapped)
+
+    def live(self, *, writable: bool) -> memoryview:
+        """Return the section's memory for somebody to keep. Raises: as `live_memory`."""
+        return live_memory(self.map._handle, self.map._shape, writable=writable)
+
+    def stop_writing(self) -> None:
+        """Let go of the memory for writing: the map cannot be frozen while it is mapped so."""
+        self._mapped.pop(True, None)
+
+    def drop(self) -> None:
         """Let go of the memory, which keeps the map alive in the kernel. Idempotent."""
-        self._mapped = None
+        self._mapped.clear()
+
+    close = drop
 
 
 class Variable:
@@ -69,13 +99,18 @@ class Variable:
         self._codec: Codec[Any] = codec_for(described, byteorder=spec.byteorder)
 
     @property
+    def value_type(self) -> Codec[Any]:
+        """The codec of its type; of so many bytes where the object has no type for it."""
+        return self._codec
+
+    @property
     def value(self) -> Any:  # noqa: ANN401  (as the C type)
         """What the variable holds now; bytes where the object has no type for it.
 
         Raises: Closed. Setting raises TypeError, ValueError, OverflowError for what does not fit its type;
         PermissionDenied for a constant; NotSupported where data sections cannot be mapped.
         """
-        view = self._section.view(writable=not self.constant)
+        view = self._section.view(writable=False)
         if view is None:
             view = memoryview(self._section.map.raw[0])
         return self._codec.unpack(fetch(view, self.offset, self.size))
@@ -95,6 +130,32 @@ class Variable:
             hint = "this kernel cannot map data sections into memory; use a map, or set the variable before load()"
             raise NotSupported(_EINVAL, call="write", subject=subject, hint=hint)
         store(view, self.offset, content)
+
+    def memory(self) -> memoryview:
+        """Return the variable itself, in the memory that programs use: to read, and to write unless it is a constant.
+
+        A number is the one item of the view; an array has its own dimensions, and of what is no number there are
+        bytes: `variable.value_type.column(view, field)` makes items of the fields of structs. It stays valid after
+        the object is closed; as long as it is there and can be written, the section's map cannot be frozen.
+        Raises: Closed; NotSupported where data sections cannot be mapped; PermissionDenied (EPERM: frozen).
+        Since: Linux 5.5.
+        """
+        octets, codec = self._octets(), self._items()
+        view = codec.view(octets)
+        return octets if view.ndim > 1 and codec is self._codec else view
+
+    def as_numpy(self) -> Array:
+        """Return the variable itself as a numpy array; what is no array in C is an array of one.
+
+        Raises: as `memory()`; ImportError where numpy is not installed.
+        """
+        return self._items().as_numpy(self._octets())
+
+    def _octets(self) -> memoryview:
+        return self._section.live(writable=not self.constant)[self.offset : self.offset + self.size]
+
+    def _items(self) -> Codec[Any]:
+        return self._codec.element if isinstance(self._codec, ArrayCodec) else self._codec
 
     def __repr__(self) -> str:
         of = self._section.map

@@ -12,6 +12,7 @@ import os
 from _thread import RLock
 from weakref import WeakValueDictionary
 
+from rawbpf.codec import codec_for
 from rawbpf.errors import BpfError
 from rawbpf.map.base import Map
 from rawbpf.map.mapping import refused
@@ -19,6 +20,8 @@ from rawbpf.uapi.constants import BPF_F_MMAPABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.codec import Codec, Description
+    from rawbpf.codec.dtype import Array
     from rawbpf.map.info import MapInfo
     from rawbpf.syscall.protocol import Backend
 
@@ -94,6 +97,33 @@ class ArenaMap(Map[bytes, bytes]):
                         raise
             self._pages = pages
         return memoryview(pages).cast("B")
+
+    def view(self, description: Description, offset: int = 0, count: int | None = None) -> memoryview:
+        """Return `count` values of a type as a view of the arena's memory, from `offset`; all that fit, if None.
+
+        `description`: as `codec_for` takes it, or a codec. Numbers are items, arrays of numbers a dimension more, all
+        else a row of bytes for each: `Codec.column` makes items of one field of structs.
+        Raises: ValueError for what is not all in the arena; as `memory()`.
+        """
+        codec = codec_for(description)
+        return codec.view(self._part(codec, offset, count))
+
+    def as_numpy(self, description: Description, offset: int = 0, count: int | None = None) -> Array:
+        """Return `count` values of a type as a numpy array over the arena's memory; as `view()`.
+
+        Raises: as `view()`; ImportError where numpy is not installed.
+        """
+        codec = codec_for(description)
+        return codec.as_numpy(self._part(codec, offset, count))
+
+    def _part(self, codec: Codec[object], offset: int, count: int | None) -> memoryview:
+        memory = self.memory()
+        if count is None and 0 <= offset <= len(memory) and codec.size:
+            count = (len(memory) - offset) // codec.size
+        if not codec.size or count is None or not 0 <= offset <= offset + count * codec.size <= len(memory):
+            what = f"{count} values of {codec.size} bytes" if count is not None else f"values of {codec.size} bytes"
+            raise ValueError(f"{what} at {offset} are not in the {len(memory)} bytes of {self._shape}")
+        return memory[offset : offset + count * codec.size]
 
     def _map(self, address: int, parents: Pages | None) -> Pages:
         # `parents`: what this process was forked from had mapped.

@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import operator
 
-from rawbpf.errors import BpfError, IndexOutOfRange, NotSupported, PermissionDenied
+from rawbpf.errors import BpfError, IndexOutOfRange
 from rawbpf.map.batch import DEFAULT_CHUNK
 from rawbpf.map.bulk import BulkMap
 from rawbpf.map.handle import closed
-from rawbpf.map.mapped import Mapped, map_array, stride_of
-from rawbpf.map.memory import cast_view
+from rawbpf.map.mapped import Mapped, live_memory
 from rawbpf.uapi.constants import BPF_F_MMAPABLE, BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, ClassVar, Self, overload
 
     from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
+    from rawbpf.codec.dtype import Array
     from rawbpf.map.base import Shape
     from rawbpf.map.handle import Handle
+    from rawbpf.map.walk import Walks
 
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
 
-_ENOENT, _E2BIG, _EBUSY, _EINVAL = 2, 7, 16, 22
+_ENOENT, _E2BIG, _EBUSY = 2, 7, 16
 
 
 class ArrayMap(BulkMap[int, "V"]):
@@ -47,8 +48,8 @@ class ArrayMap(BulkMap[int, "V"]):
     @classmethod
     def _compiled(cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any]) -> type[Self]:
         own = super()._compiled(handle, shape, key, value)
-        if shape.map_flags & BPF_F_MMAPABLE and value.format:
-            own._mapped = Mapped(own, handle, shape, value.format)
+        if shape.map_flags & BPF_F_MMAPABLE:
+            own._mapped = Mapped(own, handle, shape, value)
             handle.mapped.append(own._mapped)
         return own
 
@@ -101,7 +102,7 @@ class ArrayMap(BulkMap[int, "V"]):
         Raises: Closed; ValueError for `n` below 1; BpfError (EINVAL: flags that this map does not take).
         Since: Linux 5.6 in batches, 5.5 in memory; one by one before.
         """
-        if flags or self._in_memory() is None:
+        if flags or self._mapped is None or self._mapped.memory(writable=False) is None:
             yield from super().batches(n, flags)
             return
         size = self._elements().chunk(n)
@@ -132,13 +133,8 @@ class ArrayMap(BulkMap[int, "V"]):
     def _get_index(self, index: object) -> object:
         # What is no u32: a slice, a negative number, a number too large, or a mistake.
         if isinstance(index, slice):
-            view = self._in_memory()
-            if view is not None:
-                try:
-                    return view[index].tolist()
-                except ValueError:  # released meanwhile; or a step of 0, which the next line refuses
-                    pass
-            return [self[i] for i in range(*index.indices(len(self)))]
+            values = None if self._mapped is None else self._mapped.part(index)
+            return values if values is not None else [self[i] for i in range(*index.indices(len(self)))]
         return self[self._position(index, BPF_MAP_LOOKUP_ELEM, _ENOENT)]
 
     def _set_index(self, index: object, value: V, flags: int) -> None:
@@ -146,14 +142,33 @@ class ArrayMap(BulkMap[int, "V"]):
             raise TypeError("an array stores one value at a time; update() takes {index: value} in one batch")
         self.put(self._position(index, BPF_MAP_UPDATE_ELEM, _E2BIG), value, flags)
 
-    def _in_memory(self) -> memoryview | None:
-        return None if self._mapped is None else self._mapped.view(writable=False)
+    def get_many(self, keys: Iterable[int], default: D | None = None) -> list[V | D | None]:
+        """Return the values at the indices `keys`, with `default` for those that the array does not have.
+
+        From memory where it is mapped; else as the `get_many` of a hash.
+        Raises: Closed; PermissionDenied (EPERM: opened for writing only); TypeError.
+        """
+        every = keys if isinstance(keys, (list, tuple)) else list(keys)
+        memory = None if self._mapped is None else self._mapped.memory(writable=False)
+        if memory is None:
+            return super().get_many(every, default)
+        if isinstance(memory, memoryview):
+            try:
+                return [memory[+index] for index in every]  # type: ignore[misc]  # its numbers are the values
+            except (IndexError, TypeError, ValueError):
+                pass  # what is no index, or beyond the end
+        return [self._get(index, default) for index in every]
+
+    def _walks(self) -> Walks | None:
+        # Nothing is quicker than memory.
+        walks = super()._walks()
+        return walks if self._mapped is None or walks is None or self._mapped.memory(writable=False) is None else None
 
     def freeze(self) -> None:
         """Refuse every later write from user space; programs still write. Reading in memory goes on.
 
-        Raises: Closed; BpfError (EBUSY: views from `memory()` are alive, or others map the array for writing);
-        PermissionDenied (EPERM, before Linux 6.5 EBUSY: frozen already).
+        Raises: Closed; BpfError (EBUSY: views from `memory()` or `as_numpy()` are alive, or others map the array
+        for writing); PermissionDenied (EPERM, before Linux 6.5 EBUSY: frozen already).
         Since: Linux 5.2.
         Source: kernel/bpf/syscall.c:map_freeze
         """
@@ -165,39 +180,35 @@ class ArrayMap(BulkMap[int, "V"]):
             alive = sum(view() is not None for view in self._handle.views)
             if error.errno == _EBUSY and alive:
                 views, them = ("a view", "it") if alive == 1 else (f"{alive} views", "them")
-                error.hint = f"{views} from memory() can still write to it: drop {them}, and slices of {them}, first"
+                views += " from memory() or as_numpy()"
+                error.hint = f"{views} can still write to it: drop {them}, and slices of {them}, first"
             raise
 
     def memory(self) -> memoryview:
         """Return the array's own memory, with an item per element; reads and writes make no system call.
 
-        Elements lie `value_size` rounded up to 8 bytes apart: where that is more than a scalar takes, and
-        for structs, the view has rows of bytes. It stays valid after `close()`. An array made with
-        BPF_F_MMAPABLE has it. Raises: NotSupported for others; Closed; PermissionDenied (EPERM: frozen).
+        Numbers are items, arrays of numbers without gaps a dimension more, and all else, such as structs, is a row
+        of bytes per element: `m.value_type.column(view, field)` makes items of one field of all. The rows are
+        `value_size` rounded up to 8 bytes long. The view stays valid after `close()`; as long as it is there the
+        map cannot be frozen. Raises: NotSupported for an array without BPF_F_MMAPABLE, and for values with locks
+        and the like; Closed; PermissionDenied (EPERM: frozen; EACCES: opened for reading or for writing only).
         Since: Linux 5.5.
         Source: kernel/bpf/arraymap.c:array_map_mmap
         """
-        if not self._shape.map_flags & BPF_F_MMAPABLE:
-            hint = "only arrays created with BPF_F_MMAPABLE can be mapped into memory"
-            raise NotSupported(_EINVAL, call="mmap", subject=str(self._shape), hint=hint)
-        from weakref import ref
+        return self._value.view(self._rows())
 
-        handle, stride = self._handle, stride_of(self._shape)
-        with handle as fd:
-            try:
-                mapping = map_array(handle, fd, self._shape, writable=True)
-            except PermissionError as error:
-                hint = "the map is frozen, or read-only to user space"
-                number = error.errno or 0
-                raise PermissionDenied(
-                    number, call="mmap", subject=str(self._shape), hint=hint, backend=handle.backend.name
-                ) from None
-        handle.views[:] = [view for view in handle.views if view() is not None]
-        handle.views.append(ref(mapping))
-        octets = memoryview(mapping)[: stride * len(self)]
-        if self._value.format and stride == self._value.size:
-            return cast_view(octets, self._value.format)
-        return octets.cast("B", [len(self), stride])
+    def as_numpy(self) -> Array:
+        """Return the array's own memory as a numpy array of `value_type.dtype`, to read and to write.
+
+        It is no copy: what programs store is seen in it, and what is stored in it is seen by programs. It stays
+        valid after `close()`; as long as it is there the map cannot be frozen. `to_numpy()` copies.
+        Raises: as `memory()`; ImportError where numpy is not installed.
+        """
+        return self._value.as_numpy(self._rows())
+
+    def _rows(self) -> memoryview:
+        octets = live_memory(self._handle, self._shape)
+        return octets.cast("B", [len(self), len(octets) // len(self)])
 
     def _has_key(self, key: object) -> bool:
         return isinstance(key, int) and 0 <= key < len(self)

@@ -13,7 +13,7 @@ import ctypes
 
 from rawbpf.errors import BpfError, IterationAborted, KeyExists, KeyNotFound
 from rawbpf.map.chunk import Chunk
-from rawbpf.map.memory import buffer_of
+from rawbpf.map.memory import array_of, buffer_of
 from rawbpf.syscall import group
 from rawbpf.syscall import map as command
 from rawbpf.syscall.error import bpf_error
@@ -319,4 +319,4 @@ def _nth(content: bytes, i: int, size: int) -> bytes:
 
 
 def _buffer(content: bytes) -> ctypes.Array[ctypes.c_char]:
-    return (ctypes.c_char * len(content)).from_buffer_copy(content)
+    return array_of(len(content)).from_buffer_copy(content)

@@ -1,122 +1,34 @@
-"""The verbs over many or all elements, decoded: what dictionaries and arrays of the kernel share.
+"""The verbs over many keys, decoded: what dictionaries and arrays of the kernel share.
 
-Built on `batch`, which moves bytes; here they become keys and values. Each pass over a map reads
-batch by batch, so that memory stays bounded whatever the map's size.
+Built on `batch` and `many`, which move bytes; here they come from keys and values, portion by portion, so
+that memory stays bounded whatever the number.
 """
 
 from __future__ import annotations
 
-import ctypes
 from itertools import islice
 
 from rawbpf.errors import BpfError, KeyExists, KeyNotFound
-from rawbpf.map.base import Map
-from rawbpf.map.batch import DEFAULT_CHUNK, Elements
-from rawbpf.map.memory import buffer_of, cast_view
-from rawbpf.map.view import ItemsView, KeysView, ValuesView
-from rawbpf.syscall.map import map_lookup_elem
+from rawbpf.map.whole import WholeMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    import numpy as np
     from typing_extensions import TypeVar
-
-    from rawbpf.codec import Codec
-    from rawbpf.map.many import Many
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
     D = TypeVar("D")
 
 
-class BulkMap(Map["K", "V"]):
+class BulkMap(WholeMap["K", "V"]):
     """A map whose elements can all be read: hashes and arrays, per CPU or not."""
 
     __slots__ = ()
 
-    if TYPE_CHECKING:
-        # What a missing key is, hashes and arrays say.
-        def _get(self, key: K, default: D | None) -> V | D | None: ...
-        def _has_key(self, key: object) -> bool: ...
-
-    def _elements(self) -> Elements:
-        return Elements(self._handle, self._shape, self._value.size)
-
-    def _lookup(self, key: K, flags: int) -> V:
-        packed, value = buffer_of(self._key.pack(key)), ctypes.create_string_buffer(self._value.size)
-        try:
-            self._handle.call(map_lookup_elem, packed, value, flags)
-        except KeyNotFound as error:
-            error.key = key
-            raise
-        return self._value.unpack(value.raw)
-
-    def __len__(self) -> int:
-        """Count the elements, which reads all of a hash."""
-        return self.count()
-
-    # Reading ---------------------------------------------------------------------
-
-    def batches(self, n: int = DEFAULT_CHUNK, flags: int = 0) -> Iterator[tuple[list[K], list[V]]]:
-        """Yield (keys, values) of up to `n` elements at a time, each element once.
-
-        Every element that is there during the whole iteration is yielded exactly once; others may
-        appear or not. `flags`: BPF_F_LOCK reads each value under its bpf_spin_lock.
-        Raises: Closed; PermissionDenied (EPERM: opened for writing only); ValueError for `n` below 1;
-        IterationAborted where the kernel walks by keys; BpfError (EINVAL: flags that this map does not take).
-        Since: Linux 5.6 in batches; one by one before.
-        """
-        key, value = self._key, self._value
-        for keys, values, count in self._elements().read(n, flags=flags):
-            yield key.unpack_many(keys, count), value.unpack_many(values, count)
-
-    def keys(self) -> KeysView[K]:
-        """Return a view of the keys, read anew by each iteration."""
-        return KeysView(self)
-
-    def values(self) -> ValuesView[V]:
-        """Return a view of the values, read anew by each iteration."""
-        return ValuesView(self)
-
-    def items(self) -> ItemsView[K, V]:
-        """Return a view of the (key, value) pairs, read anew by each iteration."""
-        return ItemsView(self)
-
-    def snapshot(self) -> dict[K, V]:
-        """Return all elements as a dict; the kernel gives no moment at which all were so at once.
-
-        Raises: Closed.
-        """
-        result: dict[K, V] = {}
-        for keys, values in self.batches():
-            result.update(zip(keys, values, strict=True))
-        return result
-
-    def columns(self) -> tuple[memoryview, memoryview]:
-        """Return all keys and all values, each as one memoryview with an item per element.
-
-        Scalars give a view of their own format; what is wider gives rows of bytes: shape (count, size).
-        Raises: Closed.
-        """
-        keys, values, total = bytearray(), bytearray(), 0
-        for some_keys, some_values, count in self._elements().read():
-            keys += some_keys
-            values += some_values
-            total += count
-        return _column(keys, self._key, total), _column(values, self._value, total)
-
-    def to_numpy(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Return all keys and all values as numpy arrays over the memory of `columns()`.
-
-        Raises: Closed; ImportError where numpy is not installed.
-        """
-        import numpy as np
-
-        keys, values = self.columns()
-        return np.asarray(keys), np.asarray(values)
+    # Many keys ----------------------------------------------------------------------
 
     def get_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
         """Return the values of `keys`, in their order, with `default` for those that are missing.
@@ -132,20 +44,6 @@ class BulkMap(Map["K", "V"]):
             one: Callable[..., V | D | None] = self._get
             return [one(key, default) for key in every]
         return found
-
-    @property
-    def _many(self) -> Many:
-        # Views share the one of the map that they are of, whose codec knows what is in a value.
-        handle = self._handle
-        if handle.many is None:
-            from rawbpf.codec.special import holds_special
-            from rawbpf.map.many import Many
-
-            special = holds_special((self if self._owner is None else self._owner)._value) or self._shape.special
-            many = Many(handle, self._shape, self._value.size, special=special)
-            if handle.many is None:  # nor has another thread made one meanwhile
-                handle.many = many
-        return handle.many
 
     @property
     def many_path(self) -> str:
@@ -199,38 +97,6 @@ class BulkMap(Map["K", "V"]):
         """Store all of `items`; as `update`."""
         self.update(items, flags)
 
-    # In one pass -----------------------------------------------------------------
-
-    def count(self) -> int:
-        """Count the elements. Raises: Closed."""
-        return sum(count for _, _, count in self._elements().read())
-
-    def sum(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
-        """Add up all values, or that `field` of them; per-CPU values count with all CPUs.
-
-        Raises: Closed; ValueError for a field that the values do not have.
-        """
-        return sum(map(_picker(field), self.values()))
-
-    def min(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
-        """Return the least value, or least `field`. Raises: Closed; ValueError for an empty map."""
-        return min(map(_picker(field), self.values()))
-
-    def max(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
-        """Return the greatest value, or greatest `field`. Raises: Closed; ValueError for an empty map."""
-        return max(map(_picker(field), self.values()))
-
-    def filter(self, predicate: Callable[[K, V], object]) -> dict[K, V]:
-        """Return the elements for which `predicate(key, value)` is true. Raises: Closed."""
-        return {key: value for key, value in self.items() if predicate(key, value)}
-
-    def top(self, n: int, by: str | None = None) -> list[tuple[K, V]]:
-        """Return the `n` elements with the greatest values, or greatest field `by`, greatest first. Raises: Closed."""
-        import heapq
-
-        pick = _picker(by)
-        return heapq.nlargest(n, self.items(), key=lambda item: pick(item[1]))
-
 
 def in_portions(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yield the `items` in lists of `size`, the last one shorter."""
@@ -278,27 +144,3 @@ def in_turn(portions: Iterable[Any], apply: Callable[[Any], int]) -> int:
             error.applied = done  # type: ignore[attr-defined]  # as a BpfError has it
         raise
     return done
-
-
-def _picker(field: str | None) -> Callable[[Any], Any]:
-    from rawbpf.codec.percpu import PerCpu  # only who asks pays
-
-    def pick(value: Any) -> Any:  # noqa: ANN401  (a value of any type)
-        total = value.sum() if isinstance(value, PerCpu) else value
-        if field is None:
-            return total
-        try:
-            return getattr(total, field)
-        except AttributeError:
-            fields = getattr(total, "_fields", ())
-            of = f"the fields of the values are {', '.join(fields)}" if fields else "the values are no structs"
-            raise ValueError(f"no field {field!r}: {of}") from None
-
-    return pick
-
-
-def _column(content: bytearray, codec: Codec[object], count: int) -> memoryview:
-    view = memoryview(content)
-    if codec.format:
-        return cast_view(view, codec.format)
-    return view.cast("B", [count, codec.size]) if count else view

@@ -18,15 +18,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from mmap import mmap
-    from typing import Any, TypeVar
+    from typing import Any, Protocol, TypeVar
     from weakref import ReferenceType
 
     from rawbpf.map.base import Map
     from rawbpf.map.many import Many
-    from rawbpf.map.mapped import Mapped
     from rawbpf.syscall.protocol import Backend
 
     R = TypeVar("R")
+
+    class Droppable(Protocol):
+        """The memory of a map, mapped for reading and for writing by what uses it."""
+
+        def stop_writing(self) -> None:
+            """Let go of the memory for writing."""
+
+        def drop(self) -> None:
+            """Let go of all memory."""
+
 
 _EBADF = 9
 
@@ -64,7 +73,7 @@ class Handle:
         # What runs programs over many keys, once it was asked for.
         self.many: Many | None = None
         # What maps the memory of arrays, and the memory that users were given views of, as weak references.
-        self.mapped: list[Mapped] = []
+        self.mapped: list[Droppable] = []
         self.views: list[ReferenceType[mmap]] = []
         self._live = fd
         self._mark = own(fd)

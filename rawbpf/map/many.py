@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rawbpf.map.batch import Elements
     from rawbpf.map.handle import Handle
     from rawbpf.map.taken import Taken
+    from rawbpf.map.walk import Walks
 
 GET, PUT, DELETE, POP = "get_many", "put_many", "delete_many", "pop_many"
 VERBS = (GET, PUT, DELETE, POP)
@@ -50,10 +51,16 @@ MOST_AT_A_TIME = 8
 # Until here a run takes microseconds, and giving way to other threads would take longer.
 _QUICK = 32
 _SUITABLE = (*HASHES, *PLAIN_ARRAYS, c.BPF_MAP_TYPE_LPM_TRIE)
-_READ, _WRITE = 1, 2
+READ, WRITE = 1, 2
 _PUT_FLAGS = (c.BPF_ANY, c.BPF_NOEXIST, c.BPF_EXIST)
-_NEEDS = {GET: _READ, PUT: _WRITE, DELETE: _WRITE, POP: _READ | _WRITE}
-_MODES = {os.O_RDONLY: _READ, os.O_WRONLY: _WRITE, os.O_RDWR: _READ | _WRITE}
+_NEEDS = {GET: READ, PUT: WRITE, DELETE: WRITE, POP: READ | WRITE}
+_MODES = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE}
+
+
+SPECIAL: dict[bool | None, str] = {
+    True: "the kernel keeps something of its own in the values",
+    None: "the kernel may keep something of its own in the values, whose types cannot be read",
+}
 
 
 class _Unpackable(Exception):
@@ -119,18 +126,20 @@ class Keys(Runner):
 class Many:
     """The programs of one open map. `special`: its values hold something of the kernel's own; None: nobody knows."""
 
-    __slots__ = ("_asked", "_barred", "_free", "_pid", "_room", "_shape", "_value_size", "handle")
+    __slots__ = ("_asked", "_barred", "_free", "_pid", "_room", "handle", "shape", "special", "value_size", "walks")
 
     def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool | None) -> None:
         self.handle = handle
-        self._shape = shape
-        self._value_size = value_size
+        self.special = special
+        self.shape = shape
+        self.value_size = value_size
         self._asked = False
         self._pid = getpid()
         self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
         # How many more programs may be made.
         self._room: dict[str, list[None]] = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
         self._barred = _barred(shape, value_size, special=special)
+        self.walks: Walks | None = None
 
     def get(self, key: Codec[Any], value: Codec[Any], keys: Sequence[Any], default: object) -> list[Any] | None:
         """Return the values of `keys`, with `default` for what is missing; None: make system calls."""
@@ -216,7 +225,7 @@ class Many:
         runner = self.lease(POP, count)
         if runner is None:
             return False
-        values, size, width = taken.values, self._shape.key_size, self._value_size
+        values, size, width = taken.values, self.shape.key_size, self.value_size
         every = memoryview(taken.keys)
         try:
             while len(values) < count:
@@ -241,7 +250,7 @@ class Many:
         # The first key of those that write goes by a system call in any case.
         if count < (2 if verb == GET else 3) or verb in self._barred:
             return None
-        self._leave_the_parents()
+        self.forget_parents()
         try:
             return self._free[verb].pop()
         except IndexError:
@@ -253,6 +262,14 @@ class Many:
             return self._load(verb)
         except Unavailable:
             return None
+
+    def forget_parents(self) -> None:
+        """In a child, let go of its parent's programs: it shares their memory, and must not use it."""
+        pid = getpid()
+        if self._pid != pid:
+            self._pid = pid
+            self._room = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
+            self.drop()
 
     def give_back(self, verb: str, keys: Keys) -> None:
         """Take back what was leased."""
@@ -268,10 +285,12 @@ class Many:
                     free.pop().close()
                 except IndexError:
                     break
+        if self.walks is not None:
+            self.walks.drop()
 
     def why_not(self, verb: str) -> str:
         """Return why `verb` makes system calls; empty where it runs a program."""
-        self._leave_the_parents()
+        self.forget_parents()
         if verb not in self._barred and not self._free[verb]:
             try:
                 keys = self._load(verb)
@@ -287,19 +306,11 @@ class Many:
         return self._layout(GET).capacity
 
     def _layout(self, verb: str) -> Layout:
-        cpus = self.handle.backend.host.possible_cpus if self._shape.map_type in PERCPU else 0
-        key_size, value_size = self._shape.key_size, 0 if verb == DELETE else self._value_size
-        capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + key_size + value_size)))
-        stride = value_size // (cpus or 1)
-        return Layout(capacity, key_size, stride, cpus, min(stride, self._shape.value_size))
-
-    def _leave_the_parents(self) -> None:
-        # A child shares the memory of its parent's programs, and must not use it.
-        pid = getpid()
-        if self._pid != pid:
-            self._pid = pid
-            self._room = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
-            self.drop()
+        shape = self.shape
+        cpus = self.handle.backend.host.possible_cpus if shape.map_type in PERCPU else 0
+        size = 0 if verb == DELETE else self.value_size
+        capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + shape.key_size + size)))
+        return Layout(capacity, shape.key_size, shape.value_size if size else 0, cpus)
 
     def _load(self, verb: str) -> Keys | None:
         # None: as many as may be are in use.
@@ -318,7 +329,7 @@ class Many:
         except IndexError:
             return None
         try:
-            self._require(_NEEDS[verb])
+            self.require(_NEEDS[verb])
             keys = Keys(self.handle, layout, code)
             try:
                 keys.run()  # over no keys: whether it runs at all
@@ -332,14 +343,17 @@ class Many:
             raise
         return keys
 
-    def _require(self, wanted: int) -> None:
-        # Programs may do what the descriptor may not, but must not do it for whoever holds only that.
+    def require(self, wanted: int) -> None:
+        """Raise Unavailable unless the descriptor is open for what is `wanted`, READ or WRITE or both.
+
+        Programs may do what it may not, but must not do it for whoever holds only that.
+        """
         with self.handle as fd:
             mode = _mode(self.handle.backend.fdinfo(fd))
         if mode is None:
             raise Unavailable("what the descriptor is open for cannot be told")
         if wanted & ~mode:
-            raise Unavailable(f"the descriptor is for {'reading' if mode == _READ else 'writing'} only")
+            raise Unavailable(f"the descriptor is for {'reading' if mode == READ else 'writing'} only")
 
 
 def _fill(runner: Keys, key: Codec[Any], keys: Sequence[Any]) -> None:
@@ -385,12 +399,8 @@ def _barred(shape: Shape, value_size: int, *, special: bool | None) -> dict[str,
     kind, flags = shape.map_type, shape.map_flags
     if kind not in _SUITABLE:
         return dict.fromkeys(VERBS, "programs do not see the elements of such a map as we do")
-    if special:
-        return dict.fromkeys(VERBS, "the kernel keeps something of its own in the values")
-    if special is None:
-        return dict.fromkeys(
-            VERBS, "the kernel may keep something of its own in the values, whose types cannot be read"
-        )
+    if special or special is None:
+        return dict.fromkeys(VERBS, SPECIAL[special])
     barred: dict[str, str] = {}
     if value_size > LONGEST:
         barred = dict.fromkeys((GET, PUT, POP), f"values of more than {LONGEST} bytes take longer than the call")

@@ -57,20 +57,19 @@ _UNROLLED, _BLOCK = 512, 256
 class Layout:
     """Where keys, values and marks of `capacity` keys lie; with `cpus` each key has that many values.
 
-    Values lie `value_size` bytes apart, of which the first `copied` are the map's: what pads a CPU's value to 8 bytes
-    is no program's to read.
+    Values of CPUs begin at multiples of 8 bytes, `stride` bytes apart.
     """
 
-    __slots__ = ("capacity", "copied", "cpus", "found", "key_size", "keys", "size", "value_size", "values")
+    __slots__ = ("capacity", "cpus", "found", "key_size", "keys", "size", "stride", "value_size", "values")
 
-    def __init__(self, capacity: int, key_size: int, value_size: int, cpus: int, copied: int) -> None:
+    def __init__(self, capacity: int, key_size: int, value_size: int, cpus: int) -> None:
         self.capacity = capacity
         self.key_size = key_size
         self.value_size = value_size
-        self.copied = copied
+        self.stride = value_size + 7 & -8 if cpus else value_size
         self.cpus = cpus
         self.values = HEADER
-        self.keys = HEADER + (capacity * value_size * (cpus or 1) + 7 & -8)
+        self.keys = HEADER + (capacity * self.stride * (cpus or 1) + 7 & -8)
         self.found = self.keys + capacity * key_size
         self.size = self.found + capacity
 
@@ -89,14 +88,14 @@ def get_code(layout: Layout, map_fd: int, scratch: int, *, delete: bool = False)
             jump_imm(R7, ">=", layout.capacity, "stop"),
         ]
         helper = [mov_reg(R3, R8), call(_LOOKUP_PERCPU)]
-    found: Code = [*_at(R1, scratch, layout.found, R7, 1), store_imm(R1, 0, 1, 1)]
+    found: Code = [*at(R1, scratch, layout.found, R7, 1), store_imm(R1, 0, 1, 1)]
     if layout.cpus:
         # What was missing for an earlier CPU stays missing.
         found = [jump_imm(R8, "!=", 0, "next"), *found]
     taken: Code = []
     if delete:
         taken = [
-            *_at(R2, scratch, layout.keys, R7, layout.key_size),
+            *at(R2, scratch, layout.keys, R7, layout.key_size),
             ld_map_fd(R1, map_fd),
             call(_DELETE),
             jump_imm(R0, "==", 0, "taken"),
@@ -108,19 +107,19 @@ def get_code(layout: Layout, map_fd: int, scratch: int, *, delete: bool = False)
         *_main(scratch, per_key),
         *_each(layout.capacity * per_key),
         *locate,
-        *_at(R2, scratch, layout.keys, R7, layout.key_size),
+        *at(R2, scratch, layout.keys, R7, layout.key_size),
         ld_map_fd(R1, map_fd),
         *helper,
         jump_imm(R0, "==", 0, "missing"),
-        *_at(R2, scratch, layout.values, R6, layout.value_size),
-        *_copied(layout.copied),
+        *at(R2, scratch, layout.values, R6, layout.stride),
+        *_copied(layout.value_size),
         *taken,
         *found,
         Label("next"),
         mov_imm(R0, 0),
         exit_(),
         Label("missing"),
-        *_at(R1, scratch, layout.found, R7, 1),
+        *at(R1, scratch, layout.found, R7, 1),
         store_imm(R1, 0, 0, 1),
         *_counted(scratch, MISSED),
         mov_imm(R0, 0),
@@ -128,7 +127,7 @@ def get_code(layout: Layout, map_fd: int, scratch: int, *, delete: bool = False)
         Label("stop"),
         mov_imm(R0, 1),
         exit_(),
-        *(_block(layout.copied) if layout.copied > _UNROLLED else []),
+        *(_block(layout.value_size) if layout.value_size > _UNROLLED else []),
     ]
 
 
@@ -139,8 +138,8 @@ def put_code(layout: Layout, map_fd: int, scratch: int) -> Code:
         *_each(layout.capacity),
         ld_map_value(R1, scratch, 8 * FLAGS),
         load_mem(R4, R1, 0),
-        *_at(R2, scratch, layout.keys, R6, layout.key_size),
-        *_at(R3, scratch, layout.values, R6, layout.value_size),
+        *at(R2, scratch, layout.keys, R6, layout.key_size),
+        *at(R3, scratch, layout.values, R6, layout.value_size),
         ld_map_fd(R1, map_fd),
         call(_UPDATE),
         jump_imm(R0, "==", 0, "stored"),
@@ -159,7 +158,7 @@ def delete_code(layout: Layout, map_fd: int, scratch: int) -> Code:
     return [
         *_main(scratch, 1),
         *_each(layout.capacity),
-        *_at(R2, scratch, layout.keys, R6, layout.key_size),
+        *at(R2, scratch, layout.keys, R6, layout.key_size),
         ld_map_fd(R1, map_fd),
         call(_DELETE),
         jump_imm(R0, "==", 0, "deleted"),
@@ -252,8 +251,8 @@ def _each(most: int) -> Code:
     return [jump_imm(R1, ">=", most, "stop"), mov_reg(R6, R1)]
 
 
-def _at(register: int, scratch: int, region: int, index: int, size: int) -> Code:
-    # The address of element `index`, a register, of a region of the shared memory. Changes R5.
+def at(register: int, scratch: int, region: int, index: int, size: int) -> Code:
+    """Return what puts the address of element `index`, a register, of a region into `register`, by way of R5."""
     return [
         mov_reg(register, index),
         *([alu_imm(register, "*=", size)] if size != 1 else []),

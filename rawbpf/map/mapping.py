@@ -6,7 +6,7 @@ Kernel side: kernel/bpf/syscall.c:bpf_map_mmap (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.errors import BpfError, PermissionDenied
+from rawbpf.errors import ENOTSUPP, BpfError, NotSupported, PermissionDenied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _HINTS = {
     # Where a descriptor is read-only the kernel does not share even what is only read, and says EINVAL.
     _EACCES: 'the descriptor is for reading or for writing only: open the map with mode="rw"',
     _EINVAL: 'the descriptor may be read-only: open the map with mode="rw"',
+    ENOTSUPP: "the kernel shares no memory of such maps, nor of values with locks, timers or pointers of its own",
     _ENOMEM: "the process has no room for it, or the kernel no memory",
 }
 
@@ -39,6 +40,6 @@ def map_memory(handle: Handle, length: int, offset: int, *, writable: bool) -> m
 def refused(handle: Handle, error: OSError, hint: str = "") -> BpfError:
     """Return what is raised for `error` of mmap(2), with `hint` instead of what is usually the reason."""
     number = error.errno or 0
-    kind = PermissionDenied if number in (_EPERM, _EACCES) else BpfError
+    kind = {_EPERM: PermissionDenied, _EACCES: PermissionDenied, ENOTSUPP: NotSupported}.get(number, BpfError)
     hint = hint or _HINTS.get(number, "")
     return kind(number, call="mmap", subject=handle.describe, hint=hint, backend=handle.backend.name)

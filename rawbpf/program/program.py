@@ -10,19 +10,24 @@ import os
 
 from rawbpf.errors import SpecError
 from rawbpf.program.attaching import Attachable
+from rawbpf.program.completion import complete
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
 from rawbpf.spec.section import find_section
 from rawbpf.syscall import obj
+from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import TypedDict, Unpack
 
     from rawbpf.asm.instruction import Instruction
+    from rawbpf.asm.label import Label
+    from rawbpf.program.code import JitedFunction
+    from rawbpf.program.completion import HasFileno
     from rawbpf.program.info import ProgramInfo
     from rawbpf.program.load import LoadFields
     from rawbpf.program.run import RunResult
@@ -81,29 +86,33 @@ class Program(Attachable):
     def load(
         cls,
         prog_type: str | int,
-        instructions: Sequence[Instruction],
+        instructions: Sequence[Instruction | Label] | str,
         /,
         *,
         license: str = "GPL",  # noqa: A002  (the kernel's word)
         name: str = "",
+        maps: Mapping[str, HasFileno | int] | None = None,
         expected_attach_type: str | int | None = None,
         log_level: int = 0,
         log_size: int | None = None,
         backend: Backend | None = None,
         **options: Unpack[LoadOptions],
     ) -> Program:
-        """Load a program from instructions and return it.
+        """Load a program from instructions, or from assembler text, and return it.
 
         `prog_type`: a type such as `xdp`, its number, or the name of a section such as
-        `tp_btf/sched_switch`, which also says where `attach()` attaches. `license`: helpers that are
+        `tp_btf/sched_switch`, which also says where `attach()` attaches. `instructions`: with labels and
+        functions between them, or text that `rawbpf.asm.assemble` reads. `license`: helpers that are
         for the GPL only need a compatible one. `name`: letters, digits, `_` and `.`; the kernel keeps
-        15. `log_level` 1 or 2 keeps the verifier's log in `log`, 0 asks for one only after a refusal;
+        15. `maps`: the map for each name that instructions call one by, or another object with `fileno()`.
+        `log_level` 1 or 2 keeps the verifier's log in `log`, 0 asks for one only after a refusal;
         `log_size` is the first buffer's size in bytes, which grows as needed. `func_info` and
-        `line_info` are records for the BTF of `btf_fd`; other options are fields of PROG_LOAD.
+        `line_info` are records for the BTF of `btf_fd`; without one, functions whose address is taken get
+        a BTF of their own. Other options are fields of PROG_LOAD.
         Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such
-        programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); SpecError for instructions
-        that still refer to maps or functions by name; ValueError for an unknown type, a bad name or no
-        instructions.
+        programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); NotFound for a function or variable that
+        the kernel's BTF lacks; SpecError for a map that `maps` lacks, and for a label or function that is not there;
+        FormatError for text that is none; ValueError for an unknown type, a bad name or no instructions.
         Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
         """
         if backend is None:
@@ -118,19 +127,30 @@ class Program(Attachable):
             number = int(prog_type)
         if isinstance(expected_attach_type, str):
             expected_attach_type = attach_type_number(expected_attach_type)
-        return load_program(
-            backend,
-            prog_type=number,
-            instructions=instructions,
-            name=name,
-            license=license,
-            expected_attach_type=expected_attach_type,
-            section=section,
-            target=target,
-            log_level=log_level,
-            log_size=log_size,
-            **options,
-        )
+        program = complete(backend, instructions, {} if maps is None else maps, name=name)
+        btf = 0
+        try:
+            if program.callbacks and not options.get("btf_fd"):
+                from rawbpf.spec.function import describe_functions  # with what builds BTF, which few need
+
+                types, options["func_info"] = describe_functions(program.functions, backend.host.byteorder)
+                options["btf_fd"] = btf = btf_load(backend, types, token_fd=options.get("token_fd", 0), subject=name)
+            return load_program(
+                backend,
+                prog_type=number,
+                instructions=program.instructions,
+                name=name,
+                license=license,
+                expected_attach_type=expected_attach_type,
+                section=section,
+                target=target,
+                log_level=log_level,
+                log_size=log_size,
+                **options,
+            )
+        finally:
+            if btf:
+                backend.close(btf)
 
     @classmethod
     def from_pin(cls, path: str | os.PathLike[str], *, backend: Backend | None = None) -> Program:
@@ -189,6 +209,38 @@ class Program(Attachable):
     def tag(self) -> str:
         """The hash of its instructions, 16 hex digits. Raises: Closed."""
         return self.info.tag
+
+    def xlated(self) -> list[Instruction]:
+        """Return its instructions as the kernel runs or compiles them: checked, rewritten, without dead code.
+
+        Maps are there as `map[id:5]`, helpers and functions of the kernel by name where `/proc/kallsyms` tells
+        addresses. Source lines and functions are there if it was loaded with BTF that this process may read.
+        Raises: PermissionDenied (EPERM) where the kernel shows no code; Closed.
+        Since: Linux 4.13. Source: kernel/bpf/syscall.c:bpf_insn_prepare_dump
+        """
+        from rawbpf.program.code import read_xlated
+
+        return read_xlated(self._backend, self.fileno()).instructions
+
+    def jited(self) -> list[JitedFunction]:
+        """Return the machine code that the kernel's compiler made of each of its functions.
+
+        Raises: PermissionDenied (EPERM) where the kernel shows no addresses; NotSupported for a program that the
+        interpreter runs; Closed. Since: Linux 4.13
+        """
+        from rawbpf.program.code import read_jited
+
+        return read_jited(self._backend, self.fileno())
+
+    def disassemble(self, *, jited: bool = False, source: bool = True) -> str:
+        """Return a listing of `xlated()`; with `jited`, one of `jited()`, which takes capstone.
+
+        `source`: source lines stand above what became of them, where it was loaded with BTF that this process may read.
+        Raises: as `xlated` and `jited`; ImportError without capstone.
+        """
+        from rawbpf.program.code import listing
+
+        return listing(self._backend, self.fileno(), jited=jited, source=source)
 
     def run(
         self,
@@ -269,7 +321,7 @@ def load_program(
     named = next((i for i in instructions if i.reference is not None), None)
     if named is not None:
         raise SpecError(
-            f"program {name!r} still refers to {named.reference!r} by name: the loader or a map's fd resolves that"
+            f"program {name!r} still refers to {named.reference!r} by name: the loader or Program.load resolves that"
         )
     fields: LoadFields = {
         **options,

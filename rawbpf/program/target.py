@@ -1,18 +1,19 @@
-"""Where programs attach that know their target by BTF: `tp_btf/NAME` to the id that PROG_LOAD wants.
+"""What is by name in the kernel's BTF: where programs attach, such as `tp_btf/NAME`, what they call and read.
 
-Source: kernel/bpf/verifier.c:bpf_check_attach_target (v6.12).
+Source: kernel/bpf/verifier.c:bpf_check_attach_target, add_kfunc_call, check_pseudo_btf_id (v6.12).
 """
 
 from __future__ import annotations
 
 from rawbpf.btf import indexed
-from rawbpf.btf.types import Func, Typedef
-from rawbpf.errors import BpfError, SpecError
+from rawbpf.btf.types import Func, Typedef, Var
+from rawbpf.errors import BpfError, NotFound, SpecError
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import attach_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.btf.types import Type
     from rawbpf.syscall.protocol import Backend
 
 _ENOENT = 2
@@ -47,6 +48,28 @@ def attach_btf_id(backend: Backend, attach_type: int, name: str) -> int:
         return found.id
     hint = f"this kernel's BTF has no {noun} {name!r}{_close(backend, prefix, name)}"
     raise BpfError(_ENOENT, call="find", subject=f"{noun} {name}", hint=hint, backend=backend.name)
+
+
+def function_id(backend: Backend, name: str) -> int:
+    """Return the id of the kernel's function `name`, for a program to call.
+
+    Raises: NotFound (ENOENT, the text has close names); NotSupported where the kernel has no BTF.
+    """
+    return _id(backend, name, Func, "function")
+
+
+def variable_id(backend: Backend, name: str) -> int:
+    """Return the id of the kernel's variable `name`, whose address a program takes. Raises: as `function_id`."""
+    return _id(backend, name, Var, "variable")
+
+
+def _id(backend: Backend, name: str, kind: type[Type], noun: str) -> int:
+    found = indexed(backend.host.btf()).find(name, kind)
+    if found is not None:
+        return found.id
+    close = _close(backend, "", name)
+    hint = f"this kernel's own BTF has no {noun} {name!r}{close}; those of its modules are not looked at"
+    raise NotFound(_ENOENT, call="find", subject=f"{noun} {name}", hint=hint, backend=backend.name)
 
 
 def _close(backend: Backend, prefix: str, name: str) -> str:

@@ -128,6 +128,11 @@ class Code:
             if slot.opcode == LD_IMM64:
                 self._resolve_load(at, fd_array)
                 at += 1
+            elif slot.opcode == _CALL and slot.src == c.BPF_PSEUDO_CALL:
+                # As info shows it: how far it is in the place of the offset. Source: verifier.c:jit_subprogs.
+                order = self._kernel.host.byteorder
+                self._image[at * SIZE + 2 : at * SIZE + 4] = (slot.imm & 0xFFFF).to_bytes(2, order)
+                self._image[at * SIZE + 4 : at * SIZE + 8] = bytes(4)
             elif slot.opcode not in known:
                 raise self._log.refused(EINVAL, f"unknown opcode {slot.opcode:02x}")
             at += 1

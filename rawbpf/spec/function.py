@@ -27,5 +27,11 @@ def describe_functions(
         parameters = [(f"r{i}", number) for i in range(1, function.parameters + 1)]
         prototype = builder.func_proto(number, parameters)
         linkage = "static" if starts else "global"
-        starts.append((slot, builder.func(function.name, prototype, linkage)))
+        starts.append((slot, builder.func(_identifier(function.name), prototype, linkage)))
     return builder.to_bytes(), pack_func_info(starts, byteorder)
+
+
+def _identifier(name: str) -> str:
+    # The kernel wants C's names, of functions to which nothing refers by them.
+    plain = "".join(each if each.isascii() and each.isalnum() else "_" for each in name)
+    return f"_{plain}" if plain[:1].isdigit() else plain

@@ -1,4 +1,4 @@
-"""Runs the command `rawbpf run` as its users do, and waits for what it says instead of for time to pass."""
+"""Runs the command `rawbpf run`, or another, as its users do, and waits for what it says, not for time to pass."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def running(*arguments: object, code: str = "") -> Iterator[Running]:
                 process.kill()
 
 
-def run(*arguments: object, code: str = "", stdout: IO[str] | int = subprocess.PIPE) -> tuple[int, str, str]:
-    """Run `rawbpf run` to its end; return the exit status, its output, and the lines on stderr."""
+def run(
+    *arguments: object, code: str = "", stdout: IO[str] | int = subprocess.PIPE, command: str = "run"
+) -> tuple[int, str, str]:
+    """Run `rawbpf run`, or another command, to its end; return the exit status, its output, and the lines on stderr."""
     done = subprocess.run(
-        _command(arguments, code),
+        _command(arguments, code, command),
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
@@ -169,10 +171,10 @@ def on_terminal(
             os.close(other)
 
 
-def _command(arguments: tuple[object, ...], code: str) -> list[str]:
+def _command(arguments: tuple[object, ...], code: str, command: str = "run") -> list[str]:
     # Warnings would be lines on stderr that a test sees, and a dropped open object is a warning.
     start = ["-c", code] if code else ["-m", "rawbpf"]
-    return [sys.executable, "-W", "always::ResourceWarning", *start, "run", *map(str, arguments)]
+    return [sys.executable, "-W", "always::ResourceWarning", *start, command, *map(str, arguments)]
 
 
 def _told(process: subprocess.Popen[str]) -> list[str]:

@@ -16,6 +16,13 @@ for number in range(1, 11):
     NODE.pack_into(memory, (number - 1) * NODE.size, following, number)
 # [end:build]
 
+# [start:typed]
+node = rawbpf.codec_for({"next": "u64", "value": "u64"})
+nodes = arena.view(node, 0, 10)  # rows of bytes
+print(node.column(nodes, "value").tolist())
+print(arena.view("u64", 8, 1)[0])
+# [end:typed]
+
 # [start:follow]
 program = rawbpf.Program.load(
     "syscall",

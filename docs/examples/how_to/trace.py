@@ -9,13 +9,13 @@ from rawbpf.testing import trace
 
 # [start:print]
 tracer = TraceBackend(KernelBackend(), sink=lambda call: sys.stdout.write(f"{call}\n"))
-with rawbpf.using(tracer), rawbpf.Map.create("array", value=8, max_entries=2, name="traced") as m:
-    m[0] = bytes(8)
+with rawbpf.using(tracer), rawbpf.Map.create("hash", key=4, value=8, max_entries=2, name="traced") as m:
+    m[bytes(4)] = bytes(8)
 # [end:print]
 
 # [start:count]
-with trace() as calls, rawbpf.HashMap.create(key="u32", value="u64", max_entries=1000) as m:
-    m.update({key: key * 2 for key in range(1000)})
+with trace() as calls, rawbpf.HashMap.create(key="u32", value="u64", max_entries=100) as m:
+    m.update({key: key * 2 for key in range(100)})
 print(calls.count("map_update_batch"), calls.count("map_update_elem"))
 print(calls.counts())
 # [end:count]
