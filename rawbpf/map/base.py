@@ -47,10 +47,11 @@ _EBUSY = 16
 class Shape:
     """What is fixed when a map is made: `map_type key_size value_size max_entries map_flags name`.
 
-    `template` is that of a map of maps, None where whoever opened the map does not know it.
+    `template` is that of a map of maps, None where whoever opened the map does not know it. `special`: the map's own
+    BTF has something of the kernel's in the values, whatever they are read as; None where it cannot be read.
     """
 
-    __slots__ = ("key_size", "map_flags", "map_type", "max_entries", "name", "template", "value_size")
+    __slots__ = ("key_size", "map_flags", "map_type", "max_entries", "name", "special", "template", "value_size")
 
     def __init__(
         self, map_type: int, key_size: int, value_size: int, max_entries: int, map_flags: int, name: str
@@ -62,6 +63,7 @@ class Shape:
         self.map_flags = map_flags
         self.name = name
         self.template: Shape | None = None
+        self.special: bool | None = False
 
     def __str__(self) -> str:
         kind = f"({map_type_name(self.map_type)})"

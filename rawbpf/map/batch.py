@@ -252,12 +252,14 @@ class Elements:
             return False
         return True
 
-    def take(self, key: bytes) -> bytes:
+    def take(self, key: bytes, value: ctypes.Array[ctypes.c_char] | None = None) -> bytes:
         """Remove one element and return its value; in two steps where the type cannot do both in one.
 
-        Raises: as LOOKUP_AND_DELETE_ELEM.
+        `value` is what the value is read into, if the caller wants to find it there. Raises: as LOOKUP_AND_DELETE_ELEM.
         """
-        packed, value = buffer_of(key), ctypes.create_string_buffer(self.value_size)
+        packed = buffer_of(key)
+        if value is None:
+            value = ctypes.create_string_buffer(self.value_size)
         try:
             self.handle.call(command.map_lookup_and_delete_elem, packed, value)
         except BpfError as error:

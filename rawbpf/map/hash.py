@@ -10,6 +10,7 @@ from rawbpf.map.bulk import BulkMap, beforehand, in_portions, in_turn
 from rawbpf.map.drain import DEFAULT_DRAIN, Drained
 from rawbpf.map.handle import closed
 from rawbpf.map.missing import MISSING, Missing
+from rawbpf.map.taken import Taken
 from rawbpf.syscall.group import HASHES
 from rawbpf.uapi.constants import BPF_EXIST, BPF_NOEXIST
 
@@ -149,12 +150,16 @@ class HashMap(BulkMap["K", "V"]):
         Since: Linux 5.17 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
-        packed = self._key.pack_many(every)
-        taken = self._many.pop(self._elements(), packed, len(every))
-        if taken is None:
-            return [self.pop(key, default) for key in every]
-        unpack = self._value.unpack
-        return [default if value is None else unpack(value) for value in taken]
+        taken, unpack = Taken(self._elements(), self._key.pack_many(every)), self._value.unpack
+        try:
+            if not self._many.pop(taken, len(every)):
+                for _ in every:
+                    taken.one()
+            return [default if value is None else unpack(value) for value in taken.values]
+        except BaseException as error:
+            if lost := taken.put_back():
+                error.add_note(f"{lost} elements that were taken out could not be put back")
+            raise
 
     def drain(self, n: int = DEFAULT_DRAIN) -> Iterator[tuple[K, V]]:
         """Yield all elements and remove them from the map, `n` at a time.

@@ -16,11 +16,11 @@ from __future__ import annotations
 import os
 from os import getpid
 
-from rawbpf.errors import BpfError, KeyNotFound
+from rawbpf.errors import BpfError
 from rawbpf.map.handle import closed
 from rawbpf.map.many_code import COUNT, DONE, ERROR, FLAGS, MISSED, Layout, delete_code, get_code, put_code
 from rawbpf.map.memory import cast_view
-from rawbpf.map.runner import Runner, Unavailable
+from rawbpf.map.runner import GONE, Runner, Unavailable
 from rawbpf.syscall.group import HASHES, LRU_HASHES, PERCPU, PLAIN_ARRAYS
 from rawbpf.uapi import constants as c
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rawbpf.map.base import Shape
     from rawbpf.map.batch import Elements
     from rawbpf.map.handle import Handle
+    from rawbpf.map.taken import Taken
     from rawbpf.map.walk import Walks
 
 GET, PUT, DELETE, POP = "get_many", "put_many", "delete_many", "pop_many"
@@ -56,14 +57,24 @@ _NEEDS = {GET: READ, PUT: WRITE, DELETE: WRITE, POP: READ | WRITE}
 _MODES = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE}
 
 
+SPECIAL: dict[bool | None, str] = {
+    True: "the kernel keeps something of its own in the values",
+    None: "the kernel may keep something of its own in the values, whose types cannot be read",
+}
+
+
+class _Unpackable(Exception):
+    # That a key is none: where they go one by one it is told what is wrong, or what it means, as -1 does to an array.
+    pass
+
+
 class Keys(Runner):
     """A program for one verb, and typed views of its memory: `keys`, `values`, `found`."""
 
-    __slots__ = ("found", "key_items", "keys", "layout", "reached", "value_items", "values")
+    __slots__ = ("found", "key_items", "keys", "layout", "value_items", "values")
 
     def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int], Any]) -> None:
         self.layout = layout
-        self.reached = 0
         self.key_items: memoryview | None = None
         self.value_items: memoryview | None = None
         with handle as fd:
@@ -72,8 +83,14 @@ class Keys(Runner):
         self.keys = self.memory[layout.keys : layout.found]
         self.found = self.memory[layout.found : layout.size]
 
+    def close(self) -> None:
+        """Unload the program and let go of the memory. Idempotent."""
+        super().close()
+        self.values = self.keys = self.found = GONE
+        self.key_items = self.value_items = None
+
     def look_up(self, handle: Handle, count: int) -> int:
-        """Run over the first `count` keys; return how often one was missing. Raises: Closed; BpfError."""
+        """Run over the first `count` keys; return how often one was missing. Raises: Closed; Unavailable."""
         if handle.fd < 0:
             raise closed(handle.describe)
         words = self.words
@@ -82,18 +99,23 @@ class Keys(Runner):
         return words[MISSED]
 
     def go(self, handle: Handle, count: int) -> int:
-        """Run over the first `count` keys; return, as `reached` tells, how many until one was refused.
-
-        Raises: Closed; BpfError.
-        """
+        """Run over the first `count` keys; return how many until one was refused: `reached`. Raises: Closed."""
         if handle.fd < 0:
             raise closed(handle.describe)
         words = self.words
         words[COUNT] = count
         words[DONE] = 0
-        self.run(blocking=count > _QUICK)
-        self.reached = words[DONE] - (words[ERROR] != 0)
+        try:
+            self.run(blocking=count > _QUICK)
+        except Unavailable:
+            pass  # nothing was done: for whoever asked, the first key was refused
         return self.reached
+
+    @property
+    def reached(self) -> int:
+        """How many keys the last run went through: the program's own word, whatever ended our call."""
+        words = self.words
+        return words[DONE] - (words[DONE] > 0 and words[ERROR] != 0)
 
     def read(self, count: int, size: int) -> list[bytes | None]:
         """Return the bytes of the first `count` values, None for those that were not found."""
@@ -102,11 +124,11 @@ class Keys(Runner):
 
 
 class Many:
-    """The programs of one open map. `special`: its values hold something of the kernel's own."""
+    """The programs of one open map. `special`: its values hold something of the kernel's own; None: nobody knows."""
 
-    __slots__ = ("_asked", "_barred", "_free", "_made", "_pid", "handle", "shape", "special", "value_size", "walks")
+    __slots__ = ("_asked", "_barred", "_free", "_pid", "_room", "handle", "shape", "special", "value_size", "walks")
 
-    def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool) -> None:
+    def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool | None) -> None:
         self.handle = handle
         self.special = special
         self.shape = shape
@@ -114,7 +136,8 @@ class Many:
         self._asked = False
         self._pid = getpid()
         self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
-        self._made = dict.fromkeys(VERBS, 0)
+        # How many more programs may be made.
+        self._room: dict[str, list[None]] = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
         self._barred = _barred(shape, value_size, special=special)
         self.walks: Walks | None = None
 
@@ -129,19 +152,21 @@ class Many:
             if total <= _QUICK and total <= capacity and key.format:
                 _fill(runner, key, keys)
                 return _decoded(runner, value, total, runner.look_up(self.handle, total), default)
-            packed, size = key.pack_many(keys), key.size
+            packed, size = _packed(key, keys), key.size
             result: list[Any] = []
             for start in range(0, total, capacity):
                 count = min(capacity, total - start)
                 runner.keys[: count * size] = packed[start * size : (start + count) * size]
                 result += _decoded(runner, value, count, runner.look_up(self.handle, count), default)
             return result
+        except (Unavailable, _Unpackable):
+            return None
         finally:
             self.give_back(GET, runner)
 
     def put(self, elements: Elements, keys: bytes, values: bytes, count: int, flags: int) -> None:
         """Store `count` elements. Raises: as `Elements.write`, with `.applied`."""
-        runner = self.lease(PUT, count - 1) if flags in _PUT_FLAGS else None
+        runner = self.lease(PUT, count) if flags in _PUT_FLAGS else None
         if runner is None:
             elements.write(keys, values, count, flags)
             return
@@ -170,7 +195,7 @@ class Many:
 
     def delete(self, elements: Elements, keys: bytes, count: int) -> int:
         """Delete those of `count` keys that are there; return how many were. Raises: as `Elements.delete`."""
-        runner = self.lease(DELETE, count - 1)
+        runner = self.lease(DELETE, count)
         if runner is None:
             return elements.delete(keys, count)
         size, capacity = elements.key_size, runner.layout.capacity
@@ -195,42 +220,35 @@ class Many:
         finally:
             self.give_back(DELETE, runner)
 
-    def pop(self, elements: Elements, keys: bytes, count: int) -> list[bytes | None] | None:
-        """Remove `count` keys and return the bytes of their values, None for those that are missing.
-
-        None: make system calls. What was removed when an interrupt or an error ends it is put back where its key is
-        still free. Raises: as `Elements.take`, but for missing keys.
-        """
-        runner = self.lease(POP, count - 1)
+    def pop(self, taken: Taken, count: int) -> bool:
+        """Take the first `count` keys of `taken` out of the map; False: make system calls. Raises: as `Taken.one`."""
+        runner = self.lease(POP, count)
         if runner is None:
-            return None
-        size, width, capacity = elements.key_size, elements.value_size, runner.layout.capacity
-        every = memoryview(keys)
-        taken: list[bytes | None] = []
+            return False
+        values, size, width = taken.values, self.shape.key_size, self.value_size
+        every = memoryview(taken.keys)
         try:
-            while len(taken) < count:
-                taken.append(_take(elements, bytes(every[len(taken) * size :][:size])))
+            while len(values) < count:
+                taken.one()
                 refused = False
-                while len(taken) < count and not refused:
-                    some = min(capacity, count - len(taken))
-                    runner.keys[: some * size] = every[len(taken) * size :][: some * size]
-                    runner.found[:some] = bytes(some)
+                while len(values) < count and not refused:
+                    some = min(runner.layout.capacity, count - len(values))
+                    runner.keys[: some * size] = every[len(values) * size :][: some * size]
                     refused = runner.go(self.handle, some) < some
-                    taken += runner.read(runner.reached, width)
-                    runner.reached = 0
-            return taken
+                    values += runner.read(runner.reached, width)
+                    runner.words[DONE] = 0
+            return True
         except BaseException:
-            taken += runner.read(runner.reached, width)
-            for at, value in enumerate(taken):
-                if value is not None:
-                    elements.insert(bytes(every[at * size :][:size]), value)
+            values += runner.read(runner.reached, width)
             raise
         finally:
+            runner.words[DONE] = 0
             self.give_back(POP, runner)
 
     def lease(self, verb: str, count: int) -> Keys | None:
         """Return what runs `verb` for `count` keys, to be given back; None: make system calls."""
-        if count < 2 or verb in self._barred:
+        # The first key of those that write goes by a system call in any case.
+        if count < (2 if verb == GET else 3) or verb in self._barred:
             return None
         self.forget_parents()
         try:
@@ -240,16 +258,17 @@ class Many:
         if count < AT_ONCE and not self._asked:
             self._asked = True
             return None
-        if self._made[verb] >= MOST_AT_A_TIME:
+        try:
+            return self._load(verb)
+        except Unavailable:
             return None
-        return self._load(verb)
 
     def forget_parents(self) -> None:
         """In a child, let go of its parent's programs: it shares their memory, and must not use it."""
         pid = getpid()
         if self._pid != pid:
             self._pid = pid
-            self._made = dict.fromkeys(VERBS, 0)
+            self._room = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
             self.drop()
 
     def give_back(self, verb: str, keys: Keys) -> None:
@@ -271,8 +290,12 @@ class Many:
 
     def why_not(self, verb: str) -> str:
         """Return why `verb` makes system calls; empty where it runs a program."""
-        if verb not in self._barred:
-            keys = self._free[verb].pop() if self._free[verb] else self._load(verb)
+        self.forget_parents()
+        if verb not in self._barred and not self._free[verb]:
+            try:
+                keys = self._load(verb)
+            except Unavailable as unavailable:
+                return unavailable.why
             if keys is not None:
                 self.give_back(verb, keys)
         return self._barred.get(verb, "")
@@ -290,6 +313,7 @@ class Many:
         return Layout(capacity, shape.key_size, shape.value_size if size else 0, cpus)
 
     def _load(self, verb: str) -> Keys | None:
+        # None: as many as may be are in use.
         layout = self._layout(verb)
 
         def code(map_fd: int, scratch: int) -> Any:  # noqa: ANN401  (Code)
@@ -299,19 +323,24 @@ class Many:
                 return delete_code(layout, map_fd, scratch)
             return get_code(layout, map_fd, scratch, delete=verb == POP)
 
+        room = self._room[verb]
+        try:
+            room.pop()
+        except IndexError:
+            return None
         try:
             self.require(_NEEDS[verb])
             keys = Keys(self.handle, layout, code)
             try:
-                keys.go(self.handle, 0)
+                keys.run()  # over no keys: whether it runs at all
             except BaseException:
                 keys.close()
                 raise
-        except Unavailable as unavailable:
-            if unavailable.lasting:
-                self._barred[verb] = unavailable.why
-            return None
-        self._made[verb] += 1
+        except BaseException as error:
+            room.append(None)
+            if isinstance(error, Unavailable) and error.lasting:
+                self._barred[verb] = error.why
+            raise
         return keys
 
     def require(self, wanted: int) -> None:
@@ -337,16 +366,15 @@ def _fill(runner: Keys, key: Codec[Any], keys: Sequence[Any]) -> None:
         for each in keys:
             view[at] = each
             at += 1
-    except (TypeError, ValueError):
-        key.pack_many(keys)
-        raise
+    except (TypeError, ValueError, OverflowError):
+        raise _Unpackable from None
 
 
-def _take(elements: Elements, key: bytes) -> bytes | None:
+def _packed(key: Codec[Any], keys: Sequence[Any]) -> bytes:
     try:
-        return elements.take(key)
-    except KeyNotFound:
-        return None
+        return key.pack_many(keys)
+    except (TypeError, ValueError, OverflowError):
+        raise _Unpackable from None
 
 
 def _decoded(runner: Keys, value: Codec[Any], count: int, missed: int, default: object) -> list[Any]:
@@ -366,13 +394,13 @@ def _decoded(runner: Keys, value: Codec[Any], count: int, missed: int, default: 
     return [unpack(whole[at * size : (at + 1) * size]) if found[at] else default for at in range(count)]
 
 
-def _barred(shape: Shape, value_size: int, *, special: bool) -> dict[str, str]:
+def _barred(shape: Shape, value_size: int, *, special: bool | None) -> dict[str, str]:
     # What is not for programs, and why.
     kind, flags = shape.map_type, shape.map_flags
     if kind not in _SUITABLE:
         return dict.fromkeys(VERBS, "programs do not see the elements of such a map as we do")
-    if special:
-        return dict.fromkeys(VERBS, "the kernel keeps something of its own in the values")
+    if special or special is None:
+        return dict.fromkeys(VERBS, SPECIAL[special])
     barred: dict[str, str] = {}
     if value_size > LONGEST:
         barred = dict.fromkeys((GET, PUT, POP), f"values of more than {LONGEST} bytes take longer than the call")

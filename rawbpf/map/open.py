@@ -139,13 +139,16 @@ def _typed(backend: Backend, fd: int, wishes: Wishes, what: str = "") -> Map[Any
     if wishes.family.map_type not in (None, map_type_name(info.type_number)):
         right = map_class(info.type_number).__name__
         raise TypeError(f"map {shape}: {wishes.family.__name__} opens no such map; {right} and Map do")
-    key, value = _codecs(backend, info, wishes, str(shape))
+    key, value = _codecs(backend, info, wishes, shape)
     return open_map(backend, fd, shape, key, value)
 
 
-def _codecs(backend: Backend, info: MapInfo, wishes: Wishes, subject: str) -> tuple[Codec[Any], Codec[Any]]:
+def _codecs(backend: Backend, info: MapInfo, wishes: Wishes, shape: Shape) -> tuple[Codec[Any], Codec[Any]]:
+    from rawbpf.codec.special import holds_special
+
     key, value = types_of(backend, info, wishes.token_fd)
     own = codecs_of_sizes(info.type_number, info.key_size, info.value_size, key, value)
+    shape.special = None if value is None and info.value_type_id else holds_special(own[1])
     if wishes.key is None and wishes.value is None:
         return own
     family, word = map_class(info.type_number), map_type_name(info.type_number)
@@ -162,7 +165,7 @@ def _codecs(backend: Backend, info: MapInfo, wishes: Wishes, subject: str) -> tu
         if said is not None and (problem := _problem(backend, codec, size, type))
     ]
     if problems:
-        raise SpecError(f"map {subject}: {'; '.join(problems)}")
+        raise SpecError(f"map {shape}: {'; '.join(problems)}")
     return wished
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     Code = list[Instruction | Label]
 
-_ENOMEM, _EINVAL, _ENFILE, _EMFILE, _ENOTSUPP = 12, 22, 23, 24, 524
+_EAGAIN, _ENOMEM, _EINVAL, _ENFILE, _EMFILE, _ENOTSUPP = 11, 12, 22, 23, 24, 524
+_PASSING = (_EAGAIN, _ENOMEM, _ENFILE, _EMFILE)
 _LOG_SIZE = 1 << 16
 _FUNC_INFO_SIZE = 8
 _NAME = b"rawbpf_many"
@@ -46,6 +47,7 @@ _unable: WeakKeyDictionary[Backend, str] = WeakKeyDictionary()
 # A sleepable program is called with the least ado, but may not use every map; an XDP program may.
 _KINDS = ((c.BPF_PROG_TYPE_SYSCALL, c.BPF_F_SLEEPABLE), (c.BPF_PROG_TYPE_XDP, 0))
 _ONLY_SLEEPABLE = "Sleepable programs can only use"
+_PERCPU_HELPER = "#195"
 # What a log says of kernels and settings, and not of the program: (in the log, in our words).
 _KNOWN = (
     ("callbacks are not allowed in non-JITed programs", "the kernel runs programs without a JIT"),
@@ -53,6 +55,10 @@ _KNOWN = (
     ("unknown func ", "this kernel lacks a helper that it needs (Linux 5.17)"),
     ("program of this type cannot use helper", "this kernel lacks a helper that it needs (Linux 5.17)"),
 )
+
+
+GONE = memoryview(b"")
+"""What was memory, of a runner that was closed: an error's traceback may keep the runner itself for long."""
 
 
 class Unavailable(Exception):
@@ -116,7 +122,7 @@ class Runner:
     def run(self, *, blocking: bool = True) -> None:
         """Run the program once. `blocking`: let other threads go on meanwhile, which takes a little longer.
 
-        Raises: Unavailable where programs cannot be run; BpfError.
+        Raises: Unavailable where it could not be run; nothing was done then.
         """
         call = self._backend.bpf_blocking if blocking else self._backend.bpf
         if call(c.BPF_PROG_TEST_RUN, self._reference, PROG_TEST_RUN.size) == 0:
@@ -127,16 +133,18 @@ class Runner:
             if result == -_ENOTSUPP:
                 _unable[self._backend] = "this kernel does not run programs on demand"
                 raise Unavailable(_unable[self._backend])
-            raise bpf_error(self._backend, -result, cmd=c.BPF_PROG_TEST_RUN, subject="of many keys")
+            raise _unavailable(bpf_error(self._backend, -result, cmd=c.BPF_PROG_TEST_RUN, subject="of many keys"))
 
     def close(self) -> None:
-        """Unload the program. Its memory stays mapped until the last view of it is gone. Idempotent."""
+        """Unload the program and let go of the memory, which stays mapped for views that others took. Idempotent."""
         fd, self._fd = self._fd, -1
+        self.memory = self.words = GONE
         if fd >= 0 and owns(fd, self._mark):
             self._backend.close(fd)
 
     def __del__(self) -> None:
-        self.close()
+        if hasattr(self, "_fd"):  # or the map was closed before there was anything to unload
+            self.close()
 
 
 def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
@@ -159,10 +167,10 @@ def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
                     func_info=func_info,
                     func_info_rec_size=_FUNC_INFO_SIZE,
                 )
-            except BpfError as error:
-                why = _explained(backend, error, kind, flags, insns, btf, func_info)
+            except BpfError:
+                why, lasting = _explained(backend, kind, flags, insns, btf, func_info)
                 if why != _ONLY_SLEEPABLE:
-                    raise Unavailable(why) from None
+                    raise Unavailable(why, lasting=lasting) from None
             else:
                 return kind, fd
         raise Unavailable(why)
@@ -170,10 +178,8 @@ def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
         backend.close(btf)
 
 
-def _explained(
-    backend: Backend, error: BpfError, kind: int, flags: int, insns: bytes, btf: int, func_info: bytes
-) -> str:
-    # Why the program was refused, which the kernel is asked once more.
+def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, func_info: bytes) -> tuple[str, bool]:
+    # Why the program was refused, which the kernel is asked once more, and whether that lasts.
     log = ctypes.create_string_buffer(_LOG_SIZE)
     try:
         backend.close(
@@ -189,29 +195,35 @@ def _explained(
                 log_buffer=log,
             )
         )
-    except BpfError:
-        pass
+    except BpfError as error:
+        said, number, why = str(error), error.errno, error.hint or str(error)
+    else:
+        return "the kernel refused the program, and takes it now", False
+    if number in _PASSING:
+        return why, False
     text = log.value.decode("utf-8", "replace")
     if _ONLY_SLEEPABLE in text:
-        return _ONLY_SLEEPABLE
-    for told, why in _KNOWN:
-        if told in text:
-            _unable[backend] = why
-            return why
+        return _ONLY_SLEEPABLE, True
     verdict = [line for line in text.splitlines() if line and not line.startswith("processed ")]
+    for told, known in _KNOWN:
+        for line in verdict:
+            if told in line and _PERCPU_HELPER in line:
+                return "this kernel lacks the helper for values of other CPUs (Linux 5.19)", True
+            if told in line:
+                _unable[backend] = known
+                return known, True
     if not verdict:
-        if error.errno == _EINVAL and kind == c.BPF_PROG_TYPE_SYSCALL:
-            _unable[backend] = "this kernel has no programs of type syscall (Linux 5.14)"
-            return _unable[backend]
-        return _unavailable(error).why
+        if number == _EINVAL and kind == c.BPF_PROG_TYPE_SYSCALL:
+            why = _unable[backend] = "this kernel has no programs of type syscall (Linux 5.14)"
+        return why, True
     import warnings
 
-    warnings.warn(f"{verdict[-1]} ({error})", Refused, stacklevel=2)
-    return f"the verifier refused the program: {verdict[-1]}"
+    warnings.warn(f"{verdict[-1]} ({said})", Refused, stacklevel=2)
+    return f"the verifier refused the program: {verdict[-1]}", True
 
 
 def _unavailable(error: OSError) -> Unavailable:
     number = error.errno or 0
-    lasting = number not in (_ENOMEM, _ENFILE, _EMFILE)
+    lasting = number not in _PASSING
     said = error.hint or str(error) if isinstance(error, BpfError) else str(error)
     return Unavailable(said, lasting=lasting)

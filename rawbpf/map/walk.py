@@ -13,7 +13,7 @@ Kernel side: kernel/bpf/hashtab.c:bpf_for_each_hash_elem, kernel/bpf/arraymap.c:
 from __future__ import annotations
 
 from rawbpf.map.handle import closed
-from rawbpf.map.many import READ
+from rawbpf.map.many import READ, SPECIAL
 from rawbpf.map.runner import Runner, Unavailable
 from rawbpf.map.walk_code import (
     BEST,
@@ -70,8 +70,8 @@ class Walks:
         shape, many = self._many.shape, self._many
         if shape.map_type not in (*HASHES, *PLAIN_ARRAYS) or shape.map_type == c.BPF_MAP_TYPE_INSN_ARRAY:
             return "programs cannot go through such a map"
-        if many.special:
-            return "the kernel keeps something of its own in the values"
+        if many.special or many.special is None:
+            return SPECIAL[many.special]
         if shape.map_flags & c.BPF_F_WRONLY_PROG:
             return "programs may not read the map"
         if self._cpus > _MOST_CPUS or max(shape.key_size, many.value_size) > _LONGEST:
@@ -153,7 +153,8 @@ class Walks:
             runner.run()
             header: list[int] = runner.words[:8].tolist()
         except Unavailable as unavailable:
-            self.why_not = unavailable.why
+            if unavailable.lasting:
+                self.why_not = unavailable.why
             return None
         finally:
             if self._many.handle.fd < 0 or len(self._free) >= _KEPT:
@@ -215,12 +216,14 @@ class Walks:
             runner = self._loaded(room.size, code)
             if runner is None:
                 return None
+            memory = runner.memory
             try:
                 runner.words[LIMIT] = limit & _MASK
                 runner.run()
                 header = runner.words[:8].tolist()
             except Unavailable as unavailable:
-                self.why_not = unavailable.why
+                if unavailable.lasting:
+                    self.why_not = unavailable.why
                 return None
             finally:
                 runner.close()
@@ -229,8 +232,8 @@ class Walks:
                 return None
             self._last = header[VISITED]
             if found <= capacity:
-                keys = runner.memory[room.keys : room.keys + found * room.key_size]
-                return keys, runner.memory[room.values : room.values + found * room.value_size], found
+                keys = memory[room.keys : room.keys + found * room.key_size]
+                return keys, memory[room.values : room.values + found * room.value_size], found
             capacity = found + found // 8 + 1024
         return None
 

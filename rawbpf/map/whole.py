@@ -77,7 +77,7 @@ class WholeMap(Map["K", "V"]):
             from rawbpf.codec.special import holds_special
             from rawbpf.map.many import Many
 
-            special = holds_special((self if self._owner is None else self._owner)._value)
+            special = holds_special((self if self._owner is None else self._owner)._value) or self._shape.special
             many = Many(handle, self._shape, self._value.size, special=special)
             if handle.many is None:  # nor has another thread made one meanwhile
                 handle.many = many
