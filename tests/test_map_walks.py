@@ -156,6 +156,14 @@ def test_an_empty_map_has_no_least_and_no_greatest(backend: Backend) -> None:
                     best()
 
 
+def test_the_least_may_be_above_0_and_the_greatest_below(backend: Backend) -> None:
+    with rawbpf.HashMap.create(key="u32", value="s32", max_entries=FEW) as m:
+        m.update({1: 9, 2: 5, 3: 7})
+        assert (m.min(), m.max()) == (5, 9)
+        m.update({1: -9, 2: -5, 3: -7})
+        assert (m.min(), m.max()) == (-9, -5)
+
+
 @pytest.mark.parametrize("test", ["=", "=>", "", "lt"])
 def test_what_is_no_test_is_refused(backend: Backend, test: Any) -> None:
     with rawbpf.HashMap.create(key="u32", value="u32", max_entries=FEW) as m:
