@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 NUMBERS = ["u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64"]
 STRUCT: dict[str, Any] = {"a": "u8", "b": "s64", "c": "u16", "name": "char[5]"}
 
@@ -66,6 +64,7 @@ def test_numbers_of_every_size_and_sign(backend: Backend, map_type: str, kind: s
         _same(m, model, (lambda value: value.sum()) if per_cpu else (lambda value: value), None)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("field", ["a", "b", "c"])
 @pytest.mark.parametrize("map_type", ["hash", "percpu_hash"])
 def test_fields_of_structs(backend: Backend, map_type: str, field: str) -> None:
@@ -95,6 +94,7 @@ def test_fields_of_structs(backend: Backend, map_type: str, field: str) -> None:
         assert m.max("name") if map_type == "hash" else True  # no number: Python compares
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("size", [1, 3, 8, 13, 64, 500, 1000])
 @pytest.mark.parametrize("map_type", ["hash", "array", "percpu_array"])
 def test_bytes_of_every_size_are_copied_whole(backend: Backend, map_type: str, size: int) -> None:
@@ -131,6 +131,7 @@ def test_a_walk_is_one_system_call_and_leaves_nothing(backend: Backend) -> None:
         assert sum(values) == sum(range(50_000))  # memory of its own
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 @pytest.mark.needs("helper:syscall:for_each_map_elem")
 def test_a_map_that_outgrew_the_room_is_walked_again_with_more(

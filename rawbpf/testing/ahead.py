@@ -10,6 +10,7 @@ from functools import cache
 from pkgutil import iter_modules
 
 _PACKAGES = ("btf", "codec", "syscall", "map")
+_ON_REQUEST = "rawbpf.codec.dtype"  # which is numpy's, and fails where there is none
 
 
 @cache
@@ -18,4 +19,5 @@ def import_ahead() -> None:
     for package in _PACKAGES:
         path = __import__(f"rawbpf.{package}", fromlist=["__path__"]).__path__
         for module in iter_modules(path, f"rawbpf.{package}."):
-            __import__(module.name)
+            if module.name != _ON_REQUEST:
+                __import__(module.name)
