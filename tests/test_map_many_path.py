@@ -232,7 +232,6 @@ def _refused(verb: Callable[[], object]) -> str:
     return found if found.startswith("PermissionDenied") else "done"
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize("mode", ["r", "w", "rw"])
 @pytest.mark.parametrize("word", ["hash", "array"])
 def test_a_descriptor_opened_for_less_gets_no_more_by_a_program(backend: Backend, word: str, mode: str) -> None:
