@@ -299,3 +299,13 @@ def test_the_filter_of_the_suite_makes_the_warning_an_error() -> None:
     with pytest.raises(Refused):
         warnings.warn("a program", Refused, stacklevel=1)
     assert issubclass(Refused, RuntimeWarning)
+
+
+@pytest.mark.real_kernel("programs run there only")
+def test_what_an_earlier_call_missed_is_not_counted_where_a_run_fails(backend: Backend) -> None:
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=1000) as m:
+        m.put_many({key: key for key in range(500)})
+        assert m.delete_many(range(400, 900)) == 100
+        failing = FaultBackend(backend, {c.BPF_PROG_TEST_RUN: ((n, ENOMEM) for n in range(1, 50))})
+        m._handle.many._free["delete_many"][0]._backend = failing  # type: ignore[union-attr]
+        assert m.delete_many(range(300, 900)) == 100

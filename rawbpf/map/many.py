@@ -17,16 +17,15 @@ import os
 from os import getpid
 
 from rawbpf.errors import BpfError
-from rawbpf.map.handle import closed
-from rawbpf.map.many_code import COUNT, DONE, ERROR, FLAGS, MISSED, Layout, delete_code, get_code, put_code
-from rawbpf.map.memory import cast_view
-from rawbpf.map.runner import GONE, Runner, Unavailable
+from rawbpf.map.keys import QUICK, Keys, Unpackable, packed_keys
+from rawbpf.map.many_code import DONE, FLAGS, MISSED, Layout, delete_code, get_code, put_code
+from rawbpf.map.runner import Unavailable
 from rawbpf.syscall.group import HASHES, LRU_HASHES, PERCPU, PLAIN_ARRAYS
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from typing import Any
 
     from rawbpf.codec import Codec
@@ -48,8 +47,6 @@ LONGEST = 1 << 15
 """Bytes of the longest value that is handed over in that memory."""
 MOST_AT_A_TIME = 8
 """How many calls of a verb on one map may use programs at the same time; further ones make system calls."""
-# Until here a run takes microseconds, and giving way to other threads would take longer.
-_QUICK = 32
 _SUITABLE = (*HASHES, *PLAIN_ARRAYS, c.BPF_MAP_TYPE_LPM_TRIE)
 READ, WRITE = 1, 2
 _PUT_FLAGS = (c.BPF_ANY, c.BPF_NOEXIST, c.BPF_EXIST)
@@ -61,66 +58,6 @@ SPECIAL: dict[bool | None, str] = {
     True: "the kernel keeps something of its own in the values",
     None: "the kernel may keep something of its own in the values, whose types cannot be read",
 }
-
-
-class _Unpackable(Exception):
-    # That a key is none: where they go one by one it is told what is wrong, or what it means, as -1 does to an array.
-    pass
-
-
-class Keys(Runner):
-    """A program for one verb, and typed views of its memory: `keys`, `values`, `found`."""
-
-    __slots__ = ("found", "key_items", "keys", "layout", "value_items", "values")
-
-    def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int], Any]) -> None:
-        self.layout = layout
-        self.key_items: memoryview | None = None
-        self.value_items: memoryview | None = None
-        with handle as fd:
-            super().__init__(handle.backend, layout.size, lambda scratch: code(fd, scratch))
-        self.values = self.memory[layout.values : layout.keys]
-        self.keys = self.memory[layout.keys : layout.found]
-        self.found = self.memory[layout.found : layout.size]
-
-    def close(self) -> None:
-        """Unload the program and let go of the memory. Idempotent."""
-        super().close()
-        self.values = self.keys = self.found = GONE
-        self.key_items = self.value_items = None
-
-    def look_up(self, handle: Handle, count: int) -> int:
-        """Run over the first `count` keys; return how often one was missing. Raises: Closed; Unavailable."""
-        if handle.fd < 0:
-            raise closed(handle.describe)
-        words = self.words
-        words[COUNT] = count
-        self.run(blocking=count > _QUICK)
-        return words[MISSED]
-
-    def go(self, handle: Handle, count: int) -> int:
-        """Run over the first `count` keys; return how many until one was refused: `reached`. Raises: Closed."""
-        if handle.fd < 0:
-            raise closed(handle.describe)
-        words = self.words
-        words[COUNT] = count
-        words[DONE] = 0
-        try:
-            self.run(blocking=count > _QUICK)
-        except Unavailable:
-            pass  # nothing was done: for whoever asked, the first key was refused
-        return self.reached
-
-    @property
-    def reached(self) -> int:
-        """How many keys the last run went through: the program's own word, whatever ended our call."""
-        words = self.words
-        return words[DONE] - (words[DONE] > 0 and words[ERROR] != 0)
-
-    def read(self, count: int, size: int) -> list[bytes | None]:
-        """Return the bytes of the first `count` values, None for those that were not found."""
-        found, values = self.found, self.values
-        return [bytes(values[at * size : (at + 1) * size]) if found[at] else None for at in range(count)]
 
 
 class Many:
@@ -149,17 +86,17 @@ class Many:
             return None
         try:
             capacity = runner.layout.capacity
-            if total <= _QUICK and total <= capacity and key.format:
-                _fill(runner, key, keys)
-                return _decoded(runner, value, total, runner.look_up(self.handle, total), default)
-            packed, size = _packed(key, keys), key.size
+            if total <= QUICK and total <= capacity and key.format:
+                runner.fill(key, keys)
+                return runner.decoded(value, total, runner.look_up(self.handle, total), default)
+            packed, size = packed_keys(key, keys), key.size
             result: list[Any] = []
             for start in range(0, total, capacity):
                 count = min(capacity, total - start)
                 runner.keys[: count * size] = packed[start * size : (start + count) * size]
-                result += _decoded(runner, value, count, runner.look_up(self.handle, count), default)
+                result += runner.decoded(value, count, runner.look_up(self.handle, count), default)
             return result
-        except (Unavailable, _Unpackable):
+        except (Unavailable, Unpackable):
             return None
         finally:
             self.give_back(GET, runner)
@@ -300,11 +237,6 @@ class Many:
                 self.give_back(verb, keys)
         return self._barred.get(verb, "")
 
-    @property
-    def capacity(self) -> int:
-        """How many keys one run takes."""
-        return self._layout(GET).capacity
-
     def _layout(self, verb: str) -> Layout:
         shape = self.shape
         cpus = self.handle.backend.host.possible_cpus if shape.map_type in PERCPU else 0
@@ -354,44 +286,6 @@ class Many:
             raise Unavailable("what the descriptor is open for cannot be told")
         if wanted & ~mode:
             raise Unavailable(f"the descriptor is for {'reading' if mode == READ else 'writing'} only")
-
-
-def _fill(runner: Keys, key: Codec[Any], keys: Sequence[Any]) -> None:
-    # Put a few keys in their places, for which packing takes longer than the kernel does.
-    view = runner.key_items
-    if view is None:
-        view = runner.key_items = cast_view(runner.keys[: _QUICK * key.size], key.format or "B")
-    at = 0
-    try:
-        for each in keys:
-            view[at] = each
-            at += 1
-    except (TypeError, ValueError, OverflowError):
-        raise _Unpackable from None
-
-
-def _packed(key: Codec[Any], keys: Sequence[Any]) -> bytes:
-    try:
-        return key.pack_many(keys)
-    except (TypeError, ValueError, OverflowError):
-        raise _Unpackable from None
-
-
-def _decoded(runner: Keys, value: Codec[Any], count: int, missed: int, default: object) -> list[Any]:
-    size = value.size
-    if value.format:
-        view = runner.value_items
-        if view is None:
-            view = runner.value_items = cast_view(runner.values[: runner.layout.capacity * size], value.format)
-        values: list[Any] = view[:count].tolist()
-        if not missed:
-            return values
-        return [one if mark else default for one, mark in zip(values, bytes(runner.found[:count]), strict=True)]
-    if not missed:
-        return value.unpack_many(runner.values[: count * size], count)
-    # What lies in the place of a missing value need not be one.
-    whole, unpack, found = runner.values, value.unpack, runner.found
-    return [unpack(whole[at * size : (at + 1) * size]) if found[at] else default for at in range(count)]
 
 
 def _barred(shape: Shape, value_size: int, *, special: bool | None) -> dict[str, str]:

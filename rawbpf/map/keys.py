@@ -1,0 +1,120 @@
+"""A program over many keys, and the typed views of the memory in which keys, values and marks are handed over.
+
+Which verbs there are and when a program is used, `many` says; what a program does, `many_code`.
+"""
+
+from __future__ import annotations
+
+from rawbpf.map.handle import closed
+from rawbpf.map.many_code import COUNT, DONE, ERROR, MISSED
+from rawbpf.map.memory import cast_view
+from rawbpf.map.runner import GONE, Runner, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from rawbpf.codec import Codec
+    from rawbpf.map.handle import Handle
+    from rawbpf.map.many_code import Layout
+
+QUICK = 32
+"""Up to so many keys a run takes microseconds, and giving way to other threads would take longer."""
+
+
+class Unpackable(Exception):
+    """That a key is none: where keys go one by one that is told, or means something, as -1 does."""
+
+
+class Keys(Runner):
+    """A program for one verb, and typed views of its memory: `keys`, `values`, `found`."""
+
+    __slots__ = ("found", "key_items", "keys", "layout", "value_items", "values")
+
+    def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int], Any]) -> None:
+        self.layout = layout
+        self.key_items: memoryview | None = None
+        self.value_items: memoryview | None = None
+        with handle as fd:
+            super().__init__(handle.backend, layout.size, lambda scratch: code(fd, scratch))
+        self.values = self.memory[layout.values : layout.keys]
+        self.keys = self.memory[layout.keys : layout.found]
+        self.found = self.memory[layout.found : layout.size]
+
+    def close(self) -> None:
+        """Unload the program and let go of the memory. Idempotent."""
+        super().close()
+        self.values = self.keys = self.found = GONE
+        self.key_items = self.value_items = None
+
+    def look_up(self, handle: Handle, count: int) -> int:
+        """Run over the first `count` keys; return how often one was missing. Raises: Closed; Unavailable."""
+        if handle.fd < 0:
+            raise closed(handle.describe)
+        words = self.words
+        words[COUNT] = count
+        self.run(blocking=count > QUICK)
+        return words[MISSED]
+
+    def go(self, handle: Handle, count: int) -> int:
+        """Run over the first `count` keys; return how many until one was refused: `reached`. Raises: Closed."""
+        if handle.fd < 0:
+            raise closed(handle.describe)
+        words = self.words
+        words[COUNT] = count
+        words[DONE] = words[MISSED] = 0
+        try:
+            self.run(blocking=count > QUICK)
+        except Unavailable:
+            pass  # nothing was done: for whoever asked, the first key was refused
+        return self.reached
+
+    @property
+    def reached(self) -> int:
+        """How many keys the last run went through: the program's own word, whatever ended our call."""
+        words = self.words
+        return words[DONE] - (words[DONE] > 0 and words[ERROR] != 0)
+
+    def read(self, count: int, size: int) -> list[bytes | None]:
+        """Return the bytes of the first `count` values, None for those that were not found."""
+        found, values = self.found, self.values
+        return [bytes(values[at * size : (at + 1) * size]) if found[at] else None for at in range(count)]
+
+    def fill(self, key: Codec[Any], keys: Sequence[Any]) -> None:
+        """Put at most QUICK keys, plain numbers, in their places: packing takes longer. Raises: Unpackable."""
+        view = self.key_items
+        if view is None:
+            view = self.key_items = cast_view(self.keys[: QUICK * key.size], key.format or "B")
+        at = 0
+        try:
+            for each in keys:
+                view[at] = each
+                at += 1
+        except (TypeError, ValueError, OverflowError):
+            raise Unpackable from None
+
+    def decoded(self, value: Codec[Any], count: int, missed: int, default: object) -> list[Any]:
+        """Return the first `count` values, with `default` for what was not found; `missed`: how many were not."""
+        size = value.size
+        if value.format:
+            view = self.value_items
+            if view is None:
+                view = self.value_items = cast_view(self.values[: self.layout.capacity * size], value.format)
+            values: list[Any] = view[:count].tolist()
+            if not missed:
+                return values
+            return [one if mark else default for one, mark in zip(values, bytes(self.found[:count]), strict=True)]
+        if not missed:
+            return value.unpack_many(self.values[: count * size], count)
+        # What lies in the place of a missing value need not be one.
+        whole, unpack, found = self.values, value.unpack, self.found
+        return [unpack(whole[at * size : (at + 1) * size]) if found[at] else default for at in range(count)]
+
+
+def packed_keys(key: Codec[Any], keys: Sequence[Any]) -> bytes:
+    """Return the bytes of `keys`. Raises: Unpackable."""
+    try:
+        return key.pack_many(keys)
+    except (TypeError, ValueError, OverflowError):
+        raise Unpackable from None
