@@ -55,7 +55,6 @@ def _interrupt() -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("word", map_shapes.each(TYPES))
 def test_an_interrupt_at_any_call_loses_nothing(

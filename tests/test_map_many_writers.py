@@ -151,7 +151,6 @@ def test_what_stays_is_found_while_others_come_and_go(backend: Backend, word: st
         assert sorted(m) == list(range(0, TOTAL, 2))
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize("word", ["hash", "lpm_trie"])
 def test_a_map_that_grows_meanwhile_has_all_that_was_there_at_the_start(backend: Backend, word: str) -> None:
     total = 20000 if backend.name == "kernel" else 400
@@ -181,7 +180,6 @@ def test_a_map_that_grows_meanwhile_has_all_that_was_there_at_the_start(backend:
                     break
 
 
-@pytest.mark.guest
 def test_of_many_that_pop_the_same_keys_each_value_goes_to_one(backend: Backend) -> None:
     number = 4
     with rawbpf.HashMap.create(key="u32", value="u64", max_entries=TOTAL) as m:

@@ -64,7 +64,6 @@ def test_numbers_of_every_size_and_sign(backend: Backend, map_type: str, kind: s
         _same(m, model, (lambda value: value.sum()) if per_cpu else (lambda value: value), None)
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize("field", ["a", "b", "c"])
 @pytest.mark.parametrize("map_type", ["hash", "percpu_hash"])
 def test_fields_of_structs(backend: Backend, map_type: str, field: str) -> None:
