@@ -121,7 +121,6 @@ def test_each_verb_goes_by_a_program_unless_something_speaks_against_it(
         assert m.raw.many_path == m.many_path
 
 
-@pytest.mark.guest
 @pytest.mark.parametrize(
     ("word", "options"),
     [pytest.param(case[0], case[1], id=name, marks=map_shapes.needed(case[0])) for name, case in CASES.items()],

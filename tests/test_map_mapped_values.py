@@ -19,8 +19,6 @@ from rawbpf.uapi.constants import BPF_F_LOCK, BPF_F_MMAPABLE
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = pytest.mark.guest
-
 PAIR = {"low": "u32", "high": "u64", "name": "char[6]"}  # 24 bytes
 ODD = {"low": "u32", "name": "char[6]"}  # 12 bytes, 16 apart
 VALUES: list[Any] = [
