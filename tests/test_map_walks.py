@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rawbpf.map import walk
 from rawbpf.map.whole import _OPERATORS, FEW
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.trace import Call, TraceBackend
+from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
@@ -244,3 +246,42 @@ def test_beside_writers_nothing_is_made_up(backend: Backend, map_type: str) -> N
         finally:
             stop.set()
             writer.join()
+
+
+class _Blind(Wrapper):
+    # A process without /proc, or without a descriptor left.
+    def __init__(self, inner: Backend, number: int) -> None:
+        super().__init__(inner)
+        self._number = number
+
+    def fdinfo(self, fd: int) -> str:
+        raise OSError(self._number, f"/proc/self/fdinfo/{fd}")
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EMFILE])
+def test_where_nothing_tells_what_the_descriptor_is_open_for_system_calls_do_it(backend: Backend, number: int) -> None:
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=FEW, backend=_Blind(backend, number)) as m:
+        m.update({key: key for key in range(200)})
+        assert m.get_many(range(200)) == list(range(200))
+        assert (m.count(), m.sum(), len(m.snapshot()), m.delete_many(range(200))) == (200, 19900, 200, 200)
+
+
+def test_a_frozen_array_that_programs_only_read_is_read_without_a_complaint(backend: Backend) -> None:
+    with rawbpf.ArrayMap.create(value="u64", max_entries=FEW, flags=c.BPF_F_RDONLY_PROG) as m:
+        m[3] = 7
+        m.freeze()
+        assert (m.get_many(range(200))[3], m.sum(), m.max()) == (7, 7, 7)
+
+
+@pytest.mark.real_kernel("programs run there only")
+@pytest.mark.needs("helper:syscall:for_each_map_elem")
+def test_a_few_programs_are_kept_and_used_again(backend: Backend) -> None:
+    calls: list[Call] = []
+    fields = {f"f{i}": "u32" for i in range(12)}
+    traced = TraceBackend(backend, calls.append)
+    with rawbpf.HashMap.create(key="u32", value=fields, max_entries=FEW, backend=traced) as m:
+        for field in (*fields, "f0", "f1"):
+            m.sum(field)
+        calls.clear()
+        assert m.sum("f0") == m.sum("f1") == 0
+        assert len(calls) == 2

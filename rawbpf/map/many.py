@@ -19,7 +19,7 @@ from os import getpid
 from rawbpf.errors import BpfError
 from rawbpf.map.keys import QUICK, Keys, Unpackable, packed_keys
 from rawbpf.map.many_code import DONE, FLAGS, MISSED, Layout, delete_code, get_code, put_code
-from rawbpf.map.runner import Unavailable
+from rawbpf.map.runner import Unavailable, unavailable
 from rawbpf.syscall.group import HASHES, LRU_HASHES, PERCPU, PLAIN_ARRAYS
 from rawbpf.uapi import constants as c
 
@@ -281,7 +281,10 @@ class Many:
         Programs may do what it may not, but must not do it for whoever holds only that.
         """
         with self.handle as fd:
-            mode = _mode(self.handle.backend.fdinfo(fd))
+            try:
+                mode = _mode(self.handle.backend.fdinfo(fd))
+            except OSError as error:  # no descriptor left to read it by, or no /proc
+                raise unavailable(error) from None
         if mode is None:
             raise Unavailable("what the descriptor is open for cannot be told")
         if wanted & ~mode:

@@ -100,7 +100,7 @@ class Runner:
                 name=_NAME,
             )
         except BpfError as error:
-            raise _unavailable(error) from None
+            raise unavailable(error) from None
         try:
             pages = backend.mmap_at(scratch, size + page - 1 & -page)
             self.memory = memoryview(pages).cast("B")
@@ -108,7 +108,7 @@ class Runner:
             kind, self._fd = _loaded(backend, code(scratch))
             self._mark = own(self._fd)
         except OSError as error:
-            raise _unavailable(error) from None
+            raise unavailable(error) from None
         finally:
             backend.close(scratch)
         fields: dict[str, int | bytes] = {"prog_fd": self._fd}
@@ -133,7 +133,7 @@ class Runner:
             if result == -_ENOTSUPP:
                 _unable[self._backend] = "this kernel does not run programs on demand"
                 raise Unavailable(_unable[self._backend])
-            raise _unavailable(bpf_error(self._backend, -result, cmd=c.BPF_PROG_TEST_RUN, subject="of many keys"))
+            raise unavailable(bpf_error(self._backend, -result, cmd=c.BPF_PROG_TEST_RUN, subject="of many keys"))
 
     def close(self) -> None:
         """Unload the program and let go of the memory, which stays mapped for views that others took. Idempotent."""
@@ -212,7 +212,7 @@ def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, 
             if told in line:
                 _unable[backend] = known
                 return known, True
-    if not verdict:
+    if not verdict or number == _ENOTSUPP:  # of a frozen array that programs only read, the kernel reads ahead
         if number == _EINVAL and kind == c.BPF_PROG_TYPE_SYSCALL:
             why = _unable[backend] = "this kernel has no programs of type syscall (Linux 5.14)"
         return why, True
@@ -222,7 +222,8 @@ def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, 
     return f"the verifier refused the program: {verdict[-1]}", True
 
 
-def _unavailable(error: OSError) -> Unavailable:
+def unavailable(error: OSError) -> Unavailable:
+    """Return what is raised where `error` stands in the way of a program."""
     number = error.errno or 0
     lasting = number not in _PASSING
     said = error.hint or str(error) if isinstance(error, BpfError) else str(error)

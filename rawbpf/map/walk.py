@@ -157,7 +157,7 @@ class Walks:
                 self.why_not = unavailable.why
             return None
         finally:
-            if self._many.handle.fd < 0 or len(self._free) >= _KEPT:
+            if self._many.handle.fd < 0 or sum(map(len, self._free.values())) >= _KEPT:
                 runner.close()
             else:
                 self._free.setdefault(key, []).append(runner)
