@@ -11,18 +11,15 @@ to FILE.json. Needs CAP_BPF. What the figures say: docs/how-to/measure-map-opera
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: rawbpf may be an installed one
 
 from benchmarks.chart import charted, drawn
-from benchmarks.harness import machine
 from benchmarks.many_rows import (
     BY_NUMBER,
     NUMBERS,
@@ -35,11 +32,10 @@ from benchmarks.many_rows import (
     walks,
     writes,
 )
-from benchmarks.map import available, line, measured
+from benchmarks.map import arguments, reported
 from benchmarks.map_rows import Row
 from benchmarks.map_tables import Scalars, Structs
 from benchmarks.peer_bcc import PeerBcc
-from benchmarks.peer_bpftool import PeerBpftool
 from benchmarks.peer_c import PeerC
 
 SIZES, QUICK_SIZES = (10_000, 1_000_000), (500,)
@@ -63,48 +59,11 @@ def rows(c: PeerC | None, bcc: PeerBcc | None, sizes: Sequence[int], *, quick: b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="small maps: whether it runs, not how fast")
-    parser.add_argument("--entries", type=int, nargs="+", metavar="N", help="elements of the maps")
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser = arguments(__doc__)
     parser.add_argument("--chart", type=Path, metavar="FILE.svg", help="needs the section of numbers of keys")
-    parser.add_argument(
-        "--only", default="", metavar="TEXT", help="only the sections and rows that have TEXT in their name"
-    )
     options = parser.parse_args()
-    left_out: list[str] = []
-    c, bcc = available(PeerC, left_out), available(PeerBcc, left_out)
-    bpftool = available(PeerBpftool, left_out)
-    about = machine()
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
-    for word in left_out:
-        print(word)
-    sizes = options.entries or (QUICK_SIZES if options.quick else SIZES)
-    results = []
-    section = ""
-    for title, row in rows(c, bcc, sizes, quick=options.quick):
-        if options.only not in f"{title}: {row.what}":
-            continue
-        if title != section:
-            section = title
-            print(f"\n{title}\n")
-            print("| | types | entries | rawbpf, ns | " + " | ".join(COLUMNS) + " | target |")
-            print("|" + " --- |" * (5 + len(COLUMNS)))
-        result = measured(row, options.rounds)
-        results.append({"section": title} | result)
-        print(line(result, COLUMNS), flush=True)
-    report: dict[str, Any] = {"machine": about, "left_out": left_out, "rows": results}
-    if bpftool:
-        table = Scalars(sizes[-1], c, None)
-        try:
-            dump = bpftool.dump(table.map.id, table.entries)
-        finally:
-            table.close()
-        report["bpftool"] = {"entries": sizes[-1], "dump_ns": round(dump, 1)}
-        print(f"\nbpftool map dump, a process, measured apart: {dump:,.0f} ns for each of {sizes[-1]:,} elements")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    sizes = QUICK_SIZES if options.quick else SIZES
+    report = reported(options, sizes, COLUMNS, lambda c, bcc, sizes: rows(c, bcc, sizes, quick=options.quick))
     if options.chart:
         content = charted(report)
         options.chart.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -96,8 +96,9 @@ def available(make: Callable[[], Any], left_out: list[str]) -> Any:  # noqa: ANN
         return None
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(about: str) -> argparse.ArgumentParser:
+    """Return the parser of what both benchmarks of maps take; `about` is their docstring."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small maps: whether it runs, not how fast")
     parser.add_argument("--entries", type=int, nargs="+", metavar="N", help="elements of the maps, but for growth")
     parser.add_argument("--rounds", type=int, default=15)
@@ -105,7 +106,16 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", metavar="TEXT", help="only the sections and rows that have TEXT in their name"
     )
-    options = parser.parse_args()
+    return parser
+
+
+def reported(
+    options: argparse.Namespace,
+    sizes: Sequence[int],
+    columns: Sequence[str],
+    make: Callable[[PeerC | None, PeerBcc | None, Sequence[int]], Iterator[tuple[str, Row]]],
+) -> dict[str, Any]:
+    """Measure the rows that `make` yields for peers and sizes, print them, and return what goes into the JSON."""
     left_out: list[str] = []
     c, bcc = available(PeerC, left_out), available(PeerBcc, left_out)
     bpftool = available(PeerBpftool, left_out)
@@ -113,20 +123,20 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     for word in left_out:
         print(word)
-    sizes = options.entries or (QUICK_SIZES if options.quick else SIZES)
+    sizes = options.entries or sizes
     results = []
     section = ""
-    for title, row in rows(c, bcc, sizes, QUICK_GROWTH if options.quick else GROWTH):
+    for title, row in make(c, bcc, sizes):
         if options.only not in f"{title}: {row.what}":
             continue
         if title != section:
             section = title
             print(f"\n{title}\n")
-            print("| | types | entries | rawbpf, ns | " + " | ".join(COLUMNS) + " | target |")
-            print("|" + " --- |" * (5 + len(COLUMNS)))
+            print("| | types | entries | rawbpf, ns | " + " | ".join(columns) + " | target |")
+            print("|" + " --- |" * (5 + len(columns)))
         result = measured(row, options.rounds)
         results.append({"section": title} | result)
-        print(line(result), flush=True)
+        print(line(result, columns), flush=True)
     report: dict[str, Any] = {"machine": about, "left_out": left_out, "rows": results}
     if bpftool:
         table = Scalars(sizes[-1], c, None)
@@ -138,6 +148,14 @@ def main() -> None:
         print(f"\nbpftool map dump, a process, measured apart: {dump:,.0f} ns for each of {table.entries:,} elements")
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def main() -> None:
+    options = arguments(__doc__).parse_args()
+    growing = QUICK_GROWTH if options.quick else GROWTH
+    sizes = QUICK_SIZES if options.quick else SIZES
+    reported(options, sizes, COLUMNS, lambda c, bcc, sizes: rows(c, bcc, sizes, growing))
 
 
 if __name__ == "__main__":

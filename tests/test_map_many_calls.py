@@ -13,7 +13,7 @@ from support import kernel_ids
 from support.many import Around, ways
 
 import rawbpf
-from rawbpf.map import many
+from rawbpf.map import many, whole
 from rawbpf.syscall.trace import Call, TraceBackend
 from rawbpf.uapi.names import cmd_name
 
@@ -83,7 +83,7 @@ def test_values_that_do_not_fit_at_once_take_a_call_for_as_many_as_do(traced: _T
 
 @every_verb
 def test_few_keys_load_a_program_at_the_second_call_and_many_at_once(traced: _Traced, verb: str) -> None:
-    few, enough = many.AT_ONCE - 1, many.AT_ONCE
+    few, enough = whole.AT_ONCE - 1, whole.AT_ONCE
     for total, calls, loads in ((few, 1, 0), (few, 2, 1), (few, 3, 1), (enough, 1, 1), (3, 1, 0), (3, 2, 1), (1, 9, 0)):
         with _table(traced) as m:
             traced.since()

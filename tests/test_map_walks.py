@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import random
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import rawbpf
+from rawbpf.codec.base import Codec
 from rawbpf.codec.percpu import PerCpu
 from rawbpf.map import walk
 from rawbpf.map.whole import _OPERATORS, FEW
@@ -285,3 +288,60 @@ def test_a_few_programs_are_kept_and_used_again(backend: Backend) -> None:
         calls.clear()
         assert m.sum("f0") == m.sum("f1") == 0
         assert len(calls) == 2
+
+
+@pytest.mark.parametrize("room", [10, FEW])
+@pytest.mark.parametrize("field", ["typo", "count", "index", "_fields", "real"])
+def test_a_field_that_is_none_is_refused_of_an_empty_map_as_well(backend: Backend, room: int, field: str) -> None:
+    with rawbpf.HashMap.create(key="u32", value={"a": "u32", "b": "u64"}, max_entries=room) as m:
+        verbs: list[Callable[[], object]] = [
+            lambda: m.sum(field),
+            lambda: m.min(field),
+            lambda: m.filter(">", 1, field),
+            lambda: m.top(3, field),
+        ]
+        for verb in verbs:
+            with pytest.raises(ValueError, match=f"no field '{field}': the fields of the values are a, b"):
+                verb()
+    with (
+        rawbpf.HashMap.create(key="u32", max_entries=room, value="u64") as m,
+        pytest.raises(ValueError, match="no structs"),
+    ):
+        m.sum(field)
+
+
+@pytest.mark.parametrize("room", [10, FEW])
+def test_a_codec_of_ones_own_says_what_may_be_asked_for(backend: Backend, room: int) -> None:
+    class Own(Codec[complex]):
+        name, size, field_names = "complex", 2, ("real", "imag")
+
+        def pack(self, value: Any, /) -> bytes:
+            return bytes([int(value.real), int(value.imag)])
+
+        def unpack(self, buffer: Any, /) -> complex:
+            return complex(buffer[0], buffer[1])
+
+    with rawbpf.HashMap.create(key="u32", value=Own(), max_entries=room) as m:
+        m.update({1: 3 + 4j, 2: 5 + 6j})
+        assert (m.sum("imag"), m.max("real"), m.top(1, "real")) == (10, 5, [(2, 5 + 6j)])
+
+
+@pytest.mark.parametrize("n", [None, 1.5, "1"])
+@pytest.mark.parametrize("room", [10, FEW])
+def test_how_many_are_the_greatest_is_an_int(backend: Backend, room: int, n: Any) -> None:
+    with (
+        rawbpf.HashMap.create(key="u32", value="u64", max_entries=room) as m,
+        pytest.raises(TypeError, match="integer"),
+    ):
+        m.top(n)
+
+
+def test_a_few_elements_load_nothing_and_import_nothing() -> None:
+    script = """if True:
+        import sys, rawbpf
+        with rawbpf.using(rawbpf.sim.Simulator()), rawbpf.HashMap.create(key="u32", value="u64", max_entries=10) as m:
+            m.update({1: 1, 2: 2}), m.get_many([1]), m.snapshot(), m.sum(), m.top(1)
+        print([name for name in ("many", "walk", "runner") if f"rawbpf.map.{name}" in sys.modules])
+    """
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"

@@ -45,7 +45,8 @@ class Codec(Generic[T_co]):
     native struct character with which `memoryview.cast` reads and writes the whole value, None where
     the value needs more. `hashable`: values can be keys of a dict.
 
-    A codec of one's own sets `size` and `name` and overrides `pack` and `unpack`.
+    A codec of one's own sets `size` and `name` and overrides `pack` and `unpack`; `field_names` if its values have
+    attributes that `sum()` and its like may be asked for.
     """
 
     name: str
@@ -57,6 +58,8 @@ class Codec(Generic[T_co]):
     """How many single values one value holds; what bounds the time that reading takes."""
     special: bool = False
     """Whether the kernel keeps it for itself, so that records of a struct with it have no such field."""
+    field_names: tuple[str, ...] = ()
+    """By what names the parts of a value are read."""
     source: Type | None = None
     """The BTF type that this is the codec of."""
 

@@ -144,6 +144,7 @@ class StructCodec(Codec[Record]):
             for member in getattr(field.codec, "attributes", ())
         ]
         self.record = record_class(tag, names, forwards)
+        self.field_names = (*self.record._fields, *(member for member, _ in forwards))
 
     @property
     def label(self) -> str:

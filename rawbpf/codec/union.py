@@ -80,7 +80,7 @@ class UnionCodec(Codec[UnionValue]):
         self.ctype = ctype
         places = flattened(flattened(places, UnionCodec), StructCodec)
         names = [place[0] for place in places]
-        self.attributes = attribute_names(names, ("_codec", "_raw"))
+        self.attributes = self.field_names = attribute_names(names, ("_codec", "_raw"))
         self.fields: tuple[Field, ...] = fields_of(places, self.attributes, size, byteorder, f"union {tag}".rstrip())
         self.leaves = leaves_of(self.fields, size, tag)
         self.member_names = tuple(dict.fromkeys([*filter(None, names), *self.attributes]))

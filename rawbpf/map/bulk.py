@@ -38,7 +38,7 @@ class BulkMap(WholeMap["K", "V"]):
         a key that cannot be encoded. Since: Linux 5.17 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
-        many = self._many if len(every) > 1 else None
+        many = self._many_for(len(every))
         found = None if many is None else many.get(self._key, self._value, every, default)
         if found is None:
             one: Callable[..., V | D | None] = self._get
@@ -74,12 +74,16 @@ class BulkMap(WholeMap["K", "V"]):
         Since: Linux 5.6 in batches; one by one before.
         Source: kernel/bpf/syscall.c:generic_map_update_batch
         """
-        elements, key, value, many = self._elements(), self._key, self._value, self._many
+        elements, key, value = self._elements(), self._key, self._value
 
         def store(portion: tuple[bytes, bytes, int]) -> int:
             keys, values, count = portion
+            many = self._many_for(count)
             try:
-                many.put(elements, keys, values, count, flags)
+                if many is None:
+                    elements.write(keys, values, count, flags)
+                else:
+                    many.put(elements, keys, values, count, flags)
             except (KeyNotFound, KeyExists) as error:
                 at = (error.applied or 0) * key.size
                 error.key = key.unpack(keys[at : at + key.size])

@@ -55,6 +55,7 @@ class Handle:
         "describe",
         "fd_words",
         "many",
+        "many_asked",
         "map_type",
         "mapped",
         "opened_at",
@@ -70,8 +71,9 @@ class Handle:
         # with operations over them.
         self.fd_words: dict[object, tuple[memoryview, ReferenceType[memoryview]]] = {}
         self.poisoned: list[type[Map[Any, Any]]] = []
-        # What runs programs over many keys, once it was asked for.
+        # What runs programs over many keys, once one is worth it, and whether several keys were asked for before.
         self.many: Many | None = None
+        self.many_asked = False
         # What maps the memory of arrays, and the memory that users were given views of, as weak references.
         self.mapped: list[Droppable] = []
         self.views: list[ReferenceType[mmap]] = []

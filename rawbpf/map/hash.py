@@ -137,8 +137,12 @@ class HashMap(BulkMap["K", "V"]):
         """
         elements = self._elements()
         portions = ((self._key.pack_many(some), len(some)) for some in in_portions(keys, elements.portion()))
-        many = self._many
-        return in_turn(beforehand(portions, keys), lambda portion: many.delete(elements, *portion))
+
+        def delete(portion: tuple[bytes, int]) -> int:
+            many = self._many_for(portion[1])
+            return elements.delete(*portion) if many is None else many.delete(elements, *portion)
+
+        return in_turn(beforehand(portions, keys), delete)
 
     def pop_many(self, keys: Iterable[K], default: D | None = None) -> list[V | D | None]:
         """Remove `keys` and return their values, in their order, with `default` for those that are missing.
@@ -152,7 +156,8 @@ class HashMap(BulkMap["K", "V"]):
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
         taken, unpack = Taken(self._elements(), self._key.pack_many(every)), self._value.unpack
         try:
-            if not self._many.pop(taken, len(every)):
+            many = self._many_for(len(every))
+            if many is None or not many.pop(taken, len(every)):
                 for _ in every:
                     taken.one()
             return [default if value is None else unpack(value) for value in taken.values]

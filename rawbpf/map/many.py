@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 GET, PUT, DELETE, POP = "get_many", "put_many", "delete_many", "pop_many"
 VERBS = (GET, PUT, DELETE, POP)
 
-AT_ONCE = 128
-"""From how many keys on the first call loads the program; fewer wait for the second call."""
 MOST_KEYS = 8192
 MOST_BYTES = 1 << 19
 """Bounds of the memory that a program works on: as many keys as both allow, and one at least."""
@@ -63,14 +61,13 @@ SPECIAL: dict[bool | None, str] = {
 class Many:
     """The programs of one open map. `special`: its values hold something of the kernel's own; None: nobody knows."""
 
-    __slots__ = ("_asked", "_barred", "_free", "_pid", "_room", "handle", "shape", "special", "value_size", "walks")
+    __slots__ = ("_barred", "_free", "_pid", "_room", "handle", "shape", "special", "value_size", "walks")
 
     def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool | None) -> None:
         self.handle = handle
         self.special = special
         self.shape = shape
         self.value_size = value_size
-        self._asked = False
         self._pid = getpid()
         self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
         # How many more programs may be made.
@@ -192,9 +189,6 @@ class Many:
             return self._free[verb].pop()
         except IndexError:
             pass
-        if count < AT_ONCE and not self._asked:
-            self._asked = True
-            return None
         try:
             return self._load(verb)
         except Unavailable:

@@ -85,6 +85,7 @@ class Runner:
     def __init__(self, backend: Backend, size: int, code: Callable[[int], Code]) -> None:
         self._backend = backend
         self._fd = -1
+        self._mark: tuple[int, int] | None = None
         if backend in _unable:
             raise Unavailable(_unable[backend])
         self._kept: list[object] = []
@@ -105,7 +106,7 @@ class Runner:
             pages = backend.mmap_at(scratch, size + page - 1 & -page)
             self.memory = memoryview(pages).cast("B")
             self.words = self.memory.cast("Q")
-            kind, self._fd = _loaded(backend, code(scratch))
+            kind = self._load(code(scratch))
             self._mark = own(self._fd)
         except OSError as error:
             raise unavailable(error) from None
@@ -118,6 +119,39 @@ class Runner:
             fields.update(data_in=pointer_to(packet), data_size_in=64)
         self._attr = pack(PROG_TEST_RUN, fields)
         self._reference = ctypes.byref(self._attr)
+
+    def _load(self, code: Code) -> int:
+        # Return the program type that it was loaded as. Nothing comes between the kernel's return and the descriptor's
+        # place in this object, where an interrupt finds it.
+        backend = self._backend
+        resolved = resolve(code)
+        types, func_info = describe_functions(resolved.functions, backend.host.byteorder)
+        insns = encode(resolved.instructions, backend.host.byteorder)
+        btf = btf_load(backend, types)
+        try:
+            why = ""
+            for kind, flags in _KINDS:
+                try:
+                    self._fd = prog_load(
+                        backend,
+                        prog_type=kind,
+                        prog_flags=flags,
+                        insns=insns,
+                        name=_NAME,
+                        btf_fd=btf,
+                        func_info=func_info,
+                        func_info_rec_size=_FUNC_INFO_SIZE,
+                    )
+                except BpfError:
+                    why, lasting = _explained(backend, kind, flags, insns, btf, func_info)
+                    if why != _ONLY_SLEEPABLE:
+                        raise Unavailable(why, lasting=lasting) from None
+                else:
+                    _interruptible()
+                    return kind
+            raise Unavailable(why)
+        finally:
+            backend.close(btf)
 
     def run(self, *, blocking: bool = True) -> None:
         """Run the program once. `blocking`: let other threads go on meanwhile, which takes a little longer.
@@ -137,9 +171,12 @@ class Runner:
 
     def close(self) -> None:
         """Unload the program and let go of the memory, which stays mapped for views that others took. Idempotent."""
-        fd, self._fd = self._fd, -1
         self.memory = self.words = GONE
-        if fd >= 0 and owns(fd, self._mark):
+        fd = self._fd
+        # Asked first: an interrupt then finds the descriptor in its place. One may have come before there was a mark.
+        is_own = fd >= 0 and (self._mark is None or owns(fd, self._mark))
+        self._fd = -1
+        if is_own:
             self._backend.close(fd)
 
     def __del__(self) -> None:
@@ -147,35 +184,9 @@ class Runner:
             self.close()
 
 
-def _loaded(backend: Backend, code: Code) -> tuple[int, int]:
-    # Return the program type that it was loaded as, and the descriptor.
-    resolved = resolve(code)
-    types, func_info = describe_functions(resolved.functions, backend.host.byteorder)
-    insns = encode(resolved.instructions, backend.host.byteorder)
-    btf = btf_load(backend, types)
-    try:
-        why = ""
-        for kind, flags in _KINDS:
-            try:
-                fd = prog_load(
-                    backend,
-                    prog_type=kind,
-                    prog_flags=flags,
-                    insns=insns,
-                    name=_NAME,
-                    btf_fd=btf,
-                    func_info=func_info,
-                    func_info_rec_size=_FUNC_INFO_SIZE,
-                )
-            except BpfError:
-                why, lasting = _explained(backend, kind, flags, insns, btf, func_info)
-                if why != _ONLY_SLEEPABLE:
-                    raise Unavailable(why, lasting=lasting) from None
-            else:
-                return kind, fd
-        raise Unavailable(why)
-    finally:
-        backend.close(btf)
+def _interruptible() -> None:
+    # An interrupt that came while the verifier was at work comes now, and not when descriptors are being closed.
+    pass
 
 
 def _explained(backend: Backend, kind: int, flags: int, insns: bytes, btf: int, func_info: bytes) -> tuple[str, bool]:

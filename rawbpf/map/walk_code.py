@@ -10,8 +10,6 @@ Kernel side: kernel/bpf/bpf_iter.c:bpf_for_each_map_elem, kernel/bpf/hashtab.c:b
 
 from __future__ import annotations
 
-from struct import Struct
-
 from rawbpf.asm.build import (
     R0,
     R1,
@@ -39,9 +37,7 @@ from rawbpf.asm.build import (
     store_reg,
 )
 from rawbpf.asm.label import Function, Label
-from rawbpf.codec.scalar import CODES
 from rawbpf.map.many_code import HEADER, at, copy
-from rawbpf.map.memory import cast_view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,9 +49,7 @@ VISITED, LIMIT, MATCHED, LOW, HIGH, BEST, OVERFLOW = range(7)
 """Words of the header."""
 
 _FOR_EACH, _LOOKUP_PERCPU = 164, 195  # Source: include/uapi/linux/bpf.h (v6.12)
-_UNSIGNED = {"<": "<", "<=": "<=", ">": ">", ">=": ">=", "==": "==", "!=": "!="}
-_SIGNED = {"<": "s<", "<=": "s<=", ">": "s>", ">=": "s>=", "==": "==", "!=": "!="}
-OPERATORS = tuple(_UNSIGNED)
+_SIGNED = {"<": "s<", "<=": "s<=", ">": "s>", ">=": "s>="}
 
 
 class Number:
@@ -78,15 +72,9 @@ class Number:
         """The greatest one."""
         return (1 << 63) - 1 if self.signed else (1 << 64) - 1
 
-    def column(self, values: memoryview, stride: int) -> list[int]:
-        """Return the numbers of all `values`, which are `stride` bytes long and lie side by side."""
-        code = CODES[self.size]
-        form = code.lower() if self.signed else code
-        if stride % self.size == self.offset % self.size == 0:
-            numbers: list[int] = cast_view(values, form)[self.offset // self.size :: stride // self.size].tolist()
-            return numbers
-        rest = stride - self.offset - self.size
-        return [one for (one,) in Struct(f"={self.offset}x{form}{rest}x").iter_unpack(values)]
+    def compared(self, operator: str) -> str:
+        """Return how an instruction is told to compare such numbers by `operator`."""
+        return _SIGNED.get(operator, operator) if self.signed else operator
 
     @property
     def key(self) -> tuple[int, int, bool]:
@@ -118,11 +106,10 @@ def walk_code(
     """
     condition: Code = []
     if test and number is not None:
-        operators = _SIGNED if number.signed else _UNSIGNED
         condition = [
             ld_map_value(R1, scratch, 8 * LIMIT),
             load_mem(R1, R1, 0),
-            jump_reg(R6, operators[test], R1, "do"),
+            jump_reg(R6, number.compared(test), R1, "do"),
             jump("next"),
         ]
     return [
@@ -212,7 +199,6 @@ def _high(scratch: int, step: int) -> Code:
 
 def choosing(number: Number, scratch: int, operator: str) -> Code:
     """Return the action that keeps R6 if it is `operator` the best so far, or the first."""
-    better = (_SIGNED if number.signed else _UNSIGNED)[operator]
     return [
         ld_map_value(R1, scratch, 8 * MATCHED),
         load_mem(R2, R1, 0),
@@ -220,7 +206,7 @@ def choosing(number: Number, scratch: int, operator: str) -> Code:
         ld_map_value(R1, scratch, 8 * BEST),
         jump_imm(R2, "==", 0, "take"),
         load_mem(R2, R1, 0),
-        jump_reg(R6, better, R2, "take"),
+        jump_reg(R6, number.compared(operator), R2, "take"),
         jump("next"),
         Label("take"),
         store_reg(R1, 0, R6),

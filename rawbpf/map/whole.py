@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar
 
+    from rawbpf.codec import Codec
     from rawbpf.codec.dtype import Array
     from rawbpf.map.many import Many
     from rawbpf.map.walk import Walks
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 FEW = 4096
 """Maps that cannot hold as many elements as these are gone through by batches, without a program."""
+AT_ONCE = 128
+"""From how many keys on the first call loads a program; fewer wait for the second call."""
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -82,6 +85,16 @@ class WholeMap(Map["K", "V"]):
             if handle.many is None:  # nor has another thread made one meanwhile
                 handle.many = many
         return handle.many
+
+    def _many_for(self, count: int) -> Many | None:
+        # What runs programs, None as long as it would load none: it is more than most users of maps have to import.
+        handle = self._handle
+        if count < 2:
+            return None
+        if count < AT_ONCE and not handle.many_asked:
+            handle.many_asked = True
+            return None
+        return self._many
 
     def __len__(self) -> int:
         """Count the elements, which reads all of a hash."""
@@ -135,7 +148,8 @@ class WholeMap(Map["K", "V"]):
 
         Numbers are items, arrays of numbers a dimension more, and all else is a row of bytes for each element:
         `m.value_type.column(view, field)` makes items of one field of all. A large map is read by a program that
-        takes no lock: an element that others replace meanwhile can be missing, or there twice.
+        takes no lock: an element that others replace meanwhile can be missing, or there twice. Its columns are memory
+        that a forked child shares: copy them (`bytearray(keys)`) before one of the two writes there.
         Raises: Closed; PermissionDenied (EPERM: opened for writing only).
         """
         walked = self._walked()
@@ -185,6 +199,19 @@ class WholeMap(Map["K", "V"]):
         number = number_of(self._value, field)
         return None if number is None else (walks, number)
 
+    def _picker(self, field: str | None) -> Callable[[Any], Any]:
+        # What a value, or that field of it, is to compare and to add up. Raises: ValueError for a field that is none.
+        codec: Codec[Any] = getattr(self._value, "inner", self._value)
+        total: Callable[[Any], Any] = operator.methodcaller("sum") if self._per_cpu else _itself
+        if field is None:
+            return total
+        names = codec.field_names
+        if field not in names:
+            of = f"the fields of the values are {', '.join(names)}" if names else "the values are no structs"
+            raise ValueError(f"no field {field!r}: {of}")
+        pick = operator.attrgetter(field)
+        return (lambda value: pick(value.sum())) if self._per_cpu else pick
+
     def count(self) -> int:
         """Count the elements. Raises: Closed; PermissionDenied (EPERM: opened for writing only)."""
         walks = self._walks()
@@ -198,7 +225,7 @@ class WholeMap(Map["K", "V"]):
         """
         found = self._number(field)
         total = None if found is None else found[0].sum(found[1])
-        return sum(map(_picker(field), self.values())) if total is None else total
+        return sum(map(self._picker(field), self.values())) if total is None else total
 
     def min(self, field: str | None = None) -> Any:  # noqa: ANN401  (as the values)
         """Return the least value, or least `field`; of per-CPU values the least sum over the CPUs.
@@ -215,7 +242,7 @@ class WholeMap(Map["K", "V"]):
         found = self._number(field)
         best = None if found is None else found[0].best(found[1], operator)
         if best is None:
-            best = over(((value,) for value in map(_picker(field), self.values())), default=())
+            best = over(((value,) for value in map(self._picker(field), self.values())), default=())
         if not best:
             raise ValueError(f"{self._shape} is empty")
         return best[0]
@@ -249,7 +276,7 @@ class WholeMap(Map["K", "V"]):
                 keys, values, count = walked
                 matches = zip(self._key.unpack_many(keys, count), self._value.unpack_many(values, count), strict=True)
                 return dict(matches)
-        pick = _picker(field)
+        pick = self._picker(field)
         return {key: value for key, value in self.items() if compare(pick(value), limit)}
 
     def top(self, n: int, by: str | None = None) -> list[tuple[K, V]]:
@@ -259,35 +286,32 @@ class WholeMap(Map["K", "V"]):
         """
         import heapq
 
+        wanted, pick = operator.index(n), self._picker(by)
         found = None if self._per_cpu else self._number(by)
         walked = None if found is None else found[0].elements()
-        if found is None or walked is None:
-            pick = _picker(by)
-            return heapq.nlargest(n, self.items(), key=lambda item: pick(item[1]))
+        if walked is None:
+            return heapq.nlargest(wanted, self.items(), key=lambda item: pick(item[1]))
         keys, values, count = walked
-        numbers = found[1].column(values, self._value.size)
+        numbers = self._numbers(values, by)
         key, value = self._key, self._value
         return [
             (
                 key.unpack(keys[at * key.size : (at + 1) * key.size]),
                 value.unpack(values[at * value.size : (at + 1) * value.size]),
             )
-            for at in heapq.nlargest(n, range(count), key=numbers.__getitem__)
+            for at in heapq.nlargest(wanted, range(count), key=numbers.__getitem__)
         ]
 
-
-def _picker(field: str | None) -> Callable[[Any], Any]:
-    from rawbpf.codec.percpu import PerCpu  # only who asks pays
-
-    def pick(value: Any) -> Any:  # noqa: ANN401  (a value of any type)
-        total = value.sum() if isinstance(value, PerCpu) else value
+    def _numbers(self, values: memoryview, field: str | None) -> list[int]:
+        # The integers of all values, or of that field of them.
         if field is None:
-            return total
+            return self._value.view(values).tolist()
         try:
-            return getattr(total, field)
-        except AttributeError:
-            fields = getattr(total, "_fields", ())
-            of = f"the fields of the values are {', '.join(fields)}" if fields else "the values are no structs"
-            raise ValueError(f"no field {field!r}: {of}") from None
+            return self._value.column(values, field).tolist()
+        except ValueError:  # where they lie does not let a view step from one to the next
+            pick = operator.attrgetter(field)
+            return [pick(value) for value in self._value.iter_unpack(values)]
 
-    return pick
+
+def _itself(value: Any) -> Any:  # noqa: ANN401  (a value of any type)
+    return value
