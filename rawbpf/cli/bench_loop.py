@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import struct
 
-from rawbpf.asm import Function, Label, resolve
+from rawbpf.asm import Function, Label
 from rawbpf.asm import build as b
 from rawbpf.errors import NotSupported, VerifierError
 from rawbpf.map.array import ArrayMap
 from rawbpf.program.program import Program
-from rawbpf.spec.function import describe_functions
-from rawbpf.syscall.btf import btf_load
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
@@ -104,26 +102,12 @@ class Loop:
         return int(spent)
 
     def _load(self, backend: Backend, map_fd: int, helper: str, size: int) -> Program:
-        resolved = resolve(self._instructions(map_fd, helper, size))
-        types, func_info = describe_functions(resolved.functions, backend.host.byteorder)
-        btf = btf_load(backend, types)
+        code = self._instructions(map_fd, helper, size)
         try:
-            try:
-                return Program.load(
-                    "syscall", resolved.instructions, name="bench", btf_fd=btf, func_info=func_info, backend=backend
-                )
-            except (VerifierError, NotSupported):
-                # Programs that may sleep, as this type does, are not for maps of every type.
-                return Program.load(
-                    "socket_filter",
-                    resolved.instructions,
-                    name="bench",
-                    btf_fd=btf,
-                    func_info=func_info,
-                    backend=backend,
-                )
-        finally:
-            backend.close(btf)
+            return Program.load("syscall", code, name="bench", backend=backend)
+        except (VerifierError, NotSupported):
+            # Programs that may sleep, as this type does, are not for maps of every type.
+            return Program.load("socket_filter", code, name="bench", backend=backend)
 
     def _instructions(self, map_fd: int, helper: str, size: int) -> list[Instruction | Label]:
         scratch = self._scratch.fileno()
