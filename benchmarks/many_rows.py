@@ -24,7 +24,7 @@ QUICK_NUMBERS = (1, 2, 10, 300)
 STRUCT_NUMBERS = (100, 100_000)
 BY_NUMBER = "get_many by number of keys"
 # As many keys are asked for in a run of few at a time.
-_AT_LEAST = 20_000
+_AT_LEAST = 50_000
 _HUGE = 1_000_000
 
 
@@ -34,8 +34,8 @@ class Counters(Scalars):
     types = "u32 -> per-CPU u64"
     value: Any = rawbpf.PerCpu.filled(7)
 
-    def make_values(self) -> list[Any]:
-        return [self.value] * self.entries
+    def make_values(self, numbers: Sequence[int]) -> list[Any]:
+        return [self.value] * len(numbers)
 
     def create(self) -> Any:  # noqa: ANN401  (a map whose values are not those of its base class)
         return rawbpf.PerCpuHashMap.create(key="u32", value="u64", max_entries=self.entries, name="speed")
@@ -46,7 +46,7 @@ def by_number(table: Table, numbers: Sequence[int]) -> Iterator[Row]:
     m = table.map
     for number in numbers:
         calls = max(_AT_LEAST // number, 1)
-        keys = random.Random(number).choices(table.keys, k=number)
+        keys = table.make_keys(random.Random(number).choices(range(table.entries), k=number))
         packed = m.key_type.pack_many(keys) * calls
         groups = [keys] * calls
         yield Row(
@@ -92,7 +92,8 @@ def lookups(table: Table, n: int) -> Iterator[Row]:
     """Yield the rows of other keys than a list of those that are there; `n` of them, all different."""
     m, n = table.map, min(n, table.entries)
     chosen = random.Random(0)
-    keys, missing = chosen.sample(table.keys, n), chosen.sample(table.absent, n)
+    keys = table.make_keys(chosen.sample(range(table.entries), n))
+    missing = table.make_keys(chosen.sample(range(table.entries, 2 * table.entries), n))
     if isinstance(table, Scalars):
         numbers, present = array("I", keys), m.key_type.pack_many(keys)
         yield _row(
@@ -120,8 +121,8 @@ def writes(table: Table, n: int) -> Iterator[Row]:
     """Yield a row for each call that changes the map, with `n` keys, all different and all there."""
     m, c, t, n = table.map, table.c, table.bcc, min(n, table.entries)
     size, label = table.key_size, f"{n:,} keys"
-    keys = random.Random(0).sample(table.keys, n)
-    items = {key: table.content[key] for key in keys}
+    items = table.make_items(random.Random(0).sample(range(table.entries), n))
+    keys = list(items)
     packed, packed_values = m.key_type.pack_many(keys), m.value_type.pack_many(list(items.values()))
 
     def refill() -> None:

@@ -6,7 +6,8 @@ import ctypes
 import os
 import random
 import struct
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import rawbpf
@@ -30,15 +31,14 @@ class Table:
         self.entries = entries
         self.c = c
         chosen = random.Random(0)
-        self.keys, self.absent = self.make_keys(range(entries)), self.make_keys(range(entries, 2 * entries))
         self.map: Any = self.create()
         self.fd = self.map.fileno()
         codec = self.map.key_type
         self.key_size, self.value_size = codec.size, self.map.value_type.size
-        self.content = dict(zip(self.keys, self.make_values(), strict=True))
+        self.content = self.make_items(range(entries))
         self.fill()
-        self.sample = chosen.sample(self.keys, min(SAMPLE, entries))
-        self.missing = chosen.sample(self.absent, len(self.sample))
+        self.sample = self.make_keys(chosen.sample(range(entries), min(SAMPLE, entries)))
+        self.missing = self.make_keys(chosen.sample(range(entries, 2 * entries), len(self.sample)))
         self.packed, self.packed_missing = codec.pack_many(self.sample), codec.pack_many(self.missing)
         self.packed_value = self.map.value_type.pack(self.value)
         self.bcc = bcc.hash(self.fd, self.bcc_types[0], self.bcc_types[1], entries) if bcc is not None else None
@@ -46,11 +46,20 @@ class Table:
     value: Any
     bcc_types: tuple[type[Any], type[Any]]
 
-    def make_keys(self, numbers: range) -> list[Any]:
+    def make_keys(self, numbers: Sequence[int]) -> list[Any]:
+        """Return a key for each of `numbers`: new objects, which lie side by side in memory, as the keys of C do.
+
+        The map's own are keys of `range(entries)`.
+        """
         raise NotImplementedError
 
-    def make_values(self) -> list[Any]:
-        return [self.value] * self.entries
+    def make_values(self, numbers: Sequence[int]) -> list[Any]:
+        """Return the values that keys of these `numbers` have."""
+        return [self.value] * len(numbers)
+
+    def make_items(self, numbers: Sequence[int]) -> dict[Any, Any]:
+        """Return the elements of these `numbers`."""
+        return dict(zip(self.make_keys(numbers), self.make_values(numbers), strict=True))
 
     def create(self) -> rawbpf.HashMap[Any, Any]:
         raise NotImplementedError
@@ -78,11 +87,11 @@ class Scalars(Table):
     bcc_types = (ctypes.c_uint32, ctypes.c_uint64)
     bcc_value = ctypes.c_uint64(7)
 
-    def make_keys(self, numbers: range) -> list[Any]:
-        return list(numbers)
+    def make_keys(self, numbers: Sequence[int]) -> list[Any]:
+        return array("I", numbers).tolist()
 
-    def make_values(self) -> list[Any]:
-        return list(range(1 << 33, (1 << 33) + self.entries))
+    def make_values(self, numbers: Sequence[int]) -> list[Any]:
+        return [(1 << 33) + number for number in numbers]
 
     def create(self) -> rawbpf.HashMap[Any, Any]:
         return rawbpf.HashMap.create(key="u32", value="u64", max_entries=self.entries, name="speed")
@@ -124,7 +133,7 @@ class Structs(Table):
     bcc_key = "Key(k[0], k[1], k[2])"
     bcc_value = FlowValue(1, 2, 3, 4, 5, 6, 7, 8)
 
-    def make_keys(self, numbers: range) -> list[Any]:
+    def make_keys(self, numbers: Sequence[int]) -> list[Any]:
         return [(number, ~number & 0xFFFFFFFF, (number & 0xFFFF, 80)) for number in numbers]
 
     def create(self) -> rawbpf.HashMap[Any, Any]:
