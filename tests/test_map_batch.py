@@ -266,6 +266,18 @@ def test_what_is_no_pair_is_refused(backend: Backend, pairs: Any) -> None:
         assert m.count() == 0
 
 
+def test_a_dict_that_changes_while_it_is_read_is_refused(backend: Backend) -> None:
+    class Changing(dict[int, int]):
+        def values(self) -> Any:
+            self[len(self)] = 0
+            return super().values()
+
+    with rawbpf.HashMap.create(key="u32", value="u32", max_entries=8, backend=backend) as m:
+        with pytest.raises(RuntimeError, match="changed by another thread"):
+            m.update(Changing({0: 1}))
+        assert m.snapshot() == {}
+
+
 @pytest.mark.guest
 @pytest.mark.parametrize("kind", ["hash", "lru_hash", "array"])
 def test_noexist_and_exist_are_minded_in_batches(backend: Backend, kind: str) -> None:

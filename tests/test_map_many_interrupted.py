@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -15,7 +16,8 @@ from support.many import Around, ways
 
 import rawbpf
 from rawbpf.codec.base import Codec
-from rawbpf.map import many
+from rawbpf.map import hash as hash_
+from rawbpf.map import keys, many, taken
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -80,6 +82,49 @@ def test_an_interrupt_at_any_call_loses_nothing(
         programs = ways(m)["pop_many"] == "program"
         # The first key by a system call, which a trie answers in three, the others by ten; or each by one or more.
         assert interrupted in (range(4, 8) if programs else range(TOTAL, 10 * TOTAL))
+
+
+def _at_line(nth: int) -> Callable[[FrameType, str, object], Any]:
+    # A trace function that interrupts before the nth line between a program's start and the end of pop_many, but for
+    # where a descriptor is nobody's yet, or what was taken is being put back already.
+    lines = 0
+
+    def line(_: FrameType, event: str, __: object) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        if event == "line" and lines == nth:
+            raise KeyboardInterrupt
+        return line
+
+    def called(frame: FrameType, _: str, __: object) -> Any:
+        code = frame.f_code
+        inside = code.co_filename in _INTERRUPTED and code.co_name in ("pop", "one", "add", "go", "decoded", "pop_many")
+        return line if inside else None
+
+    return called
+
+
+_INTERRUPTED = [each.__file__ for each in (many, taken, keys, hash_)]
+
+
+def test_an_interrupt_at_any_line_loses_nothing(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(many, "MOST_KEYS", 2)
+    with _filled("hash", backend, 6) as (m, every):
+        content = m.snapshot()
+        interrupted = 0
+        before = sys.gettrace()
+        popped = None
+        while popped is None:
+            sys.settrace(_at_line(interrupted + 1))
+            try:
+                popped = m.pop_many(every)
+            except KeyboardInterrupt:
+                sys.settrace(before)
+                interrupted += 1
+                assert m.snapshot() == content
+            sys.settrace(before)
+        assert popped == [content.get(key) for key in every]
+        assert interrupted > 50
 
 
 @pytest.mark.real_kernel("the running kernel is interrupted")

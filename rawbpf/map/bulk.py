@@ -38,7 +38,7 @@ class BulkMap(WholeMap["K", "V"]):
         a key that cannot be encoded. Since: Linux 5.17 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
-        many = self._many_for(len(every))
+        many = self._handle.many or self._many_for(len(every))
         found = None if many is None else many.get(self._key, self._value, every, default)
         if found is None:
             one: Callable[..., V | D | None] = self._get
@@ -104,6 +104,10 @@ class BulkMap(WholeMap["K", "V"]):
 
 def in_portions(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yield the `items` in lists of `size`, the last one shorter."""
+    if isinstance(items, list):
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
+        return
     source = iter(items)
     while some := list(islice(source, size)):
         yield some
@@ -112,7 +116,14 @@ def in_portions(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def _sides(items: Mapping[K, V] | Iterable[tuple[K, V]], size: int) -> Iterator[tuple[list[K], list[V]]]:
     # Keys and values in lists of `size`. A dict has both already, and need not make pairs of them.
     if isinstance(items, dict):
-        yield from zip(in_portions(items, size), in_portions(items.values(), size), strict=True)
+        keys, values = list(items), list(items.values())
+        if len(keys) != len(values):
+            raise RuntimeError("the dict was changed by another thread")
+        if 0 < len(keys) <= size:
+            yield keys, values
+            return
+        for start in range(0, len(keys), size):
+            yield keys[start : start + size], values[start : start + size]
         return
     pairs = items.items() if hasattr(items, "items") else items
     if not hasattr(pairs, "__iter__"):

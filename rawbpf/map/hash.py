@@ -154,13 +154,13 @@ class HashMap(BulkMap["K", "V"]):
         Since: Linux 5.17 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
-        taken, unpack = Taken(self._elements(), self._key.pack_many(every)), self._value.unpack
+        taken = Taken(self._elements(), self._key.pack_many(every))
         try:
             many = self._many_for(len(every))
             if many is None or not many.pop(taken, len(every)):
                 for _ in every:
                     taken.one()
-            return [default if value is None else unpack(value) for value in taken.values]
+            return taken.decoded(self._value, default)
         except BaseException as error:
             if lost := taken.put_back():
                 error.add_note(f"{lost} elements that were taken out could not be put back")

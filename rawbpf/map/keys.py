@@ -5,19 +5,26 @@ Which verbs there are and when a program is used, `many` says; what a program do
 
 from __future__ import annotations
 
+import ctypes
+import struct
+
 from rawbpf.map.handle import closed
-from rawbpf.map.many_code import COUNT, DONE, ERROR, MISSED
+from rawbpf.map.many_code import COUNT, DONE, MISSED, START
 from rawbpf.map.memory import cast_view
 from rawbpf.map.runner import GONE, Runner, Unavailable
+from rawbpf.uapi import constants as c
+from rawbpf.uapi.attr import MAP_UPDATE_ELEM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from ctypes import _CArgObject
     from typing import Any
 
     from rawbpf.codec import Codec
     from rawbpf.map.handle import Handle
     from rawbpf.map.many_code import Layout
+    from rawbpf.uapi.layout import AttrBuffer
 
 QUICK = 32
 """Up to so many keys a run takes microseconds, and giving way to other threads would take longer."""
@@ -30,12 +37,14 @@ class Unpackable(Exception):
 class Keys(Runner):
     """A program for one verb, and typed views of its memory: `keys`, `values`, `found`."""
 
-    __slots__ = ("found", "key_items", "keys", "layout", "value_items", "values")
+    __slots__ = ("_first", "found", "keys", "layout", "packers", "value_items", "values")
 
     def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int], Any]) -> None:
         self.layout = layout
-        self.key_items: memoryview | None = None
+        # What packs so many keys; the values as items; what stores the first element.
+        self.packers: dict[int, Callable[..., None]] = {}
         self.value_items: memoryview | None = None
+        self._first: tuple[AttrBuffer, _CArgObject] | None = None
         with handle as fd:
             super().__init__(handle.backend, layout.size, lambda scratch: code(fd, scratch))
         self.values = self.memory[layout.values : layout.keys]
@@ -46,7 +55,7 @@ class Keys(Runner):
         """Unload the program and let go of the memory. Idempotent."""
         super().close()
         self.values = self.keys = self.found = GONE
-        self.key_items = self.value_items = None
+        self.value_items = None
 
     def look_up(self, handle: Handle, count: int) -> int:
         """Run over the first `count` keys; return how often one was missing. Raises: Closed; Unavailable."""
@@ -57,41 +66,42 @@ class Keys(Runner):
         self.run(blocking=count > QUICK)
         return words[MISSED]
 
-    def go(self, handle: Handle, count: int) -> int:
-        """Run over the first `count` keys; return how many until one was refused: `reached`. Raises: Closed."""
+    def store_first(self, handle: Handle, flags: int) -> bool:
+        """Store the first element by a system call, which asks the descriptor; False: refused. Raises: Closed."""
+        with handle as fd:
+            if self._first is None:
+                layout = self.layout
+                attr = MAP_UPDATE_ELEM.pack(
+                    map_fd=fd, key=self.address + layout.keys, value=self.address + layout.values, flags=flags
+                )
+                self._first = attr, ctypes.byref(attr)
+            attr, reference = self._first
+            MAP_UPDATE_ELEM.set(attr, "flags", flags)
+            return handle.backend.bpf(c.BPF_MAP_UPDATE_ELEM, reference, MAP_UPDATE_ELEM.size) == 0
+
+    def go(self, handle: Handle, count: int, start: int = 0) -> int:
+        """Run over the keys from `start` to `count`; return the index of the first one refused. Raises: Closed."""
         if handle.fd < 0:
             raise closed(handle.describe)
         words = self.words
+        words[START] = words[DONE] = start
         words[COUNT] = count
-        words[DONE] = words[MISSED] = 0
+        words[MISSED] = 0
         try:
             self.run(blocking=count > QUICK)
         except Unavailable:
             pass  # nothing was done: for whoever asked, the first key was refused
-        return self.reached
-
-    @property
-    def reached(self) -> int:
-        """How many keys the last run went through: the program's own word, whatever ended our call."""
-        words = self.words
-        return words[DONE] - (words[DONE] > 0 and words[ERROR] != 0)
-
-    def read(self, count: int, size: int) -> list[bytes | None]:
-        """Return the bytes of the first `count` values, None for those that were not found."""
-        found, values = self.found, self.values
-        return [bytes(values[at * size : (at + 1) * size]) if found[at] else None for at in range(count)]
+        return words[DONE]
 
     def fill(self, key: Codec[Any], keys: Sequence[Any]) -> None:
-        """Put at most QUICK keys, plain numbers, in their places: packing takes longer. Raises: Unpackable."""
-        view = self.key_items
-        if view is None:
-            view = self.key_items = cast_view(self.keys[: QUICK * key.size], key.format or "B")
-        at = 0
+        """Put at most QUICK keys, plain numbers, in their places. Raises: Unpackable."""
+        count = len(keys)
+        pack = self.packers.get(count)
+        if pack is None:
+            pack = self.packers[count] = struct.Struct(f"={count}{key.format}").pack_into
         try:
-            for each in keys:
-                view[at] = each
-                at += 1
-        except (TypeError, ValueError, OverflowError):
+            pack(self.keys, 0, *keys)
+        except (struct.error, TypeError, OverflowError):
             raise Unpackable from None
 
     def decoded(self, value: Codec[Any], count: int, missed: int, default: object) -> list[Any]:

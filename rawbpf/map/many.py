@@ -14,7 +14,6 @@ Kernel side: kernel/bpf/hashtab.c, kernel/bpf/arraymap.c, kernel/bpf/lpm_trie.c 
 from __future__ import annotations
 
 import os
-from os import getpid
 
 from rawbpf.errors import BpfError
 from rawbpf.map.keys import QUICK, Keys, Unpackable, packed_keys
@@ -52,6 +51,17 @@ _NEEDS = {GET: READ, PUT: WRITE, DELETE: WRITE, POP: READ | WRITE}
 _MODES = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE}
 
 
+# How many forks this process is away from the first.
+_forks = [0]
+
+
+def _forked() -> None:
+    _forks[0] += 1
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 SPECIAL: dict[bool | None, str] = {
     True: "the kernel keeps something of its own in the values",
     None: "the kernel may keep something of its own in the values, whose types cannot be read",
@@ -61,14 +71,14 @@ SPECIAL: dict[bool | None, str] = {
 class Many:
     """The programs of one open map. `special`: its values hold something of the kernel's own; None: nobody knows."""
 
-    __slots__ = ("_barred", "_free", "_pid", "_room", "handle", "shape", "special", "value_size", "walks")
+    __slots__ = ("_barred", "_forks", "_free", "_room", "handle", "shape", "special", "value_size", "walks")
 
     def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool | None) -> None:
         self.handle = handle
         self.special = special
         self.shape = shape
         self.value_size = value_size
-        self._pid = getpid()
+        self._forks = _forks[0]
         self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
         # How many more programs may be made.
         self._room: dict[str, list[None]] = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
@@ -106,21 +116,23 @@ class Many:
             return
         key_size, value_size, capacity = elements.key_size, elements.value_size, runner.layout.capacity
         every_key, every_value = memoryview(keys), memoryview(values)
-        at = 0
+        at, asked = 0, False
         try:
             runner.words[FLAGS] = flags
             while at < count:
-                # The first one, and any that the program was refused: a system call tells why.
-                key, value = every_key[at * key_size : (at + 1) * key_size], every_value[at * value_size :][:value_size]
-                elements.put(bytes(key), bytes(value), flags)
-                at += 1
-                refused = False
-                while at < count and not refused:
-                    some = min(capacity, count - at)
-                    runner.keys[: some * key_size] = every_key[at * key_size : (at + some) * key_size]
-                    runner.values[: some * value_size] = every_value[at * value_size : (at + some) * value_size]
-                    refused = runner.go(self.handle, some) < some
-                    at += runner.reached
+                some = min(capacity, count - at)
+                runner.keys[: some * key_size] = every_key[at * key_size : (at + some) * key_size]
+                runner.values[: some * value_size] = every_value[at * value_size : (at + some) * value_size]
+                start = 0
+                if not asked:
+                    # The first one, and any that the program was refused: a system call tells why.
+                    if not runner.store_first(self.handle, flags):
+                        elements.put(bytes(runner.keys[:key_size]), bytes(runner.values[:value_size]), flags)
+                    at += 1
+                    start = 1
+                reached = runner.go(self.handle, some, start)
+                at += reached - start
+                asked = reached == some
         except BpfError as error:
             error.applied = at
             raise
@@ -143,9 +155,10 @@ class Many:
                 while at < count and not refused:
                     some = min(capacity, count - at)
                     runner.keys[: some * size] = every[at * size : (at + some) * size]
-                    refused = runner.go(self.handle, some) < some
-                    at += runner.reached
-                    deleted += runner.reached - runner.words[MISSED]
+                    reached = runner.go(self.handle, some)
+                    refused = reached < some
+                    at += reached
+                    deleted += reached - runner.words[MISSED]
             return deleted
         except BpfError as error:
             if deleted or error.applied is not None:
@@ -159,24 +172,28 @@ class Many:
         runner = self.lease(POP, count)
         if runner is None:
             return False
-        values, size, width = taken.values, self.shape.key_size, self.value_size
+        words, size, width = runner.words, self.shape.key_size, self.value_size
         every = memoryview(taken.keys)
+        at = 0
         try:
-            while len(values) < count:
+            while len(taken) < count:
                 taken.one()
                 refused = False
-                while len(values) < count and not refused:
-                    some = min(runner.layout.capacity, count - len(values))
-                    runner.keys[: some * size] = every[len(values) * size :][: some * size]
-                    refused = runner.go(self.handle, some) < some
-                    values += runner.read(runner.reached, width)
-                    runner.words[DONE] = 0
+                while len(taken) < count and not refused:
+                    words[DONE] = 0
+                    at = len(taken)
+                    some = min(runner.layout.capacity, count - at)
+                    runner.keys[: some * size] = every[at * size :][: some * size]
+                    reached = runner.go(self.handle, some)
+                    refused = reached < some
+                    taken.add(runner.values[: reached * width], runner.found[:reached])
             return True
         except BaseException:
-            values += runner.read(runner.reached, width)
+            if len(taken) == at:  # the program may have taken what was not added yet
+                taken.add(runner.values[: words[DONE] * width], runner.found[: words[DONE]])
             raise
         finally:
-            runner.words[DONE] = 0
+            words[DONE] = 0
             self.give_back(POP, runner)
 
     def lease(self, verb: str, count: int) -> Keys | None:
@@ -184,7 +201,8 @@ class Many:
         # The first key of those that write goes by a system call in any case.
         if count < (2 if verb == GET else 3) or verb in self._barred:
             return None
-        self.forget_parents()
+        if self._forks != _forks[0]:
+            self.forget_parents()
         try:
             return self._free[verb].pop()
         except IndexError:
@@ -196,9 +214,8 @@ class Many:
 
     def forget_parents(self) -> None:
         """In a child, let go of its parent's programs: it shares their memory, and must not use it."""
-        pid = getpid()
-        if self._pid != pid:
-            self._pid = pid
+        if self._forks != _forks[0]:
+            self._forks = _forks[0]
             self._room = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
             self.drop()
 

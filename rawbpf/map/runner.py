@@ -75,12 +75,12 @@ class Refused(RuntimeWarning):
 
 
 class Runner:
-    """A loaded program and the `memory` that it shares with us, whole pages of at least `size` bytes.
+    """A loaded program and the `memory` that it shares with us at `address`, whole pages of at least `size` bytes.
 
     `code` makes the program, given the descriptor of the array. Raises: Unavailable.
     """
 
-    __slots__ = ("_attr", "_backend", "_fd", "_kept", "_mark", "_reference", "memory", "words")
+    __slots__ = ("_attr", "_backend", "_fd", "_kept", "_mark", "_reference", "address", "memory", "words")
 
     def __init__(self, backend: Backend, size: int, code: Callable[[int], Code]) -> None:
         self._backend = backend
@@ -104,6 +104,7 @@ class Runner:
             raise unavailable(error) from None
         try:
             pages = backend.mmap_at(scratch, size + page - 1 & -page)
+            self.address = pointer_to(pages)
             self.memory = memoryview(pages).cast("B")
             self.words = self.memory.cast("Q")
             kind = self._load(code(scratch))
