@@ -162,7 +162,7 @@ class _Refusing(Wrapper):
         return -1
 
 
-TOO_OLD = "system calls: this kernel lacks a helper that it needs (Linux 5.17)"
+TOO_OLD = "system calls: this kernel lacks a helper that it needs (Linux 5.14)"
 REFUSALS: dict[str, tuple[int, str, str, bool]] = {
     # errno, log, what many_path says, whether it is so of every map
     "no JIT": (
@@ -172,12 +172,17 @@ REFUSALS: dict[str, tuple[int, str, str, bool]] = {
         True,
     ),
     "no such type": (EINVAL, "", "system calls: this kernel has no programs of type syscall (Linux 5.14)", True),
-    "no loops, 5.15": (EINVAL, "invalid func unknown#181\nprocessed 9 insns\n", TOO_OLD, True),
-    "no loops, 6.x": (EINVAL, "0: (85) call bpf_loop#181\nunknown func bpf_loop#181\n", TOO_OLD, True),
-    "no loops here": (EINVAL, "program of this type cannot use helper bpf_loop#181\n", TOO_OLD, True),
+    "no callbacks, 5.12": (EINVAL, "invalid func unknown#164\nprocessed 9 insns\n", TOO_OLD, True),
+    "no callbacks, 6.x": (
+        EINVAL,
+        "0: (85) call bpf_for_each_map_elem#164\nunknown func bpf_for_each_map_elem#164\n",
+        TOO_OLD,
+        True,
+    ),
+    "no callbacks here": (EINVAL, "program of this type cannot use helper bpf_for_each_map_elem#164\n", TOO_OLD, True),
     "no values of other CPUs": (
         EINVAL,
-        "9: (85) call bpf_loop#181\ninvalid func unknown#195\n",
+        "9: (85) call bpf_for_each_map_elem#164\ninvalid func unknown#195\n",
         "system calls: this kernel lacks the helper for values of other CPUs (Linux 5.19)",
         False,
     ),
@@ -243,12 +248,12 @@ def test_what_may_not_be_loaded_is_not_tried_at_every_call(backend: Backend, cmd
 # Mistakes of our own -------------------------------------------------------------
 
 
-def _wild(layout: Layout, map_fd: int, scratch: int, **_: object) -> Code:
+def _wild(layout: Layout, map_fd: int, scratch: int, steps: int, **_: object) -> Code:
     # What no verifier lets pass: a read from a number.
     return [mov_imm(R1, 5), load_mem(R0, R1, 0), exit_()]
 
 
-def _unbounded(layout: Layout, map_fd: int, scratch: int, **_: object) -> Code:
+def _unbounded(layout: Layout, map_fd: int, scratch: int, steps: int, **_: object) -> Code:
     return [mov_imm(R0, 0), call(99999), jump_imm(R0, "==", 0, 0), exit_()]
 
 

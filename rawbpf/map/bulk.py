@@ -35,7 +35,7 @@ class BulkMap(WholeMap["K", "V"]):
 
         A program looks them up in the kernel, thousands in one call, where `many_path` says so.
         Raises: Closed; PermissionDenied (EPERM: opened for writing only); TypeError, ValueError, OverflowError for
-        a key that cannot be encoded. Since: Linux 5.17 in one call; one by one before.
+        a key that cannot be encoded. Since: Linux 5.14 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
         many = self._handle.many or self._many_for(len(every))

@@ -151,7 +151,7 @@ class HashMap(BulkMap["K", "V"]):
         between the two, within some ten nanoseconds, is deleted unread, where `pop` does both in one step. What
         was removed when an interrupt or an error ends it is put back where its key is still free.
         Raises: Closed; PermissionDenied (EPERM); TypeError, ValueError, OverflowError for a key that cannot be encoded.
-        Since: Linux 5.17 in one call; one by one before.
+        Since: Linux 5.14 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
         taken = Taken(self._elements(), self._key.pack_many(every))

@@ -11,7 +11,7 @@ import struct
 from rawbpf.map.handle import closed
 from rawbpf.map.many_code import COUNT, DONE, MISSED, START
 from rawbpf.map.memory import cast_view
-from rawbpf.map.runner import GONE, Runner, Unavailable
+from rawbpf.map.runner import GONE, Runner, Unavailable, make_array
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import MAP_UPDATE_ELEM
 
@@ -39,14 +39,19 @@ class Keys(Runner):
 
     __slots__ = ("_first", "found", "keys", "layout", "packers", "value_items", "values")
 
-    def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int], Any]) -> None:
+    def __init__(self, handle: Handle, layout: Layout, code: Callable[[int, int, int], Any]) -> None:
         self.layout = layout
         # What packs so many keys; the values as items; what stores the first element.
         self.packers: dict[int, Callable[..., None]] = {}
         self.value_items: memoryview | None = None
         self._first: tuple[AttrBuffer, _CArgObject] | None = None
+        backend = handle.backend
         with handle as fd:
-            super().__init__(handle.backend, layout.size, lambda scratch: code(fd, scratch))
+            steps = make_array(backend, 4, layout.steps)
+            try:
+                super().__init__(backend, layout.size, lambda scratch: code(fd, scratch, steps))
+            finally:
+                backend.close(steps)
         self.values = self.memory[layout.values : layout.keys]
         self.keys = self.memory[layout.keys : layout.found]
         self.found = self.memory[layout.found : layout.size]

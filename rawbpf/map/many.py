@@ -259,12 +259,12 @@ class Many:
         # None: as many as may be are in use.
         layout = self._layout(verb)
 
-        def code(map_fd: int, scratch: int) -> Any:  # noqa: ANN401  (Code)
+        def code(map_fd: int, scratch: int, steps: int) -> Any:  # noqa: ANN401  (Code)
             if verb == PUT:
-                return put_code(layout, map_fd, scratch)
+                return put_code(layout, map_fd, scratch, steps)
             if verb == DELETE:
-                return delete_code(layout, map_fd, scratch)
-            return get_code(layout, map_fd, scratch, delete=verb == POP)
+                return delete_code(layout, map_fd, scratch, steps)
+            return get_code(layout, map_fd, scratch, steps, delete=verb == POP)
 
         room = self._room[verb]
         try:

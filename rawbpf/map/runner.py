@@ -4,7 +4,7 @@ The memory is that of an array with one element, mapped here and named in the pr
 run by BPF_PROG_RUN. One system call then does what else takes one for each element. Where the kernel
 takes no such program, `Unavailable` says why, and whoever asked makes the system calls instead.
 
-Kernel side: net/bpf/test_run.c:bpf_prog_test_run_syscall, kernel/bpf/bpf_iter.c:BPF_CALL_4(bpf_loop) (v6.12).
+Kernel side: net/bpf/test_run.c:bpf_prog_test_run_syscall (v6.12).
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _PERCPU_HELPER = "#195"
 # What a log says of kernels and settings, and not of the program: (in the log, in our words).
 _KNOWN = (
     ("callbacks are not allowed in non-JITed programs", "the kernel runs programs without a JIT"),
-    ("invalid func unknown", "this kernel lacks a helper that it needs (Linux 5.17)"),
-    ("unknown func ", "this kernel lacks a helper that it needs (Linux 5.17)"),
-    ("program of this type cannot use helper", "this kernel lacks a helper that it needs (Linux 5.17)"),
+    ("invalid func unknown", "this kernel lacks a helper that it needs (Linux 5.14)"),
+    ("unknown func ", "this kernel lacks a helper that it needs (Linux 5.14)"),
+    ("program of this type cannot use helper", "this kernel lacks a helper that it needs (Linux 5.14)"),
 )
 
 
@@ -90,18 +90,7 @@ class Runner:
             raise Unavailable(_unable[backend])
         self._kept: list[object] = []
         page = backend.host.page_size
-        try:
-            scratch = map_create(
-                backend,
-                map_type=c.BPF_MAP_TYPE_ARRAY,
-                key_size=4,
-                value_size=size,
-                max_entries=1,
-                map_flags=c.BPF_F_MMAPABLE,
-                name=_NAME,
-            )
-        except BpfError as error:
-            raise unavailable(error) from None
+        scratch = make_array(backend, size, 1, c.BPF_F_MMAPABLE)
         try:
             pages = backend.mmap_at(scratch, size + page - 1 & -page)
             self.address = pointer_to(pages)
@@ -183,6 +172,22 @@ class Runner:
     def __del__(self) -> None:
         if hasattr(self, "_fd"):  # or the map was closed before there was anything to unload
             self.close()
+
+
+def make_array(backend: Backend, size: int, entries: int, flags: int = 0) -> int:
+    """Return the descriptor of a new array, to be closed. Raises: Unavailable."""
+    try:
+        return map_create(
+            backend,
+            map_type=c.BPF_MAP_TYPE_ARRAY,
+            key_size=4,
+            value_size=size,
+            max_entries=entries,
+            map_flags=flags,
+            name=_NAME,
+        )
+    except BpfError as error:
+        raise unavailable(error) from None
 
 
 def _interruptible() -> None:
