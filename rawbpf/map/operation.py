@@ -5,8 +5,8 @@ operations are closures over what the map's descriptor, sizes and codecs settle:
 up, no argument converted, no question asked that was answered when the map was opened. A scalar goes
 through a typed memoryview, anything else through its codec; what follows from that is written into the
 source that `_SOURCE` is the pattern of, which is compiled once for each of the few outcomes.
-Each call leases a slot of buffers from a free list: threads and signal handlers never share one, and
-no lock is taken.
+Each call takes the slot of buffers, or makes one where another thread or an interrupted call has it: they
+never share one, and no lock is taken.
 
 Knows nothing of files, programs or types: a codec says how keys and values look.
 Kernel side: kernel/bpf/syscall.c:map_lookup_elem, map_update_elem, map_delete_elem (v6.12).
@@ -44,129 +44,129 @@ _KEY, _VALUE, _FLAGS, _SIZE, _DELETE_SIZE = 8, 16, 24, 32, 16
 # REFUSED_GET and REFUSED_SET are what comes of a key that the view refuses. It is packed once more by the
 # codec, whose message says what was expected; arrays see first whether it is a negative index or a slice.
 #
+# `spare` is taken in one statement, which nothing comes between: the interpreter changes threads and runs signal
+# handlers at calls and at jumps backwards. Source: Python/generated_cases.c.h:CHECK_EVAL_BREAKER (v3.13)
+#
 # A call that failed is repeated where its errno is EINTR, and where it is 0: between a call that fails and the
 # reading of its errno a signal handler may run and make calls that fail. All set the errno to 0 in the step
 # that reads it, so that who reads 0 was interrupted. A call on one element that failed has changed nothing.
 _SOURCE = f"""
 def make(
-    bpf, this, pop, push, new, flags_of, failed, set_errno, refused_flags, pack_key, pack_value, unpack_value, every
+    bpf, this, new, flags_of, failed, set_errno, refused_flags, pack_key, pack_value, unpack_value, every
 ):
+    spare = None
+
     def __getitem__(self, key):
+        nonlocal spare
         stored = STORED_KEY
-        try:
-            key_view, value_view, attr = slot = pop()
-        except IndexError:
-            key_view, value_view, attr = slot = new()
+        slot, spare = spare, None
+        key_view, value_view, attr = slot = slot or new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
-            push(slot)
+            spare = slot
             REFUSED_GET
         while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
             if (errno := set_errno(0)) and errno != {_EINTR}:
-                push(slot)
+                spare = slot
                 raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
         value = UNPACKED
-        push(slot)
+        spare = slot
         return value
 
     def get(self, key, default=None):
+        nonlocal spare
         stored = STORED_KEY
-        try:
-            key_view, value_view, attr = slot = pop()
-        except IndexError:
-            key_view, value_view, attr = slot = new()
+        slot, spare = spare, None
+        key_view, value_view, attr = slot = slot or new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
-            push(slot)
+            spare = slot
             pack_key(key)
             raise
         while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
             errno = set_errno(0)
             if errno == {_ENOENT}:
-                push(slot)
+                spare = slot
                 return default
             if errno and errno != {_EINTR}:
-                push(slot)
+                spare = slot
                 raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
         value = UNPACKED
-        push(slot)
+        spare = slot
         return value
 
     def __contains__(self, key):
+        nonlocal spare
         stored = STORED_KEY
-        try:
-            key_view, _, attr = slot = pop()
-        except IndexError:
-            key_view, _, attr = slot = new()
+        slot, spare = spare, None
+        key_view, _, attr = slot = slot or new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
-            push(slot)
+            spare = slot
             pack_key(key)
             raise
         while bpf(this, {BPF_MAP_LOOKUP_ELEM}, attr, {_SIZE}):
             errno = set_errno(0)
             if errno == {_ENOENT}:
-                push(slot)
+                spare = slot
                 return False
             if errno and errno != {_EINTR}:
-                push(slot)
+                spare = slot
                 raise failed({BPF_MAP_LOOKUP_ELEM}, errno, key)
-        push(slot)
+        spare = slot
         return True
 
     def put(self, key, value, flags=0):
+        nonlocal spare
         stored = STORED_KEY
         stored_value = STORED_VALUE
-        try:
-            key_view, value_view, attr = slot = pop()
-        except IndexError:
-            key_view, value_view, attr = slot = new()
+        slot, spare = spare, None
+        key_view, value_view, attr = slot = slot or new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
-            push(slot)
+            spare = slot
             REFUSED_SET
         try:
             value_view[VALUE_AT] = stored_value
         except (TypeError, ValueError):
-            push(slot)
+            spare = slot
             pack_value(value)
             raise
         if flags:
             try:
                 flags_of[attr][0] = flags
             except (TypeError, ValueError):
-                push(slot)
+                spare = slot
                 raise refused_flags(flags) from None
         while bpf(this, {BPF_MAP_UPDATE_ELEM}, attr, {_SIZE}):
             if (errno := set_errno(0)) and errno != {_EINTR}:
                 flags_of[attr][0] = 0
-                push(slot)
+                spare = slot
                 raise failed({BPF_MAP_UPDATE_ELEM}, errno, key, flags)
         if flags:
             flags_of[attr][0] = 0
-        push(slot)
+        spare = slot
 
     def __delitem__(self, key):
+        nonlocal spare
         stored = STORED_KEY
-        try:
-            key_view, _, attr = slot = pop()
-        except IndexError:
-            key_view, _, attr = slot = new()
+        slot, spare = spare, None
+        key_view, _, attr = slot = slot or new()
         try:
             key_view[KEY_AT] = stored
         except (TypeError, ValueError):
-            push(slot)
+            spare = slot
             pack_key(key)
             raise
         while bpf(this, {BPF_MAP_DELETE_ELEM}, attr, {_DELETE_SIZE}):
             if (errno := set_errno(0)) and errno != {_EINTR}:
-                push(slot)
+                spare = slot
                 raise failed({BPF_MAP_DELETE_ELEM}, errno, key)
-        push(slot)
+        spare = slot
 
     return {{
         "__getitem__": __getitem__,
@@ -196,15 +196,12 @@ def make_operations(
     scope: dict[str, Callable[..., dict[str, Callable[..., object]]]] = {}
     code = _compiled(key_codec.format is not None, value_codec.format is not None, indexed)
     exec(code, scope)  # noqa: S102  # made here, of nothing from outside
-    slots: list[Slot] = []
     # By the reference to an attribute, a view of its flags: few calls have some, and no other call pays for them.
     flags_of: dict[Any, memoryview] = {}
     bpf, this = _function(handle.backend.bpf)
     return scope["make"](
         bpf,
         this,
-        slots.pop,
-        slots.append,
         _slot_maker(handle, key_codec, value_codec, flags_of),
         flags_of,
         failed,
