@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -201,3 +202,26 @@ def test_a_map_that_is_dropped_open_takes_its_programs_along(backend: Backend) -
     with pytest.warns(ResourceWarning, match="unclosed"):
         drop()
     assert _left(before) == set()
+
+
+@pytest.mark.parametrize("verb", ["get_many", "put_many", "delete_many", "pop_many"])
+def test_an_error_that_is_kept_keeps_no_memory_of_a_closed_map(backend: Backend, verb: str) -> None:
+    def mapped() -> int:
+        return Path("/proc/self/maps").read_text(encoding="utf-8").count("bpf-map")
+
+    before = mapped()
+    with rawbpf.HashMap.create(key="u32", value="u64", max_entries=300, backend=backend) as m:
+        m[1] = 5
+        assert ways(m)[verb] == "program"
+        assert mapped() > before
+        calls: dict[str, Callable[[], object]] = {
+            "get_many": lambda: m.get_many([*range(199), "none"]),
+            "put_many": lambda: m.put_many(dict.fromkeys(range(200), 1)),
+            "delete_many": lambda: m.delete_many(range(200)),
+            "pop_many": lambda: m.pop_many(range(200)),
+        }
+        m.freeze()
+        with pytest.raises(rawbpf.PermissionDenied if verb != "get_many" else TypeError) as kept:
+            calls[verb]()
+    assert kept.value is not None
+    assert mapped() == before

@@ -38,7 +38,8 @@ class BulkMap(WholeMap["K", "V"]):
         a key that cannot be encoded. Since: Linux 5.14 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
-        many = self._handle.many or self._many_for(len(every))
+        handle = self._handle
+        many = (handle.many if handle.many_asked else None) or self._many_for(len(every))
         found = None if many is None else many.get(self._key, self._value, every, default)
         if found is None:
             one: Callable[..., V | D | None] = self._get

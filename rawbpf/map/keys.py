@@ -11,7 +11,7 @@ import struct
 from rawbpf.map.handle import closed
 from rawbpf.map.many_code import COUNT, DONE, MISSED, START
 from rawbpf.map.memory import cast_view
-from rawbpf.map.runner import GONE, Runner, Unavailable, make_array
+from rawbpf.map.runner import GONE, Runner, Unavailable
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import MAP_UPDATE_ELEM
 
@@ -45,13 +45,8 @@ class Keys(Runner):
         self.packers: dict[int, Callable[..., None]] = {}
         self.value_items: memoryview | None = None
         self._first: tuple[AttrBuffer, _CArgObject] | None = None
-        backend = handle.backend
         with handle as fd:
-            steps = make_array(backend, 4, layout.steps)
-            try:
-                super().__init__(backend, layout.size, lambda scratch: code(fd, scratch, steps))
-            finally:
-                backend.close(steps)
+            super().__init__(handle.backend, layout.size, lambda *arrays: code(fd, *arrays), layout.steps)
         self.values = self.memory[layout.values : layout.keys]
         self.keys = self.memory[layout.keys : layout.found]
         self.found = self.memory[layout.found : layout.size]
@@ -85,7 +80,7 @@ class Keys(Runner):
             return handle.backend.bpf(c.BPF_MAP_UPDATE_ELEM, reference, MAP_UPDATE_ELEM.size) == 0
 
     def go(self, handle: Handle, count: int, start: int = 0) -> int:
-        """Run over the keys from `start` to `count`; return the index of the first one refused. Raises: Closed."""
+        """Run over the keys from `start` on; return the index of the first refused, or `count`. Raises: Closed."""
         if handle.fd < 0:
             raise closed(handle.describe)
         words = self.words
@@ -102,9 +97,9 @@ class Keys(Runner):
         """Put at most QUICK keys, plain numbers, in their places. Raises: Unpackable."""
         count = len(keys)
         pack = self.packers.get(count)
-        if pack is None:
-            pack = self.packers[count] = struct.Struct(f"={count}{key.format}").pack_into
         try:
+            if pack is None:
+                pack = self.packers[count] = struct.Struct(f"{count}{key.format}").pack_into
             pack(self.keys, 0, *keys)
         except (struct.error, TypeError, OverflowError):
             raise Unpackable from None

@@ -14,6 +14,7 @@ Kernel side: kernel/bpf/hashtab.c, kernel/bpf/arraymap.c, kernel/bpf/lpm_trie.c 
 from __future__ import annotations
 
 import os
+from os import getpid
 
 from rawbpf.errors import BpfError
 from rawbpf.map.keys import QUICK, Keys, Unpackable, packed_keys
@@ -51,17 +52,6 @@ _NEEDS = {GET: READ, PUT: WRITE, DELETE: WRITE, POP: READ | WRITE}
 _MODES = {os.O_RDONLY: READ, os.O_WRONLY: WRITE, os.O_RDWR: READ | WRITE}
 
 
-# How many forks this process is away from the first.
-_forks = [0]
-
-
-def _forked() -> None:
-    _forks[0] += 1
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
 SPECIAL: dict[bool | None, str] = {
     True: "the kernel keeps something of its own in the values",
     None: "the kernel may keep something of its own in the values, whose types cannot be read",
@@ -71,14 +61,14 @@ SPECIAL: dict[bool | None, str] = {
 class Many:
     """The programs of one open map. `special`: its values hold something of the kernel's own; None: nobody knows."""
 
-    __slots__ = ("_barred", "_forks", "_free", "_room", "handle", "shape", "special", "value_size", "walks")
+    __slots__ = ("_barred", "_free", "_pid", "_room", "handle", "shape", "special", "value_size", "walks")
 
     def __init__(self, handle: Handle, shape: Shape, value_size: int, *, special: bool | None) -> None:
         self.handle = handle
         self.special = special
         self.shape = shape
         self.value_size = value_size
-        self._forks = _forks[0]
+        self._pid = getpid()
         self._free: dict[str, list[Keys]] = {verb: [] for verb in VERBS}
         # How many more programs may be made.
         self._room: dict[str, list[None]] = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
@@ -172,7 +162,8 @@ class Many:
         runner = self.lease(POP, count)
         if runner is None:
             return False
-        words, size, width = runner.words, self.shape.key_size, self.value_size
+        # No view of the runner's memory has a name here: the traceback of an error would keep it mapped.
+        size, width = self.shape.key_size, self.value_size
         every = memoryview(taken.keys)
         at = 0
         try:
@@ -180,7 +171,7 @@ class Many:
                 taken.one()
                 refused = False
                 while len(taken) < count and not refused:
-                    words[DONE] = 0
+                    runner.words[DONE] = 0
                     at = len(taken)
                     some = min(runner.layout.capacity, count - at)
                     runner.keys[: some * size] = every[at * size :][: some * size]
@@ -190,10 +181,11 @@ class Many:
             return True
         except BaseException:
             if len(taken) == at:  # the program may have taken what was not added yet
-                taken.add(runner.values[: words[DONE] * width], runner.found[: words[DONE]])
+                done = runner.words[DONE]
+                taken.add(runner.values[: done * width], runner.found[:done])
             raise
         finally:
-            words[DONE] = 0
+            runner.words[DONE] = 0
             self.give_back(POP, runner)
 
     def lease(self, verb: str, count: int) -> Keys | None:
@@ -201,8 +193,7 @@ class Many:
         # The first key of those that write goes by a system call in any case.
         if count < (2 if verb == GET else 3) or verb in self._barred:
             return None
-        if self._forks != _forks[0]:
-            self.forget_parents()
+        self.forget_parents()
         try:
             return self._free[verb].pop()
         except IndexError:
@@ -214,8 +205,9 @@ class Many:
 
     def forget_parents(self) -> None:
         """In a child, let go of its parent's programs: it shares their memory, and must not use it."""
-        if self._forks != _forks[0]:
-            self._forks = _forks[0]
+        pid = getpid()
+        if self._pid != pid:
+            self._pid = pid
             self._room = {verb: [None] * MOST_AT_A_TIME for verb in VERBS}
             self.drop()
 
@@ -250,8 +242,9 @@ class Many:
 
     def _layout(self, verb: str) -> Layout:
         shape = self.shape
-        cpus = self.handle.backend.host.possible_cpus if shape.map_type in PERCPU else 0
-        size = 0 if verb == DELETE else self.value_size
+        with_values = verb != DELETE
+        cpus = self.handle.backend.host.possible_cpus if shape.map_type in PERCPU and with_values else 0
+        size = self.value_size if with_values else 0
         capacity = max(1, min(MOST_KEYS, MOST_BYTES // (1 + shape.key_size + size)))
         return Layout(capacity, shape.key_size, shape.value_size if size else 0, cpus)
 

@@ -41,6 +41,7 @@ _EAGAIN, _ENOMEM, _EINVAL, _ENFILE, _EMFILE, _ENOTSUPP = 11, 12, 22, 23, 24, 524
 _PASSING = (_EAGAIN, _ENOMEM, _ENFILE, _EMFILE)
 _LOG_SIZE = 1 << 16
 _FUNC_INFO_SIZE = 8
+_STEP = 4  # bytes of an element that nobody reads
 _NAME = b"rawbpf_many"
 # Kernels that have been found to run no such programs, and why: not to be asked for every map.
 _unable: WeakKeyDictionary[Backend, str] = WeakKeyDictionary()
@@ -77,12 +78,13 @@ class Refused(RuntimeWarning):
 class Runner:
     """A loaded program and the `memory` that it shares with us at `address`, whole pages of at least `size` bytes.
 
-    `code` makes the program, given the descriptor of the array. Raises: Unavailable.
+    `code` makes the program, given the descriptors of the array and of another one with as many elements as there are
+    `steps` to go through; -1 for none. Raises: Unavailable.
     """
 
     __slots__ = ("_attr", "_backend", "_fd", "_kept", "_mark", "_reference", "address", "memory", "words")
 
-    def __init__(self, backend: Backend, size: int, code: Callable[[int], Code]) -> None:
+    def __init__(self, backend: Backend, size: int, code: Callable[[int, int], Code], steps: int = 0) -> None:
         self._backend = backend
         self._fd = -1
         self._mark: tuple[int, int] | None = None
@@ -90,18 +92,23 @@ class Runner:
             raise Unavailable(_unable[backend])
         self._kept: list[object] = []
         page = backend.host.page_size
-        scratch = make_array(backend, size, 1, c.BPF_F_MMAPABLE)
+        scratch = turns = -1
         try:
+            scratch = _array(backend, size, 1, c.BPF_F_MMAPABLE)
+            if steps:
+                turns = _array(backend, _STEP, steps)
             pages = backend.mmap_at(scratch, size + page - 1 & -page)
             self.address = pointer_to(pages)
             self.memory = memoryview(pages).cast("B")
             self.words = self.memory.cast("Q")
-            kind = self._load(code(scratch))
+            kind = self._load(code(scratch, turns))
             self._mark = own(self._fd)
         except OSError as error:
             raise unavailable(error) from None
         finally:
-            backend.close(scratch)
+            for array in (scratch, turns):
+                if array >= 0:
+                    backend.close(array)
         fields: dict[str, int | bytes] = {"prog_fd": self._fd}
         if kind == c.BPF_PROG_TYPE_XDP:
             packet = ctypes.create_string_buffer(64)
@@ -174,20 +181,16 @@ class Runner:
             self.close()
 
 
-def make_array(backend: Backend, size: int, entries: int, flags: int = 0) -> int:
-    """Return the descriptor of a new array, to be closed. Raises: Unavailable."""
-    try:
-        return map_create(
-            backend,
-            map_type=c.BPF_MAP_TYPE_ARRAY,
-            key_size=4,
-            value_size=size,
-            max_entries=entries,
-            map_flags=flags,
-            name=_NAME,
-        )
-    except BpfError as error:
-        raise unavailable(error) from None
+def _array(backend: Backend, size: int, entries: int, flags: int = 0) -> int:
+    return map_create(
+        backend,
+        map_type=c.BPF_MAP_TYPE_ARRAY,
+        key_size=4,
+        value_size=size,
+        max_entries=entries,
+        map_flags=flags,
+        name=_NAME,
+    )
 
 
 def _interruptible() -> None:

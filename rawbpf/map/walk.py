@@ -169,7 +169,7 @@ class Walks:
         handle = self._many.handle
         try:
             with handle as fd:
-                return Runner(handle.backend, size, lambda scratch: code(fd, scratch))
+                return Runner(handle.backend, size, lambda scratch, _: code(fd, scratch))
         except Unavailable as unavailable:
             if unavailable.lasting:
                 self.why_not = unavailable.why

@@ -91,10 +91,8 @@ class WholeMap(Map["K", "V"]):
         handle = self._handle
         if count < 2:
             return None
-        if count < AT_ONCE and not handle.many_asked:
-            handle.many_asked = True
-            return None
-        return self._many
+        asked, handle.many_asked = handle.many_asked, True
+        return self._many if asked or count >= AT_ONCE else None
 
     def __len__(self) -> int:
         """Count the elements, which reads all of a hash."""
