@@ -13,6 +13,7 @@ from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from rawbpf.codec import Description
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.map.base import Map
 
 _flatten = chain.from_iterable
-# Structs that cut records out of their memory: lead, bytes, and what is behind them.
+# Structs that cut bytes out of records: what is before them, they themselves, and all.
 _cutters: dict[tuple[int, int, int], Struct] = {}
 _MOST_CUTTERS = 1024
 
@@ -67,7 +68,7 @@ class Decoder:
 
     def many(self, memory: memoryview, lead: int, run: Run) -> list[Any]:
         """Return the events of records of equal length."""
-        return list(_cut(memory, lead, run, run[1]))
+        return list(cut(memory, lead, run, 0, run[1]))
 
     def _until_refused(self, events: list[Any], memory: memoryview, lead: int, run: Run) -> list[Any]:
         first, length, stride, count = run
@@ -102,7 +103,7 @@ class TypedDecoder(Decoder):
             raise FormatError("too short")  # `one` says it better
         if self.codec.format is not None:
             return self.codec.view(rows(memory, lead, run)).tolist()
-        return self._unpack_many(b"".join(_cut(memory, lead, run, self._size)), run[3])
+        return self._unpack_many(b"".join(cut(memory, lead, run, 0, self._size)), run[3])
 
 
 def rows(memory: memoryview, lead: int, run: Run) -> memoryview:
@@ -115,12 +116,16 @@ def rows(memory: memoryview, lead: int, run: Run) -> memoryview:
     return octets.cast("B", [count, stride])
 
 
-def _cut(memory: memoryview, lead: int, run: Run, size: int) -> chain[bytes]:
+def cut(memory: memoryview, lead: int, run: Run, offset: int, size: int) -> Iterator[bytes]:
+    """Yield `size` bytes from `offset` of each of the records of equal length."""
     first, _, stride, count = run
-    key = lead, size, stride
+    if count == 1:
+        at = first + lead + offset
+        return iter((bytes(memory[at : at + size]),))
+    key = lead + offset, size, stride
     cutter = _cutters.get(key)
     if cutter is None:
         if len(_cutters) >= _MOST_CUTTERS:
             _cutters.clear()
-        cutter = _cutters[key] = Struct(f"={lead}x{size}s{stride - lead - size}x")
+        cutter = _cutters[key] = Struct(f"={lead + offset}x{size}s{stride - lead - offset - size}x")
     return _flatten(cutter.iter_unpack(memory[first : first + count * stride]))
