@@ -13,12 +13,14 @@ from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from rawbpf.codec import Description
     from rawbpf.event.span import Run, Span
     from rawbpf.map.base import Map
+
+    Types = Description | Mapping[Any, Description]
 
 _flatten = chain.from_iterable
 # Structs that cut bytes out of records: what is before them, they themselves, and all.
@@ -26,17 +28,26 @@ _cutters: dict[tuple[int, int, int], Struct] = {}
 _MOST_CUTTERS = 1024
 
 
-def decoder_for(m: Map[Any, Any], type: Description | None) -> Decoder:
-    """Return what makes events of `type` of the records in `m`. Raises: SpecError, TypeError, ValueError."""
-    if type is None:
-        return Decoder()
+def decoder_for(m: Map[Any, Any], type: Types | None, tag: str | None = None) -> Decoder:
+    """Return what makes events of the records in `m`; documented as `RingBufMap.reader`."""
+    if tag is not None:
+        from rawbpf.event.tagged import tagged_decoder
+
+        return tagged_decoder(m, type, tag)
+    return Decoder() if type is None else TypedDecoder(record_codec(m, type))
+
+
+def record_codec(m: Map[Any, Any], type: Description) -> Codec[Any]:
+    """Return the codec of what `key=` of `Map.create` takes, or of the struct that is called so where `m` came from.
+
+    Raises: SpecError, TypeError, ValueError.
+    """
     try:
-        codec = codec_for(type)
+        return codec_for(type)
     except ValueError:
         if not isinstance(type, str):
             raise
-        codec = m._struct(type)
-    return TypedDecoder(codec)
+    return m._struct(type)
 
 
 class Decoder:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
-    from rawbpf.codec import Description
     from rawbpf.event.batch import Batch, Lease
+    from rawbpf.event.decode import Types
     from rawbpf.event.source import Source
     from rawbpf.map.base import Map
 
@@ -37,8 +37,8 @@ class Reader(Stream[T]):
 
     __slots__ = ()
 
-    def add(self, m: Map[Any, Any], type: Description | None = None) -> Self:
-        """Read the records of another map, too, as events of `type`, which is what `m.reader()` takes; return self.
+    def add(self, m: Map[Any, Any], type: Types | None = None, *, tag: str | None = None) -> Self:
+        """Read the records of another map, too, as events of `type` and `tag`, which `m.reader()` takes; return self.
 
         The buffers take turns. Raises: TypeError for a map that has no records, or that is another kernel's; Closed;
         what `m.reader()` raises.
@@ -49,7 +49,7 @@ class Reader(Stream[T]):
             raise TypeError(f"{m!r} has no records to be read: ring buffers and perf event arrays have")
         if m._handle.backend is not self._backend:
             raise TypeError(f"{m!r} is a map of another kernel than {self._what}")
-        decoder = decoder_for(m, type)
+        decoder = decoder_for(m, type, tag)
         self._attach(m, sources(), decoder)
         return self
 
