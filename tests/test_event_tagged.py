@@ -99,7 +99,8 @@ def test_records_of_equal_length_in_a_row_may_differ_in_type_and_have_more_behin
 
 def test_records_with_an_unknown_tag_and_without_one_are_bytes(ring: rawbpf.RingBufMap, producer: Producer) -> None:
     odd = struct.pack("=II", 99, 1)
-    records = [odd, b"abc", b"", start(1), *[b"xy"] * 30, *[odd] * 30]
+    # What lies behind a record that ends within its tag makes the value of one, on some machines.
+    records = [odd, b"abc", b"", start(1), *[b"\1\0"] * 30, *[odd] * 30]
     for record in records:
         producer.output(record)
     with ring.reader(TYPES, tag="kind") as reader:
@@ -109,15 +110,16 @@ def test_records_with_an_unknown_tag_and_without_one_are_bytes(ring: rawbpf.Ring
 def test_a_record_that_is_too_short_for_its_type_is_refused_when_it_is_its_turn(
     ring: rawbpf.RingBufMap, producer: Producer
 ) -> None:
-    for record in (start(1), start(2)[:12], end(3), *[start(4)[:12]] * 20):
+    for record in (start(1), start(2)[:12], end(3), *[start(4)[:12], end(5) + bytes(4)] * 20):
         producer.output(record)
     with ring.reader(TYPES, tag="kind") as reader:
         assert reader.read() == (Kind.START, 1, "sh")
         with pytest.raises(FormatError, match=r"a record of 12 bytes is too short for <codec struct \{kind, pid,"):
             reader.read()
         assert reader.read() == (Kind.END, 3)
-        with pytest.raises(FormatError, match="too short"):
+        with pytest.raises(FormatError, match="a record of 12 bytes is too short"):
             reader.read()
+        assert reader.read() == (Kind.END, 5)
 
 
 class Header(ctypes.Structure):

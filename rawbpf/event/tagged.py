@@ -81,8 +81,6 @@ class TaggedDecoder(Decoder):
         if len(seen) == 1:
             (codec,) = seen.values()
             return (Decoder() if codec is None else TypedDecoder(codec)).many(memory, lead, run)
-        if any(codec is not None and codec.size > length for codec in seen.values()):
-            raise FormatError("too short")  # `one` says it better
         events: list[Any] = []
         for tag, record in zip(tags, cut(memory, lead, run, 0, length), strict=True):
             codec = seen[tag]
