@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     Types = Description | Mapping[Any, Description]
 
 _flatten = chain.from_iterable
-# Structs that cut bytes out of records: what is before them, they themselves, and all.
-_cutters: dict[tuple[int, int, int], Struct] = {}
-_MOST_CUTTERS = 1024
+# Structs that cut bytes out of records: what is before them, they themselves, all, and how many records.
+_cutters: dict[tuple[int, int, int, int], Struct] = {}
+_MOST_CUTTERS = 256
+_AT_ONCE = 64
 
 
 def decoder_for(m: Map[Any, Any], type: Types | None, tag: str | None = None) -> Decoder:
@@ -130,13 +131,24 @@ def rows(memory: memoryview, lead: int, run: Run) -> memoryview:
 def cut(memory: memoryview, lead: int, run: Run, offset: int, size: int) -> Iterator[bytes]:
     """Yield `size` bytes from `offset` of each of the records of equal length."""
     first, _, stride, count = run
+    before = lead + offset
     if count == 1:
-        at = first + lead + offset
+        at = first + before
         return iter((bytes(memory[at : at + size]),))
-    key = lead + offset, size, stride
+    # A Struct of many records hands out a tuple of many pieces, which is three times as fast as as many tuples of one.
+    many = count // _AT_ONCE
+    rest = first + many * _AT_ONCE * stride
+    pieces = _cutter(before, size, stride, 1).iter_unpack(memory[rest : first + count * stride])
+    if many:
+        pieces = chain(_cutter(before, size, stride, _AT_ONCE).iter_unpack(memory[first:rest]), pieces)
+    return _flatten(pieces)
+
+
+def _cutter(before: int, size: int, stride: int, count: int) -> Struct:
+    key = before, size, stride, count
     cutter = _cutters.get(key)
     if cutter is None:
         if len(_cutters) >= _MOST_CUTTERS:
             _cutters.clear()
-        cutter = _cutters[key] = Struct(f"={lead + offset}x{size}s{stride - lead - offset - size}x")
-    return _flatten(cutter.iter_unpack(memory[first : first + count * stride]))
+        cutter = _cutters[key] = Struct("=" + count * f"{before}x{size}s{stride - before - size}x")
+    return cutter
