@@ -158,7 +158,7 @@ def test_a_buffer_is_written_from_its_end_on_down_and_not_while_it_is_paused(siz
         opened = _open(side, wakeup_events=7, flags=perf.flag_word(write_backward=1))
         event = side.keep("event", opened), side.update("m", u32(0), u32(side.fds["event"]))
         write = _writer(side, size)
-        yield event, _paused(side, 1)
+        yield event, _paused(side, True)
         with side.backend.mmap(side.fds["event"], 2 * PAGE, 0, writable) as memory:
             for turn in range(300):
                 if turn % 60 in {20, 23}:
