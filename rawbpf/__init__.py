@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.event.perf_event_array import PerfEventArrayMap as PerfEventArrayMap
     from rawbpf.event.ring import RingBufMap as RingBufMap
     from rawbpf.event.user_ring import UserRingBufMap as UserRingBufMap
     from rawbpf.histogram import Histogram as Histogram
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
     from rawbpf.map.percpu import LruPerCpuHashMap as LruPerCpuHashMap
     from rawbpf.map.percpu import PerCpuArrayMap as PerCpuArrayMap
     from rawbpf.map.percpu import PerCpuHashMap as PerCpuHashMap
-    from rawbpf.map.perf_event_array import PerfEventArrayMap as PerfEventArrayMap
     from rawbpf.map.prog_array import ProgArrayMap as ProgArrayMap
     from rawbpf.map.queue import QueueMap as QueueMap
     from rawbpf.map.queue import StackMap as StackMap
@@ -144,7 +144,7 @@ _HOMES = {
     "PerCpuArrayMap": "map.percpu",
     "PerCpuCgroupStorageMap": "map.cgroup_storage",
     "PerCpuHashMap": "map.percpu",
-    "PerfEventArrayMap": "map.perf_event_array",
+    "PerfEventArrayMap": "event.perf_event_array",
     "PermissionDenied": "errors",
     "ProgArrayMap": "map.prog_array",
     "ProgId": "codec",

@@ -19,7 +19,7 @@ CLASSES = {
     constants.BPF_MAP_TYPE_HASH: "map.hash:HashMap",
     constants.BPF_MAP_TYPE_ARRAY: "map.array:ArrayMap",
     constants.BPF_MAP_TYPE_PROG_ARRAY: "map.prog_array:ProgArrayMap",
-    constants.BPF_MAP_TYPE_PERF_EVENT_ARRAY: "map.perf_event_array:PerfEventArrayMap",
+    constants.BPF_MAP_TYPE_PERF_EVENT_ARRAY: "event.perf_event_array:PerfEventArrayMap",
     constants.BPF_MAP_TYPE_PERCPU_HASH: "map.percpu:PerCpuHashMap",
     constants.BPF_MAP_TYPE_PERCPU_ARRAY: "map.percpu:PerCpuArrayMap",
     constants.BPF_MAP_TYPE_STACK_TRACE: "map.stack_trace:StackTraceMap",
