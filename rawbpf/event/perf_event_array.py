@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, overload
 
-    from rawbpf.codec import Description
     from rawbpf.codec.descriptor import HasFileno  # noqa: F401  (in the string of the base)
+    from rawbpf.event.decode import Types
     from rawbpf.event.perf_reader import PerfReader
     from rawbpf.event.perf_source import PerfSource
 
@@ -57,8 +57,9 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         @overload
         def reader(
             self,
-            type: Description,
+            type: Types,
             *,
+            tag: str | None = None,
             callback: Callable[[Any], object] | None = None,
             on_lost: Callable[[int, int], object] | None = None,
             size_per_cpu: int = _SIZE_PER_CPU,
@@ -70,8 +71,9 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
 
     def reader(
         self,
-        type: Description | None = None,
+        type: Types | None = None,
         *,
+        tag: str | None = None,
         callback: Callable[[Any], object] | None = None,
         on_lost: Callable[[int, int], object] | None = None,
         size_per_cpu: int = _SIZE_PER_CPU,
@@ -83,9 +85,10 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         """Put an event of its own into the slot of each CPU that is online, and return a reader of what programs write.
 
         `type`: bytes if None, else what `key=` of `Map.create` takes, or the name of a struct that the map's object
-        knows. The kernel pads records to 4 bytes less than a multiple of 8, and says only how long they are with that:
-        bytes have up to 7 more than the program wrote, what has a type is cut to its size. A program writes at most
-        65516 bytes at a time; more make the buffer corrupt.
+        knows; `tag`: the field that tells several types apart, as for `RingBufMap.reader`. The kernel pads records to
+        4 bytes less than a multiple of 8, and says only how long they are with that: bytes have up to 7 more than the
+        program wrote, what has a type is cut to its size. A program writes at most 65516 bytes at a time; more make
+        the buffer corrupt.
         `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called when records found no room.
         `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages. Who waits is woken by every
         `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others are there
@@ -99,7 +102,7 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         from rawbpf.event.decode import decoder_for
         from rawbpf.event.perf_reader import PerfReader, open_sources
 
-        decoder = decoder_for(self, type)
+        decoder = decoder_for(self, type, tag)
         sources = open_sources(
             self,
             size_per_cpu=size_per_cpu,
