@@ -40,6 +40,8 @@ if TYPE_CHECKING:
             """Return the names that there are."""
 
 
+# Names that are longer are near to none.
+_LONGEST = 255
 _WORDS = ("struct", "union", "enum")
 
 
@@ -88,18 +90,19 @@ def _ids_of_programs(backend: Backend, map_id: int) -> Iterator[int]:
 def _lacking(m: Map[Any, Any], name: str) -> str:
     types = m._types
     if types is not None:
-        known, where = dict.fromkeys(types.names()), types.origin
+        names, where = types.names(), types.origin
     else:
-        known = dict.fromkeys(each for btf in _kernel_types(m) for each in value_type_names(btf))
+        names = (each for btf in _kernel_types(m) for each in value_type_names(btf))
         where = "its own types and those of the programs that use it"
-        if not known:
+    known = dict.fromkeys(each for each in names if len(each) <= _LONGEST)
+    if not known:
+        if types is None:
             return (
                 f"neither it nor a program that uses it has types in the kernel, and so no {name!r}: describe its "
                 "records, as in {'pid': 'u32', 'comm': 'char[16]'}"
             )
+        return f"{where} has no types, and so no {name!r}: compile with -g"
     text = f"no struct, union, typedef, enum or number is called {name!r} in {where}"
-    if not known:
-        return f"{text}, which has no types at all: compile with -g"
     from difflib import get_close_matches
 
     close = get_close_matches(name, known)
