@@ -87,8 +87,8 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         `type`: bytes if None, else what `key=` of `Map.create` takes, or the name of a struct that the map's object
         knows; `tag`: the field that tells several types apart, as for `RingBufMap.reader`. The kernel pads records to
         4 bytes less than a multiple of 8, and says only how long they are with that: bytes have up to 7 more than the
-        program wrote, what has a type is cut to its size. A program writes at most 65516 bytes at a time; more make
-        the buffer corrupt.
+        program wrote, what has a type is cut to its size. A program writes at most 65516 bytes at a time: more are
+        lost without being counted, or make the buffer corrupt.
         `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called when records found no room.
         `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages. Who waits is woken by every
         `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others are there

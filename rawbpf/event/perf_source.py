@@ -49,7 +49,6 @@ class PerfSource:
         self._process = os.getpid()
         self._control = memory[:page_size].cast("Q")
         self._data = memory[page_size:]
-        self._words = self._data.cast("Q")
         self._size = len(self._data)
         self._next = self._committed = 0
         # Those behind the reader's position, which were taken.
@@ -69,7 +68,7 @@ class PerfSource:
     def take(self, most: int, order: Order) -> Span | None:
         """Return the records behind those taken before, at most so many; None where there are none.
 
-        Those before the buffer's end are one span, the one that reaches beyond it another, in memory of its own.
+        Those before the buffer's end are one span; the one that reaches beyond it is another, in memory of its own.
         """
         position, head = self._next, self._control[_HEAD]
         order.loads()
@@ -79,28 +78,27 @@ class PerfSource:
         if there > self._size or there % 8:
             raise self._corrupt(f"the kernel's position {head} is not behind it within {self._size} bytes", position)
         self.high_water = max(self.high_water, there)
-        memory, words = self._data, self._words
-        start = position % self._size
-        length = length_at(words, start) & -8
-        if start + length > self._size:
-            memory = self._joined(start, length)
-            start, words = 0, memory.cast("Q")
-        span = self._walked(memory, words, start, there, position, most)
-        span.more = (head - self._next) % _WRAP > 0
-        return span
+        return self._walked(self._data, position % self._size, there, position, most)
 
-    def _walked(
-        self, memory: memoryview, words: memoryview, start: int, available: int, position: int, most: int
-    ) -> Span:
+    def _walked(self, memory: memoryview, start: int, available: int, position: int, most: int) -> Span:
+        words = memory.cast("Q")
         try:
             runs, stop, losses = walk(words, start, available, most)
+            if not runs and stop - start < available:
+                # Before the end there is a loss at most. One record may reach beyond it, and the first sample is that,
+                # or behind it.
+                length = stop - start + (length_at(words, stop % len(memory)) & -8)
+                beyond = (start + length) % len(memory)
+                length += walk(words, beyond, available - length, 1)[1] - beyond
+                memory, start = self._joined(start, length), 0
+                runs, stop, losses = walk(memory.cast("Q"), 0, available, most)
         except FormatError as error:
             raise self._corrupt(str(error), position) from None
-        if stop == start:  # the memory is another than a moment ago
+        if stop == start:
             raise self._corrupt("a record changed while it was read", position)
         self._losses += [((position + end - start) % _WRAP, count) for end, count in losses]
         self._next = (position + stop - start) % _WRAP
-        return Span(memory, runs, LEAD, start, stop, position)
+        return Span(memory, runs, LEAD, start, stop, position, more=stop - start < available)
 
     def _joined(self, start: int, length: int) -> memoryview:
         # A copy of so many bytes from an offset on, round the end.
@@ -184,9 +182,7 @@ class NewestSource(PerfSource):
         held, start = self._held, self._next - self._base
         if start == len(held):
             return None
-        span = self._walked(held, held.cast("Q"), start, len(held) - start, self._next, most)
-        span.more = span.end < len(held)
-        return span
+        return self._walked(held, start, len(held) - start, self._next, most)
 
     def commit(self, position: int, order: Order) -> None:  # noqa: ARG002  # what was copied needs none
         """Forget what is before the reader's position, and count the losses before it."""

@@ -225,9 +225,9 @@ class Stream(Generic[T]):
     def _settle(self, ahead: int = 0) -> None:
         # Store the position behind the last event that was delivered, and of `ahead` that will be.
         while self._owed:
-            source, position = self._owed[-1]
+            source, position = self._owed[0]
             source.commit(position, self._order)
-            del self._owed[-1:]
+            del self._owed[:1]
         left = self._events.__length_hint__() - ahead
         taken = self._given - left
         if not taken:
