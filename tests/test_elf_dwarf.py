@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from support import dwarf_writer as dw
 from support.dwarf_writer import DwarfWriter, elf, leb
 from support.elf_writer import ElfWriter
 
-from rawbpf.btf import Btf, Enum64, Struct, Typedef
+from rawbpf.btf import Enum64, Struct, Typedef
 from rawbpf.codec import codec_for
 from rawbpf.elf import parse
 from rawbpf.elf.container import read
@@ -24,57 +23,13 @@ pytestmark = pytest.mark.guest_byte_order
 
 OBJECTS = Path(__file__).parent / "objects"
 LITTLE, BIG = ((OBJECTS / f"events.{target}.o").read_bytes() for target in ("bpf", "bpfeb"))
-NAMES = ["started", "ended", "header", "packed", "kind", "door_t", "__be16", "unsigned int", "_Bool"]
-
-compiler = pytest.mark.needs("tool:clang", "file:/usr/include/bpf/bpf_helpers.h", "module:elftools")
-
-
-def compiled(directory: Path, *flags: str, target: str = "bpf") -> bytes:
-    made = directory / "made.o"
-    source = str(OBJECTS / "events.bpf.c")
-    # Debian keeps asm/ per architecture, and clang -target bpf does not look there; any will do.
-    asm = next(Path("/usr/include").glob("*-linux-gnu*/asm/types.h")).parents[1]
-    command = ["clang", "-O2", "-g", "-mcpu=v2", "-target", target, f"-I{asm}", *flags, "-c", source, "-o", str(made)]
-    subprocess.run(command, check=True)
-    return made.read_bytes()
-
-
-def btf_of(data: bytes) -> Btf:
-    btf = parse(data, "kept.o").btf
-    assert btf is not None
-    return btf
-
-
-@compiler
-@pytest.mark.parametrize("target", ["bpf", "bpfeb"])
-@pytest.mark.parametrize(
-    "flags",
-    [
-        pytest.param(["-gdwarf-2"], id="2"),
-        pytest.param(["-gdwarf-3"], id="3"),
-        pytest.param(["-gdwarf-4"], id="4"),
-        pytest.param(["-gdwarf-5"], id="5"),
-        pytest.param(["-gdwarf-5", "-gdwarf64"], id="5-64-bit"),
-        pytest.param(["-gdwarf-4", "-gz=zlib"], id="4-compressed"),
-        pytest.param(["-gz=zlib"], id="5-compressed"),
-    ],
-)
-def test_every_type_is_the_one_that_btf_has_where_the_compiler_keeps_it(
-    tmp_path: Path, target: str, flags: list[str]
-) -> None:
-    kept = btf_of(compiled(tmp_path, "-DKEPT", target=target))
-    data = compiled(tmp_path, *flags, target=target)
-    assert "started" not in btf_of(data)
-    for name in NAMES:
-        found = find_type(data, "events.o", name)
-        assert found is not None, name
-        assert str(found) == str(kept[name])
-        assert codec_for(found).explain() == codec_for(kept[name]).explain()
 
 
 @pytest.mark.parametrize("data", [LITTLE, BIG], ids=["little", "big"])
 def test_a_struct_that_only_a_programs_inside_uses_is_found(data: bytes) -> None:
-    assert "started" not in btf_of(data)
+    btf = parse(data, "events.o").btf
+    assert btf is not None
+    assert "started" not in btf
     started = find_type(data, "events.o", "started")
     assert isinstance(started, Struct)
     assert started.size == 128

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.map_shapes import PAGE
-from support.objects import native
 from support.rings import Producer
 
 import rawbpf
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
+pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
 
 
 class Kind(enum.IntEnum):
@@ -183,20 +182,3 @@ class Bits(ctypes.Structure):
 def test_a_bit_field_is_no_tag(ring: rawbpf.RingBufMap) -> None:
     with pytest.raises(ValueError, match="in struct Bits it is a bit-field of 3 bits"):
         ring.reader({1: Bits}, tag="kind")
-
-
-@pytest.mark.real_kernel("programs run there only")
-@pytest.mark.guest_byte_order
-@pytest.mark.needs("module:elftools")
-def test_records_of_a_program_are_told_apart_by_the_names_of_its_structs_and_enumerators(backend: Backend) -> None:
-    types = {"STARTED": "started", "ENDED": "ended"}
-    with rawbpf.load(native("events")) as obj, obj.maps["events"].reader(types, tag="header.kind") as reader:
-        obj.programs["tell"].run(data=bytes(64))
-        started, ended = reader.drain()
-    assert (started.header.kind.name, ended.header.kind.name) == ("STARTED", "ENDED")
-    assert (started.when, started.comm, started.small, started.known) == (12345678901, "a", -2, True)
-    assert (started.mac, started.port) == (bytes(5) + b"\6", 80)
-    assert (started.low, started.middle, started.high, started.far) == (5, 0xABCDE, -3, 0x123456789A)
-    assert (started.packed.number, started.grid[1][2], started.y, started.either.halves.second) == (9, -7, 8, 0x1234)
-    assert (started.wide.name, started.door.name) == ("LARGE", "OPEN")
-    assert (ended.header.cpu, ended.code) == (3, -1)

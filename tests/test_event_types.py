@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import re
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from support.bpffs import bpffs
-from support.objects import OBJECTS, native
+from support.objects import native
 
 import rawbpf
 from rawbpf.codec.structure import StructCodec
@@ -139,28 +136,6 @@ def test_no_line_is_given_for_what_is_no_name_in_c(backend: Backend) -> None:
         obj.maps["events"]._struct("two words")
 
 
-@pytest.mark.needs("tool:clang", "tool:llvm-strip", "file:/usr/include/bpf/bpf_helpers.h")
-def test_the_line_of_the_message_makes_clang_keep_the_type(backend: Backend, tmp_path: Path) -> None:
-    source = (OBJECTS / "events.bpf.c").read_text()
-    made = tmp_path / "made.bpf.o"
-    include = next(Path("/usr/include").glob("*-linux-gnu*/asm/types.h")).parents[1]
-    target = "bpf" if EVENTS.name.endswith(".bpf.o") else "bpfeb"
-
-    def load(text: str) -> rawbpf.ObjectSpec:
-        (tmp_path / "made.bpf.c").write_text(text)
-        command = ["clang", "-O2", "-g", "-target", target, f"-I{include}", "-c", "made.bpf.c", "-o", "made.bpf.o"]
-        subprocess.run(command, cwd=tmp_path, check=True)
-        subprocess.run(["llvm-strip", "-g", made], check=True)
-        return rawbpf.ObjectSpec.from_file(made)
-
-    with load(source).load(only=[]) as obj, pytest.raises(SpecError) as error:
-        obj.maps["events"]._struct("started")
-    line = re.search(r"struct started \*.*;", str(error.value))
-    assert line is not None
-    with load(source.replace('SEC("xdp")', f'{line[0]}\n\nSEC("xdp")')).load(only=[]) as obj:
-        assert obj.maps["events"]._struct("started").size == 128
-
-
 def test_a_closed_map_says_so(backend: Backend) -> None:
     events = rawbpf.RingBufMap.create(max_entries=4096)
     events.close()
@@ -175,3 +150,18 @@ def test_only_what_lookups_need_is_kept(backend: Backend) -> None:
     with spec.load() as obj:
         assert obj.maps["headers"]._types is None
     assert rawbpf.ObjectSpec.from_file(native("exec_details"))._content.file == b""  # stripped: nothing to look up in
+
+
+@pytest.mark.real_kernel("programs run there only")
+def test_records_of_a_program_are_told_apart_by_the_names_of_its_structs_and_enumerators(backend: Backend) -> None:
+    types = {"STARTED": "started", "ENDED": "ended"}
+    with rawbpf.load(EVENTS) as obj, obj.maps["events"].reader(types, tag="header.kind") as reader:
+        obj.programs["tell"].run(data=bytes(64))
+        started, ended = reader.drain()
+    assert (started.header.kind.name, ended.header.kind.name) == ("STARTED", "ENDED")
+    assert (started.when, started.comm, started.small, started.known) == (12345678901, "a", -2, True)
+    assert (started.mac, started.port) == (bytes(5) + b"\6", 80)
+    assert (started.low, started.middle, started.high, started.far) == (5, 0xABCDE, -3, 0x123456789A)
+    assert (started.packed.number, started.grid[1][2], started.y, started.either.halves.second) == (9, -7, 8, 0x1234)
+    assert (started.wide.name, started.door.name) == ("LARGE", "OPEN")
+    assert (ended.header.cpu, ended.code) == (3, -1)
