@@ -13,7 +13,7 @@ from rawbpf.syscall.lifetime import mark, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
@@ -175,7 +175,7 @@ class Reader(Stream[T]):
             self._check()
         return called
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+    def batches(self, timeout: float | None = None) -> Generator[Batch, None, None]:
         """Yield what is there, all records of a buffer at a time, as long as something comes within `timeout` seconds.
 
         0: do not wait; None: for ever. A batch is good until the next is asked for: the position is then stored
@@ -184,7 +184,7 @@ class Reader(Stream[T]):
         self._check()
         return self._batches(timeout)
 
-    def _batches(self, timeout: float | None) -> Iterator[Batch]:
+    def _batches(self, timeout: float | None) -> Generator[Batch, None, None]:
         from rawbpf.event.batch import Batch
 
         while self._more(deadline(timeout), ALL, decode=False):

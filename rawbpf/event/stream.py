@@ -257,7 +257,9 @@ class Stream(Generic[T]):
     def _forget(self) -> None:
         # What is decoded and not delivered is found again, unless it is late.
         if self._span is not None:
+            undelivered = self._events
             self._events, self._given, self._span, self._stale = none_left(), 0, None, True
+            list(undelivered)  # a loop that has this iterator comes to its end
 
     def _rewind(self) -> None:
         if self._stale:
