@@ -108,7 +108,7 @@ class PerfSource:
     def commit(self, position: int, order: Order) -> None:
         """Store the reader's position, which gives the room before it back, and count the losses before it."""
         position %= _WRAP
-        lost, left = self._passed(position)
+        lost, left = self._passed(position) if self._losses else (self.lost, self._losses)
         order.loads()
         # No call from here on, at which an interrupt could divide what belongs together.
         self.lost, self._losses, self._committed = lost, left, position
@@ -190,7 +190,7 @@ class NewestSource(PerfSource):
 
     def commit(self, position: int, order: Order) -> None:  # noqa: ARG002  # what was copied needs none
         """Forget what is before the reader's position, and count the losses before it."""
-        lost, left = self._passed(position)
+        lost, left = self._passed(position) if self._losses else (self.lost, self._losses)
         self.lost, self._losses, self._committed = lost, left, position
 
     def _copy(self, order: Order) -> None:
