@@ -331,7 +331,7 @@ def test_a_position_that_cannot_be_closes_the_reader(
 ) -> None:
     with events.reader(size_per_cpu=PAGE, cpus=[CPU]) as reader:
         written(producer, lap, reader)
-        (source,) = reader._perf
+        (source,) = reader._buffers()
         source._control[1024 >> 3] = (3 * PAGE * lap + ahead) % (1 << 64)
         with pytest.raises(rawbpf.FormatError, match=rf"events of CPU {CPU} in 'events' .*corrupt.*is not behind it"):
             reader.read(0)
@@ -361,7 +361,7 @@ def test_records_that_cannot_be_close_the_reader(at: int, value: bytes, message:
         events.reader(size_per_cpu=PAGE, cpus=[CPU]) as reader,
     ):
         written(producer, lap, reader)
-        (source,) = reader._perf
+        (source,) = reader._buffers()
         source._data[at : at + len(value)] = value
         with pytest.raises(rawbpf.FormatError, match=f"corrupt at position {3 * PAGE * lap}: .*{message}"):
             reader.read(0)
@@ -401,7 +401,7 @@ def test_whatever_the_memory_holds_it_is_read_or_it_is_said_why_not(
             reader.drain()
         for n in range(unread):
             producer.output(bytes(n % 70))
-        with simulator.mmap(reader._perf[0].fds[0], 2 * PAGE) as memory:
+        with simulator.mmap(reader._buffers()[0].fds[0], 2 * PAGE) as memory:
             for at, value in changes:
                 memory[PAGE + 8 * at : PAGE + 8 * at + 8] = value
             if head is not None:

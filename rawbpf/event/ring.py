@@ -37,7 +37,7 @@ class RingBufMap(RingMap):
             type: None = None,
             *,
             callback: Callable[[bytes], object] | None = None,
-            on_lost: Callable[[int], object] | None = None,
+            on_lost: Callable[[int, int], object] | None = None,
         ) -> Reader[bytes]: ...
         @overload
         def reader(
@@ -45,7 +45,7 @@ class RingBufMap(RingMap):
             type: Description,
             *,
             callback: Callable[[Any], object] | None = None,
-            on_lost: Callable[[int], object] | None = None,
+            on_lost: Callable[[int, int], object] | None = None,
         ) -> Reader[Any]: ...
 
     def reader(
@@ -53,14 +53,14 @@ class RingBufMap(RingMap):
         type: Description | None = None,
         *,
         callback: Callable[[Any], object] | None = None,
-        on_lost: Callable[[int], object] | None = None,
+        on_lost: Callable[[int, int], object] | None = None,
     ) -> Reader[Any]:
         """Return a reader of the records, as events of `type`: bytes if None, else what `key=` of `Map.create` takes.
 
         `type` may also be the name of a struct that the map's object knows. A record may be longer than its type.
-        `callback`: what `Reader.poll` calls with each event. `on_lost`: never called, as a ring buffer does not tell
-        what found no room: its program sees that, and may count. A ring has one consumer's position, so one reader at a
-        time is what makes sense.
+        `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called for perf event arrays that
+        are added; a ring buffer does not tell what found no room: its program sees that, and may count. A ring has one
+        consumer's position, so one reader at a time is what makes sense.
         Raises: Closed; PermissionDenied (EACCES: the map was opened for reading only); BpfError (ENOMEM);
         SpecError, TypeError and ValueError for what is no type. Source: kernel/bpf/ringbuf.c:ringbuf_map_mmap_kern
         """
