@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.map_shapes import PAGE
 from support.perf_buffers import MOST, Flood, Producer
+from support.rings import Producer as RingProducer
 
 import rawbpf
 
@@ -177,14 +178,37 @@ def test_columns_and_arrays_are_of_all_records_of_a_cpu(events: rawbpf.PerfEvent
             assert batch.to_numpy().tolist() == list(range(100))
 
 
-def test_records_of_two_arrays_and_a_ring_are_read_by_one_reader(
-    events: rawbpf.PerfEventArrayMap, producer: Producer
-) -> None:
+def test_two_arrays_are_read_by_one_reader(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
     with rawbpf.PerfEventArrayMap.create() as others, Producer(others) as elsewhere, events.reader() as reader:
         reader.add(others, "u64")
         producer.output(b"four", CPU)
         elsewhere.output(number(8), CPU)
         assert sorted(reader.drain(), key=str) == [8, b"four"]
+        assert reader.cpus == list(reader.lost)
+
+
+@pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
+def test_the_losses_of_an_array_that_was_added_to_a_ring_are_told(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    told: list[tuple[int, int]] = []
+    with (
+        rawbpf.RingBufMap.create(max_entries=PAGE) as ring,
+        RingProducer(ring) as elsewhere,
+        ring.reader(on_lost=lambda cpu, count: told.append((cpu, count))) as reader,
+    ):
+        reader.add(events, "u64")
+        elsewhere.output(b"of a ring")
+        while producer.output(number(1), CPU) == 0:
+            pass
+        found = reader.drain()
+        assert found[0] == b"of a ring"
+        producer.output(number(2), CPU)
+        later: list[Any] = reader.drain()
+        assert later == [2]
+        assert told == [(CPU, 1)]
+        assert reader.stats.lost == 1
+        assert reader.stats.records == len(found) + 1
 
 
 # Losses -----------------------------------------------------------------------------
@@ -278,7 +302,7 @@ def test_on_all_cpus_at_once_each_record_arrives_unchanged_or_is_counted(
 
     def read(reader: PerfReader[bytes]) -> None:
         for batch in reader.batches(0):
-            (cpu,) = [source.cpu for source in reader._perf if source is reader._source]
+            (cpu,) = [source.cpu for source in reader._buffers() if source is reader._source]
             for record in batch.bytes():
                 (n,) = struct.unpack_from("=Q", record)
                 assert is_padded(record, (number(n) * 33)[: Flood.size_of(n)])

@@ -68,7 +68,9 @@ async def _wait(reader: Reader[Any], pause: float) -> float:
             poller.register(fd, 1)
         loop.add_reader(poller.fileno(), _done, ready)
         try:
-            await ready
+            # A perf event is readable once for each wake-up, and may have been so while it was registered.
+            if not any(source.available for source, _ in reader._sources):
+                await ready
         finally:
             loop.remove_reader(poller.fileno())
     return 0.0

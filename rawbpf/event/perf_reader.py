@@ -18,13 +18,11 @@ from rawbpf.syscall import map as command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from typing_extensions import TypeVar
 
-    from rawbpf.event.decode import Decoder
-    from rawbpf.event.stats import Stats
     from rawbpf.map.base import Map
 
     T = TypeVar("T", default=Any)
@@ -37,47 +35,31 @@ _HINTS = {
 
 
 class PerfReader(Reader["T"]):
-    """Events from the CPUs' buffers of a perf event array, in order for each CPU: `PerfEventArrayMap.reader` makes one.
+    """Events from the buffers of a perf event array, one for each CPU: `PerfEventArrayMap.reader` makes one.
 
-    `on_lost(cpu, count)` is called between events, where records found no room behind those that were delivered; the
-    kernel says so with the next record of that CPU that finds some.
+    The events of a CPU come in their order; those of several CPUs take turns, many of one at a time.
     """
 
-    __slots__ = ("_on_cpu_lost", "_perf", "_told")
+    __slots__ = ()
 
-    def __init__(
-        self,
-        m: Map[Any, Any],
-        sources: list[PerfSource],
-        decoder: Decoder,
-        *,
-        callback: Callable[[T], object] | None = None,
-        on_lost: Callable[[int, int], object] | None = None,
-    ) -> None:
-        self._on_cpu_lost = on_lost
-        self._perf = sources
-        self._told = dict.fromkeys(self.cpus, 0)
-        super().__init__(m, sources, decoder, callback=callback)
+    def _buffers(self) -> list[PerfSource]:
+        return [source for source, _ in self._sources if isinstance(source, PerfSource)]
 
     @property
     def cpus(self) -> list[int]:
         """The CPUs whose records are read: those that were online when the reader was made."""
-        return [source.cpu for source in self._perf]
+        return sorted({source.cpu for source in self._buffers()})
 
     @property
     def lost(self) -> dict[int, int]:
-        """How many records of each CPU found no room behind those that were delivered, as far as the kernel said so."""
-        return {source.cpu: source.lost for source in self._perf}
-
-    @property
-    def stats(self) -> Stats:
-        """What was read so far and what waits. Events that are decoded and not delivered yet are not counted."""
-        stats = super().stats
-        stats.lost += sum(self.lost.values())
-        return stats
+        """By CPU, how many records found no room behind those that were delivered, as far as the kernel has said so."""
+        found = dict.fromkeys(self.cpus, 0)
+        for source in self._buffers():
+            found[source.cpu] += source.lost
+        return found
 
     def pause(self) -> None:
-        """Keep new records out of all buffers until `resume()`: programs get an error, and the kernel counts a loss.
+        """Keep new records out of all buffers until `resume()`: programs get ENOSPC, and the kernel counts a loss.
 
         Raises: Closed. Since: Linux 4.7. Source: kernel/events/core.c:_perf_ioctl
         """
@@ -89,15 +71,8 @@ class PerfReader(Reader["T"]):
 
     def _pause(self, paused: bool) -> None:
         self._check()
-        for source in self._perf:
+        for source in self._buffers():
             source.pause(paused)
-
-    def _tell(self) -> None:
-        super()._tell()
-        for cpu, lost in self.lost.items():
-            more, self._told[cpu] = lost - self._told[cpu], lost
-            if more and self._on_cpu_lost is not None:
-                self._on_cpu_lost(cpu, more)
 
 
 def open_sources(

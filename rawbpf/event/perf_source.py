@@ -108,7 +108,7 @@ class PerfSource:
     def commit(self, position: int, order: Order) -> None:
         """Store the reader's position, which gives the room before it back, and count the losses before it."""
         position %= _WRAP
-        lost, left = self._passed(position)
+        lost, left = self._passed(position) if self._losses else (self.lost, self._losses)
         order.loads()
         # No call from here on, at which an interrupt could divide what belongs together.
         self.lost, self._losses, self._committed = lost, left, position
@@ -177,16 +177,20 @@ class NewestSource(PerfSource):
 
     def take(self, most: int, order: Order) -> Span | None:
         """Return the records behind those taken before, at most so many; None where there are none."""
-        if self._next == self._base + len(self._held) and self._come():
+        copied = self._next == self._base + len(self._held) and self._come() > 0
+        if copied:
             self._copy(order)
         held, start = self._held, self._next - self._base
         if start == len(held):
             return None
-        return self._walked(held, start, len(held) - start, self._next, most)
+        span = self._walked(held, start, len(held) - start, self._next, most)
+        # Of what comes while this is read there is no end.
+        span.more = span.more or (not copied and self._come() > 0)
+        return span
 
     def commit(self, position: int, order: Order) -> None:  # noqa: ARG002  # what was copied needs none
         """Forget what is before the reader's position, and count the losses before it."""
-        lost, left = self._passed(position)
+        lost, left = self._passed(position) if self._losses else (self.lost, self._losses)
         self.lost, self._losses, self._committed = lost, left, position
 
     def _copy(self, order: Order) -> None:

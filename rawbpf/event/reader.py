@@ -253,7 +253,7 @@ class Reader(Stream[T]):
             high_water=max([source.high_water for source in sources], default=0),
             records=self._records + self._given - self._events.__length_hint__(),
             discarded=self._discarded,
-            lost=self._lost,
+            lost=sum([source.lost for source in sources]),
         )
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class RingBufMap(RingMap):
             type: None = None,
             *,
             callback: Callable[[bytes], object] | None = None,
-            on_lost: Callable[[int], object] | None = None,
+            on_lost: Callable[[int, int], object] | None = None,
         ) -> Reader[bytes]: ...
         @overload
         def reader(
@@ -46,7 +46,7 @@ class RingBufMap(RingMap):
             *,
             tag: str | None = None,
             callback: Callable[[Any], object] | None = None,
-            on_lost: Callable[[int], object] | None = None,
+            on_lost: Callable[[int, int], object] | None = None,
         ) -> Reader[Any]: ...
 
     def reader(
@@ -55,7 +55,7 @@ class RingBufMap(RingMap):
         *,
         tag: str | None = None,
         callback: Callable[[Any], object] | None = None,
-        on_lost: Callable[[int], object] | None = None,
+        on_lost: Callable[[int, int], object] | None = None,
     ) -> Reader[Any]:
         """Return a reader of the records, as events of `type`: bytes if None, else what `key=` of `Map.create` takes.
 
@@ -63,9 +63,9 @@ class RingBufMap(RingMap):
         `tag`: the field that tells several types apart, which all have at the same place; it may be a path, such as
         `header.kind`. `type` is then a dict from its values (ints, enumerators, or their names) to types. Records with
         another value, and those that end before the field, are bytes.
-        `callback`: what `Reader.poll` calls with each event. `on_lost`: never called, as a ring buffer does not tell
-        what found no room: its program sees that, and may count. A ring has one consumer's position, so one reader at a
-        time is what makes sense.
+        `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called for perf event arrays that
+        are added; a ring buffer does not tell what found no room: its program sees that, and may count. A ring has one
+        consumer's position, so one reader at a time is what makes sense.
         Raises: Closed; PermissionDenied (EACCES: the map was opened for reading only); BpfError (ENOMEM);
         SpecError, TypeError, ValueError and OverflowError for what is no type, and types that `tag` cannot tell apart.
         Source: kernel/bpf/ringbuf.c:ringbuf_map_mmap_kern

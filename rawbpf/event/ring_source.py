@@ -23,6 +23,9 @@ _GONE = memoryview(bytes(8))
 class RingSource:
     """One ring buffer, read by one reader. A descriptor of its own lets it be waited for."""
 
+    cpu = -1
+    lost = 0  # programs see themselves what finds no room, and the kernel does not count it
+
     def __init__(self, handle: Handle, memory: RingMemory) -> None:
         self.describe = handle.describe
         self.high_water = 0

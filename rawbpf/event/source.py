@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     class Source(Protocol):
         """A buffer that the kernel fills and one reader empties.
 
-        `high_water`: the most bytes that `take` found. `busy`: the last `take` found a record that is still being
-        written, for which nobody can wait by poll(2).
+        `cpu`: whose records it has; -1: those of all. `high_water`: the most bytes that `take` found. `lost`: how many
+        records found no room behind those whose position was stored. `busy`: the last `take` found a record that is
+        still being written, for which nobody can wait by poll(2).
         """
 
+        cpu: int
         high_water: int
+        lost: int
         busy: bool
 
         @property

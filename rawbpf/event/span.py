@@ -15,11 +15,11 @@ class Span:
 
     `runs`: (offset of the first, bytes of each, bytes from one to the next, how many) of records of equal length;
     between runs lies what is passed over. A record's bytes begin `lead` bytes behind its offset. `position` is what the
-    consumer's is as long as none is taken, that of the byte at `start`. `discarded` and `lost` count what producers
+    consumer's is as long as none is taken, that of the byte at `start`. `discarded` counts what producers
     threw away, and had no room for, among them. `more`: there was more when this was found, for another span.
     """
 
-    __slots__ = ("count", "discarded", "end", "lead", "lost", "memory", "more", "position", "runs", "start")
+    __slots__ = ("count", "discarded", "end", "lead", "memory", "more", "position", "runs", "start")
 
     def __init__(
         self,
@@ -31,7 +31,6 @@ class Span:
         position: int,
         *,
         discarded: int = 0,
-        lost: int = 0,
         more: bool = False,
     ) -> None:
         self.memory = memory
@@ -41,7 +40,6 @@ class Span:
         self.end = end
         self.position = position
         self.discarded = discarded
-        self.lost = lost
         self.more = more
         self.count = sum([run[3] for run in runs])
 

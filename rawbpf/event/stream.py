@@ -75,7 +75,6 @@ class Stream(Generic[T]):
         "_given",
         "_lent",
         "_list",
-        "_lost",
         "_on_lost",
         "_open",
         "_opened_at",
@@ -87,8 +86,8 @@ class Stream(Generic[T]):
         "_sources",
         "_span",
         "_stale",
+        "_told",
         "_turn",
-        "_untold",
         "_waiting",
         "_wake",
         "_what",
@@ -101,7 +100,7 @@ class Stream(Generic[T]):
         decoder: Decoder,
         *,
         callback: Callable[[T], object] | None = None,
-        on_lost: Callable[[int], object] | None = None,
+        on_lost: Callable[[int, int], object] | None = None,
     ) -> None:
         self._open: list[None] = []
         self._backend = m._handle.backend
@@ -125,7 +124,9 @@ class Stream(Generic[T]):
         self._decoder = decoder
         self._list: list[T] = []
         self._events: Listed[T] = listed(self._list)
-        self._given = self._turn = self._records = self._discarded = self._lost = self._untold = 0
+        self._given = self._turn = self._records = self._discarded = 0
+        # Of each source, how many lost records were told of.
+        self._told: list[int] = []
         # Positions that are to be stored for events that come from several sources.
         self._owed: list[tuple[Source, int]] = []
         # Whether sources took more than was delivered, and take it again.
@@ -145,6 +146,7 @@ class Stream(Generic[T]):
         self._endings.append((m._handle.mapped, ending))
         m._handle.mapped.append(ending)
         for source in sources:
+            self._told.append(source.lost)
             self._sources.append((source, decoder))
             self._fds += source.fds
             if self._poller is not None:
@@ -215,13 +217,14 @@ class Stream(Generic[T]):
                 return span
             source.commit(span.after(0)[0], self._order)
             self._discarded += span.discarded
-            self._lost += span.lost
-            self._untold += span.lost
 
     def _tell(self) -> None:
-        lost, self._untold = self._untold, 0
-        if lost and self._on_lost is not None:
-            self._on_lost(lost)
+        for index, (source, _) in enumerate(self._sources):
+            more = source.lost - self._told[index]
+            if more:
+                self._told[index] = source.lost
+                if self._on_lost is not None:
+                    self._on_lost(source.cpu, more)
 
     def _decoded(self, source: Source, decoder: Decoder, span: Span) -> list[T]:
         # The events up to one that is refused. If that is the first it is passed over.
