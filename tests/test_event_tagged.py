@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import os
 import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.map_shapes import PAGE
+from support.needs import require
+from support.perf_buffers import Producer as PerfProducer
 from support.rings import Producer
 
 import rawbpf
@@ -173,6 +176,29 @@ def test_types_that_the_tag_cannot_tell_apart_are_refused_before_anything_is_rea
         ring.reader(types, tag=tag)
     with ring.reader() as reader:
         assert reader.read(0) == start(1)
+
+
+def test_a_tag_tells_records_apart_in_perf_buffers_batches_and_maps_that_are_added(
+    ring: rawbpf.RingBufMap, producer: Producer
+) -> None:
+    require("prog_type:raw_tracepoint")
+    cpu = min(os.sched_getaffinity(0))
+    with rawbpf.PerfEventArrayMap.create() as array, PerfProducer(array) as other:
+        with array.reader(TYPES, tag="kind") as reader:
+            for record in (start(1), end(2), start(3)):
+                other.output(record, cpu)
+            assert reader.drain() == [(Kind.START, 1, "sh"), (Kind.END, 2), (Kind.START, 3, "sh")]
+        producer.output(end(4))
+        producer.output(start(5))
+        with ring.reader(TYPES, tag="kind") as reader:
+            (batch,) = [(each.records(), len(each)) for each in reader.batches(0)]
+            assert batch == ([(Kind.END, 4), (Kind.START, 5, "sh")], 2)
+        with ring.reader() as reader:
+            reader.add(array, TYPES, tag="kind")
+            other.output(end(6), cpu)
+            producer.output(end(7))
+            events: list[Any] = reader.drain()
+            assert events in ([end(7), (Kind.END, 6)], [(Kind.END, 6), end(7)])
 
 
 class Bits(ctypes.Structure):
