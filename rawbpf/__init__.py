@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.event.perf_event_array import PerfEventArrayMap as PerfEventArrayMap
+    from rawbpf.event.reader import Reader as Reader
+    from rawbpf.event.ring import RingBufMap as RingBufMap
+    from rawbpf.event.user_ring import UserRingBufMap as UserRingBufMap
     from rawbpf.histogram import Histogram as Histogram
     from rawbpf.link.base import Link as Link
     from rawbpf.link.info import links as links
@@ -81,13 +85,10 @@ if TYPE_CHECKING:
     from rawbpf.map.percpu import LruPerCpuHashMap as LruPerCpuHashMap
     from rawbpf.map.percpu import PerCpuArrayMap as PerCpuArrayMap
     from rawbpf.map.percpu import PerCpuHashMap as PerCpuHashMap
-    from rawbpf.map.perf_event_array import PerfEventArrayMap as PerfEventArrayMap
     from rawbpf.map.prog_array import ProgArrayMap as ProgArrayMap
     from rawbpf.map.queue import QueueMap as QueueMap
     from rawbpf.map.queue import StackMap as StackMap
     from rawbpf.map.reuseport import ReuseportSockArray as ReuseportSockArray
-    from rawbpf.map.ringbuf import RingBufMap as RingBufMap
-    from rawbpf.map.ringbuf import UserRingBufMap as UserRingBufMap
     from rawbpf.map.sockmap import SockHash as SockHash
     from rawbpf.map.sockmap import SockMap as SockMap
     from rawbpf.map.stack_trace import StackTrace as StackTrace
@@ -144,14 +145,15 @@ _HOMES = {
     "PerCpuArrayMap": "map.percpu",
     "PerCpuCgroupStorageMap": "map.cgroup_storage",
     "PerCpuHashMap": "map.percpu",
-    "PerfEventArrayMap": "map.perf_event_array",
+    "PerfEventArrayMap": "event.perf_event_array",
     "PermissionDenied": "errors",
     "ProgArrayMap": "map.prog_array",
     "ProgId": "codec",
     "Program": "program.program",
     "QueueMap": "map.queue",
     "ReuseportSockArray": "map.reuseport",
-    "RingBufMap": "map.ringbuf",
+    "Reader": "event.reader",
+    "RingBufMap": "event.ring",
     "RunResult": "program.run",
     "SkStorageMap": "map.local_storage",
     "SockHash": "map.sockmap",
@@ -163,7 +165,7 @@ _HOMES = {
     "StructOpsMap": "map.struct_ops",
     "Symbol": "symbols",
     "TaskStorageMap": "map.local_storage",
-    "UserRingBufMap": "map.ringbuf",
+    "UserRingBufMap": "event.user_ring",
     "VerifierError": "errors",
     "XskMap": "map.xskmap",
     "btfs": "map.btf",

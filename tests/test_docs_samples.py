@@ -31,6 +31,7 @@ SAMPLES = sorted(each for each in EXAMPLES.glob("*/*.py") if each.parent.name !=
 COMPILED = {
     "blocked",
     "choose",
+    "event_types",
     "inner_maps",
     "networks",
     "openers",
@@ -159,7 +160,7 @@ def test_every_sample_on_a_page_is_run_or_compiled_by_a_test() -> None:
     run_here = {str(path.relative_to(ROOT)) for sample in SAMPLES for path in (sample, sample.with_suffix(".out"))}
     run_as_examples = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("*.py")}
     compiled_here = {f"docs/examples/how_to/{name}.bpf.c" for name in COMPILED | NETWORKED}
-    objects = {str(path.relative_to(ROOT)) for path in (ROOT / "bpf").glob("*.bpf.c")}
+    objects = {str(path.relative_to(ROOT)) for path in (ROOT / "bpf").glob("*.[ch]")}
     tested = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("testing/*.py")}  # by test_docs_testing.py
     known = run_here | run_as_examples | tested | compiled_here | objects | {"docs/examples/how_to/compile.sh"}
     assert {path for path, _ in shown()} <= known

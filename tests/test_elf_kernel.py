@@ -58,7 +58,7 @@ class Loaded:
                 map_type=spec.map_type,
                 key_size=spec.key_size,
                 value_size=spec.value_size,
-                max_entries=spec.max_entries,
+                max_entries=spec.max_entries or 1,  # a perf event array has one for each CPU
                 map_flags=spec.map_flags,
                 inner_map_fd=self.create(spec.inner) if spec.inner is not None else 0,
                 btf_fd=self.btf if typed and spec.value_type_id else 0,

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -97,6 +98,19 @@ def test_exec_details_names_the_program_that_started_last() -> None:
     with running("exec_details", LONG, "0.1") as lines:
         execute(uid, "/bin/true", "/bin/true", "/bin/uname")
         wait_for(lines, rf"^uid {uid}: 3 programs, uname at \d\d:\d\d:\d\d\.\d+$")
+
+
+@pytest.mark.parametrize("name", ["exec_events", "exec_events_perf"])
+def test_exec_events_tell_each_program_with_its_parent_and_its_file(name: str) -> None:
+    uid = 43010
+    with tempfile.TemporaryDirectory() as directory, running(name, LONG, "0.1") as lines:
+        os.chmod(directory, 0o755)  # another user looks into it
+        program = f"{directory}/{'x' * 40}"
+        os.symlink("/bin/true", program)
+        execute(uid, "/bin/uname", program)
+        # Of the name, the kernel keeps so many characters.
+        for comm, path in (("uname", "/bin/uname"), ("x" * 15, program)):
+            wait_for(lines, rf"^\d+ of {os.getpid()}, uid {uid}: {comm} from {re.escape(path)}$")
 
 
 def test_percpu_stats_sums_what_each_cpu_counted() -> None:

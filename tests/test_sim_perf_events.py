@@ -149,6 +149,38 @@ def test_events_are_opened_on_the_same_terms() -> None:
     agree(scenario)
 
 
+@needs_kernel
+@pytest.mark.parametrize("writable", [False, True], ids=["over the oldest", "up to the reader"])
+@pytest.mark.parametrize("size", [4, 500])
+def test_a_buffer_is_written_from_its_end_on_down_and_not_while_it_is_paused(size: int, writable: bool) -> None:
+    def scenario(side: Side) -> Iterator[object]:
+        side.make_map("m", c.BPF_MAP_TYPE_PERF_EVENT_ARRAY)
+        opened = _open(side, wakeup_events=7, flags=perf.flag_word(write_backward=1))
+        event = side.keep("event", opened), side.update("m", u32(0), u32(side.fds["event"]))
+        write = _writer(side, size)
+        yield event, _paused(side, True)
+        with side.backend.mmap(side.fds["event"], 2 * PAGE, 0, writable) as memory:
+            for turn in range(300):
+                if turn % 60 in {20, 23}:
+                    yield turn, _paused(side, turn % 60 == 20)
+                result = write()
+                ready = side.backend.poll([side.fds["event"]], 0)
+                (head,) = struct.unpack_from("=Q", memory, HEAD)
+                if writable and turn % 50 == 49:
+                    memory[TAIL : TAIL + 8] = struct.pack("=Q", head)
+                # The event's id is another, where records of losses are.
+                yield turn, result, bool(ready), head, memory[PAGE:].count(struct.pack("=I", PATTERN))
+
+    assert any(each[1] == -ENOSPC for each in agree(scenario) if isinstance(each, tuple) and len(each) == 5)
+
+
+def _paused(side: Side, paused: bool) -> int | str:
+    try:
+        return side.backend.ioctl(side.fds["event"], perf.PERF_EVENT_IOC_PAUSE_OUTPUT, paused)
+    except OSError as error:
+        return errno_name(error.errno or 0)
+
+
 def _mapped(side: Side, name: str, length: int, offset: int) -> str:
     try:
         with side.backend.mmap(side.fds[name], length, offset) as memory:

@@ -61,7 +61,7 @@ def column_of(codec: Codec[object], memory: object, path: str) -> memoryview:
     inner: Codec[object] = codec
     if isinstance(codec, PerCpuCodec):
         inner, stride = codec.inner, codec.stride
-    field, offset = _find(inner, path)
+    field, offset = find_field(inner, path)
     code, size, shape = _numbers(field.codec)
     if not code or shape or field.width:
         what = f"a bit-field of {field.width} bits" if field.width else field.codec.name
@@ -98,7 +98,8 @@ def _numbers(codec: Codec[object]) -> tuple[str, int, tuple[int, ...]]:
     return codec.format or "", codec.size, ()
 
 
-def _find(codec: Codec[object], path: str) -> tuple[Field, int]:
+def find_field(codec: Codec[object], path: str) -> tuple[Field, int]:
+    """Return the field at `path`, such as `pos.x`, and its offset from the beginning. Raises: ValueError for none."""
     offset = 0
     name, *rest = path.split(".")
     while True:

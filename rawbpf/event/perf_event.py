@@ -1,6 +1,6 @@
 """Perf events that programs write to or read: what a perf_event_array holds.
 
-Opening alone; reading the records that programs write is not done here.
+Opening alone; the records that programs write are read elsewhere, by `perf_source`.
 Kernel side: kernel/events/core.c:perf_event_open (v6.12).
 """
 
@@ -37,19 +37,34 @@ class PerfEvent(Descriptor):
         self._what = what
 
     @classmethod
-    def bpf_output(cls, cpu: int, *, backend: Backend | None = None) -> Self:
+    def bpf_output(
+        cls,
+        cpu: int,
+        *,
+        wakeup_events: int = 1,
+        wakeup_watermark: int | None = None,
+        write_backward: bool = False,
+        backend: Backend | None = None,
+    ) -> Self:
         """Open the event to which programs on `cpu` write records by bpf_perf_event_output().
 
-        Each record is one sample, raw; whoever polls is woken by each.
+        Each record is one sample, raw. Whoever polls is woken by every `wakeup_events` of them, or instead when
+        `wakeup_watermark` more bytes lie in the event's buffer. `write_backward`: they lie there from the end on down,
+        each below the one before it. `PerfEventArrayMap.reader` reads them.
         Raises: BpfError (ENODEV: the CPU is offline; EINVAL); PermissionDenied (EPERM, EACCES).
         Since: Linux 4.4. Source: kernel/trace/bpf_trace.c:__bpf_perf_event_output
         """
+        # One word of the struct has either.
+        wakeup = {"wakeup_events": wakeup_events}
+        if wakeup_watermark is not None:
+            wakeup = {"wakeup_watermark": wakeup_watermark}
         attr = perf.perf_event_attr(
             type=perf.PERF_TYPE_SOFTWARE,
             config=perf.PERF_COUNT_SW_BPF_OUTPUT,
             sample_type=perf.PERF_SAMPLE_RAW,
             sample_period=1,
-            wakeup_events=1,
+            flags=perf.flag_word(watermark=wakeup_watermark is not None, write_backward=write_backward),
+            **wakeup,
         )
         return cls._open(backend, attr, _ALL, cpu, f"bpf_output of CPU {cpu}")
 

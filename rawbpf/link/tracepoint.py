@@ -109,7 +109,7 @@ def _attach_by_ioctl(
 
 
 def _request(number: int) -> int:
-    return perf.PERF_EVENT_IOC_POWERPC[number] if os.uname().machine.startswith("ppc") else number
+    return perf.ioctl_request(number, os.uname().machine)
 
 
 def _explained(backend: Backend, prog_fd: int, errno: int, target: str, error: BpfError) -> BpfError:

@@ -7,6 +7,7 @@ import os
 from rawbpf.btf.layout import size_of
 from rawbpf.codec.base import refuse
 from rawbpf.errors import BpfError, Closed, SpecError
+from rawbpf.loader.types import ObjectTypes
 from rawbpf.loader.variable import Section, Variable
 from rawbpf.map.agree import disagreement
 from rawbpf.map.base import Map
@@ -51,6 +52,9 @@ _PREFIX = 8
 # The kernel adds BPF_F_RDONLY_PROG to these by itself.
 _READ_ONLY_TO_PROGRAMS = (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH, c.BPF_MAP_TYPE_INSN_ARRAY)
 
+# Their records are of any type of the object, which only the programs that write them know.
+_UNTYPED = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF, c.BPF_MAP_TYPE_PERF_EVENT_ARRAY)
+
 
 def make_maps(
     obj: Object,
@@ -79,13 +83,14 @@ def make_maps(
         if name in replacements:
             given = replacements[name]
             _check_fits(obj.backend, spec, given.info, f"maps[{name!r}]")
-            obj.maps.add(name, given.dup())
-            continue
-        if spec.pinning == PIN_BY_NAME:
-            path = _pin_path(spec, pin_dir)
-            obj.maps.add(name, _shared(obj, content, spec, path, btf_fd, token))
+            made = given.dup()
+        elif spec.pinning == PIN_BY_NAME:
+            made = _shared(obj, content, spec, _pin_path(spec, pin_dir), btf_fd, token)
         else:
-            obj.maps.add(name, _create(obj, content, spec, btf_fd, token))
+            made = _create(obj, content, spec, btf_fd, token)
+        obj.maps.add(name, made)
+        if spec.map_type in _UNTYPED:
+            made._types = ObjectTypes(content)
     sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
     for name, variable in content.variables.items():
         obj.variables.add(name, Variable(variable, sections[id(variable.map)]))

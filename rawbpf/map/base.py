@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rawbpf.map.constructors import AnyMap
     from rawbpf.map.drain import Drained
     from rawbpf.map.info import MapInfo
+    from rawbpf.map.named import Types
 
     K = TypeVar("K", default=Any)
     V = TypeVar("V", default=Any)
@@ -76,7 +77,7 @@ class Map(Family, Constructors["K", "V"]):
     The object's class fits the map's type. Identity decides equality; `bool()` is always True.
     """
 
-    __slots__ = ("__weakref__", "_drained", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_value")
+    __slots__ = ("__weakref__", "_drained", "_handle", "_key", "_owner", "_pins", "_raw", "_shape", "_types", "_value")
 
     _indexed = False
     _operations: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class Map(Family, Constructors["K", "V"]):
     _pins: list[Pin]
     _raw: tuple[type[Map[Any, Any]], Codec[Any], Codec[Any]] | None
     _shape: Shape
+    _types: Types | None
 
     def __init__(self) -> None:
         raise TypeError(f"{type(self).__name__} is opened by create(), from_pin(), from_id(), from_fd() or from_name()")
@@ -127,6 +129,7 @@ class Map(Family, Constructors["K", "V"]):
         self._pins = []
         self._raw = None
         self._drained = None
+        self._types = None if owner is None else owner._types
         return self
 
     @staticmethod
@@ -214,6 +217,12 @@ class Map(Family, Constructors["K", "V"]):
         view, key, value = self._raw
         return view._made(self._handle, self._shape, key, value, self)
 
+    def _struct(self, name: str) -> Codec[Any]:
+        # The codec of the struct, union, typedef, enum or int called `name`, as what made the map or uses it has it.
+        from rawbpf.map.named import named_codec
+
+        return named_codec(self, name)
+
     # Life time -------------------------------------------------------------------
 
     def dup(self) -> Self:
@@ -222,7 +231,9 @@ class Map(Family, Constructors["K", "V"]):
         with self._handle as fd:
             copy = backend.dup(fd)
         family: type[Self] = map_class(self._shape.map_type)
-        return family._open(Handle(backend, copy), self._shape, self._key, self._value)
+        opened = family._open(Handle(backend, copy), self._shape, self._key, self._value)
+        opened._types = self._types
+        return opened
 
     def freeze(self) -> None:
         """Refuse every later write from user space; programs still write.

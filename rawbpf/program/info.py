@@ -5,10 +5,9 @@ Source: include/uapi/linux/bpf.h:struct bpf_prog_info, kernel/bpf/syscall.c:bpf_
 
 from __future__ import annotations
 
-import ctypes
-
 from rawbpf.syscall import obj
 from rawbpf.syscall.current import current
+from rawbpf.syscall.prog import prog_info
 from rawbpf.uapi.info import PROG_INFO
 from rawbpf.uapi.names import prog_type_name, prog_type_number
 
@@ -93,18 +92,7 @@ def type_of(number: int) -> ProgType | int:
 
 def read_info(backend: Backend, fd: int) -> ProgramInfo:
     """Ask the kernel about the program behind `fd`. Raises: Closed (EBADF); BpfError (EINVAL: no program)."""
-    raw = obj.obj_get_info_by_fd(backend, fd, PROG_INFO.size)
-    count = PROG_INFO.unpack(raw)["nr_map_ids"]
-    if not count:
-        return ProgramInfo(raw, ())
-    # The array's place has to be handed in, so that it takes a second call.
-    ids = (ctypes.c_uint32 * count)()
-    request = ctypes.create_string_buffer(PROG_INFO.size)
-    PROG_INFO.set(request, "nr_map_ids", count)
-    PROG_INFO.set(request, "map_ids", ctypes.addressof(ids))
-    size = obj.obj_fill_info_by_fd(backend, fd, request)
-    known = min(count, PROG_INFO.unpack(request.raw)["nr_map_ids"])
-    return ProgramInfo(request.raw[:size], tuple(ids[:known]))
+    return ProgramInfo(*prog_info(backend, fd))
 
 
 def programs(name: str | None = None, type: str | int | None = None) -> list[ProgramInfo]:  # noqa: A002  (a filter)

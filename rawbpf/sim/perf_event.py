@@ -41,6 +41,7 @@ _DISABLED = perf.flag_word(disabled=1)
 _INHERIT = perf.flag_word(inherit=1)
 _BY_WATERMARK = perf.flag_word(watermark=1)
 _ALL_WITH_ID = perf.flag_word(sample_id_all=1)
+_BACKWARD = perf.flag_word(write_backward=1)
 
 
 # The fields of a sample before its raw bytes, in order; others would need what no program here has.
@@ -96,6 +97,7 @@ class SimPerfEvent(Content):
         self._kernel = kernel
         self._sample_type = sample_type
         self._sample_id_all = bool(word & _ALL_WITH_ID)
+        self._backward = bool(word & _BACKWARD)
         self._watermark = 0
         self._wakeup_events = 0
         if word & _BY_WATERMARK:
@@ -144,7 +146,7 @@ class SimPerfEvent(Content):
             raise Refused(EINVAL)
         self._mappings = [each for each in self._mappings if (found := each()) is not None and not found.closed]
         if self._ring is None or not self._mappings:
-            self._ring = PerfRing(pages, page, writable, self._watermark)
+            self._ring = PerfRing(pages, page, writable, self._backward, self._watermark)
         if self._ring.size != pages * page:
             raise Refused(EINVAL)
         mapping = self._ring.memory.map(length, 0, writable)
@@ -156,6 +158,10 @@ class SimPerfEvent(Content):
         request = _GENERIC.get(request, request)
         if request in (perf.PERF_EVENT_IOC_ENABLE, perf.PERF_EVENT_IOC_DISABLE):
             self.enabled = request == perf.PERF_EVENT_IOC_ENABLE
+        elif request == perf.PERF_EVENT_IOC_PAUSE_OUTPUT:
+            if self._ring is None or not self._ring.size:
+                raise Refused(EINVAL)
+            self._ring.paused = bool(arg)
         elif request == _ID:
             self._kernel.memory.write(arg, pack("=Q", self.id))
         elif request == perf.PERF_EVENT_IOC_SET_BPF:

@@ -21,13 +21,15 @@ class ObjectData:
     """An object's maps, programs, subprograms (`functions`) and variables.
 
     `btf` is the object's own BTF, `btf_bytes` the same as the kernel takes it (data sections filled
-    in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0.
+    in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0. `file` is
+    the whole file where it has debug information, in which types are looked up that BTF lacks; else empty.
     """
 
     __slots__ = (
         "btf",
         "btf_bytes",
         "byteorder",
+        "file",
         "functions",
         "kernel_version",
         "license",
@@ -50,6 +52,7 @@ class ObjectData:
         variables: dict[str, VariableSpec] | None = None,
         btf: Btf | None = None,
         btf_bytes: bytes = b"",
+        file: bytes = b"",
     ) -> None:
         self.name = name
         self.byteorder = byteorder
@@ -61,6 +64,7 @@ class ObjectData:
         self.variables = {} if variables is None else variables
         self.btf = btf
         self.btf_bytes = btf_bytes
+        self.file = file
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
@@ -85,6 +89,7 @@ class ObjectData:
             variables=variables,
             btf=self.btf,
             btf_bytes=self.btf_bytes,
+            file=self.file,
         )
 
     def __repr__(self) -> str:

@@ -14,9 +14,11 @@ from ctypes import sizeof
 from rawbpf.syscall.command import command, pack
 from rawbpf.syscall.error import bpf_error
 from rawbpf.syscall.invoke import invoke
+from rawbpf.syscall.obj import obj_fill_info_by_fd, obj_get_info_by_fd
 from rawbpf.syscall.pointer import cstring, pointer_to
 from rawbpf.uapi import attr
 from rawbpf.uapi.constants import BPF_F_TOKEN_FD
+from rawbpf.uapi.info import PROG_INFO
 from rawbpf.uapi.names import attach_type_name, prog_type_name
 
 TYPE_CHECKING = False
@@ -369,3 +371,23 @@ def prog_stream_read(backend: Backend, prog_fd: int, stream_id: int, size: int, 
     }
     result, _ = command(backend, attr.PROG_STREAM_READ_BY_FD, values, subject=subject)
     return text.raw[:result]
+
+
+def prog_info(backend: Backend, fd: int) -> tuple[bytes, tuple[int, ...]]:
+    """Return the `bpf_prog_info` of the program behind `fd`, and the ids of the maps that it uses.
+
+    Raises: Closed (EBADF); BpfError (EINVAL: no program). Since: Linux 4.15.
+    Source: kernel/bpf/syscall.c:bpf_prog_get_info_by_fd
+    """
+    info = obj_get_info_by_fd(backend, fd, PROG_INFO.size)
+    count = PROG_INFO.integer(info, "nr_map_ids")
+    if not count:
+        return info, ()
+    # The array's place has to be handed in, so that it takes a second call.
+    ids = (ctypes.c_uint32 * count)()
+    request = ctypes.create_string_buffer(PROG_INFO.size)
+    PROG_INFO.set(request, "nr_map_ids", count)
+    PROG_INFO.set(request, "map_ids", ctypes.addressof(ids))
+    size = obj_fill_info_by_fd(backend, fd, request)
+    known = min(count, PROG_INFO.integer(request.raw, "nr_map_ids"))
+    return request.raw[:size], tuple(ids[:known])

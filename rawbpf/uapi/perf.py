@@ -69,17 +69,25 @@ PERF_FLAG_FD_OUTPUT = 1 << 1
 PERF_FLAG_PID_CGROUP = 1 << 2
 PERF_FLAG_FD_CLOEXEC = 1 << 3
 
-# Macros: ioctl(2) requests, made by _IO('$', n) and, for SET_BPF, _IOW('$', 8, __u32).
+# Macros: ioctl(2) requests, made by _IO('$', n) and, for the last two, _IOW('$', n, __u32).
 # Source: include/uapi/asm-generic/ioctl.h (v6.12); PowerPC has direction bits of its own.
 PERF_EVENT_IOC_ENABLE = 0x2400
 PERF_EVENT_IOC_DISABLE = 0x2401
 PERF_EVENT_IOC_SET_BPF = 0x40042408
+PERF_EVENT_IOC_PAUSE_OUTPUT = 0x40042409
 PERF_EVENT_IOC_POWERPC = {
     PERF_EVENT_IOC_ENABLE: 0x20002400,
     PERF_EVENT_IOC_DISABLE: 0x20002401,
     PERF_EVENT_IOC_SET_BPF: 0x80042408,
+    PERF_EVENT_IOC_PAUSE_OUTPUT: 0x80042409,
 }
 """The same requests on PowerPC."""
+
+
+def ioctl_request(request: int, machine: str) -> int:
+    """Return one of the requests as `machine` has it, which `uname -m` names."""
+    return PERF_EVENT_IOC_POWERPC[request] if machine.startswith("ppc") else request
+
 
 PERF_EVENT_ATTR = Layout(
     "perf_event_attr",

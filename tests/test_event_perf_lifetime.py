@@ -1,0 +1,428 @@
+"""Readers of perf event arrays: the newest alone, who is woken, what is left behind, and what corrupt memory does."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.map_shapes import PAGE
+from support.perf_buffers import Producer
+
+import rawbpf
+from rawbpf.sim.simulator import Simulator
+from rawbpf.syscall.current import current, using
+from rawbpf.syscall.wrapper import Wrapper
+from rawbpf.uapi import perf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rawbpf.event.perf_reader import PerfReader
+    from rawbpf.syscall.protocol import Backend
+
+pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")]
+
+CPUS = sorted(os.sched_getaffinity(0))
+CPU = CPUS[0]
+STEP = 24
+WAIT = 30.0
+
+
+@pytest.fixture
+def events(backend: Backend) -> Iterator[rawbpf.PerfEventArrayMap]:
+    with rawbpf.PerfEventArrayMap.create(name="events") as made:
+        yield made
+
+
+@pytest.fixture
+def producer(events: rawbpf.PerfEventArrayMap) -> Iterator[Producer]:
+    with Producer(events) as made:
+        yield made
+
+
+def number(n: int) -> bytes:
+    return struct.pack("=Q", n)
+
+
+# The newest -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", [0, 1, 100, 170, 171, 1000, 1234])
+def test_the_newest_records_are_kept_and_read_oldest_first(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, written: int
+) -> None:
+    with events.reader("u64", size_per_cpu=PAGE, overwrite=True) as reader:
+        for n in range(written):
+            for cpu in CPUS:
+                assert producer.output(number(n), cpu) == 0
+        kept = min(written, PAGE // STEP)
+        assert reader.drain() == list(range(written - kept, written)) * len(CPUS)
+        assert reader.drain() == []
+        for n in range(3):
+            producer.output(number(n), CPU)
+        assert reader.stats.available == 3 * STEP
+        assert [reader.read(0) for _ in range(4)] == [0, 1, 2, None]
+        assert reader.stats.lost == reader.stats.available == 0
+        assert reader.stats.records == kept * len(CPUS) + 3
+
+
+def test_of_records_of_many_lengths_the_newest_whole_ones_are_kept(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    with events.reader(size_per_cpu=PAGE, cpus=[CPU], overwrite=True) as reader:
+        written = [number(n) * (1 + n % 30) for n in range(500)]
+        for record in written:
+            assert producer.output(record, CPU) == 0
+        found = [record[:-4] for record in reader.drain()]
+        assert found == written[-len(found) :]
+        assert PAGE - 256 < sum(len(record) + 16 for record in found) <= PAGE
+
+
+def test_what_was_copied_and_not_read_stays_when_newer_records_come(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    with events.reader("u64", size_per_cpu=PAGE, cpus=[CPU], overwrite=True) as reader:
+        for n in range(10):
+            producer.output(number(n), CPU)
+        assert reader.drain(4) == [0, 1, 2, 3]
+        for event in reader:
+            assert event == 4
+            break
+        for n in range(10, 500):
+            producer.output(number(n), CPU)
+        newest = list(range(500 - PAGE // STEP, 500))
+        assert reader.drain() == [5, 6, 7, 8, 9, *newest]
+
+
+def test_a_paused_reader_takes_nothing_and_counts_what_it_missed(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    for overwrite in (False, True):
+        with events.reader("u64", overwrite=overwrite) as reader:
+            producer.output(number(1), CPU)
+            reader.pause()
+            assert [producer.output(number(2), cpu) for cpu in CPUS] == [-errno.ENOSPC] * len(CPUS)
+            assert reader.drain() == [1]
+            assert producer.output(number(2), CPU) == -errno.ENOSPC, "reading ended the pause"
+            reader.resume()
+            producer.output(number(3), CPU)
+            assert reader.drain() == [3]
+            assert reader.lost[CPU] == 2
+
+
+# Who is woken -----------------------------------------------------------------------
+
+
+def woken(reader: PerfReader[Any]) -> bool:
+    return bool(current().poll(reader._fds[1:], 0))
+
+
+@pytest.mark.parametrize(
+    ("options", "records"),
+    [
+        pytest.param({}, 1, id="each"),
+        pytest.param({"wakeup_events": 5}, 5, id="every fifth"),
+        pytest.param({"wakeup_watermark": 10 * STEP}, 11, id="more than so many bytes"),
+    ],
+)
+def test_who_waits_is_woken_when_it_was_asked_for_and_all_is_read_then(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, options: dict[str, Any], records: int
+) -> None:
+    with events.reader("u64", cpus=[CPU], **options) as reader:
+        for n in range(records):
+            assert not woken(reader)
+            producer.output(number(n), CPU)
+        assert woken(reader)
+        producer.output(number(records), CPU)
+        assert reader.drain() == list(range(records + 1))
+
+
+def test_records_that_wake_nobody_are_there_for_who_looks(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
+    with events.reader("u64", cpus=[CPU], wakeup_events=1000) as reader:
+        producer.output(number(7), CPU)
+        assert reader.read() == 7
+        assert reader.read(0.01) is None
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+def test_a_thread_that_waits_is_woken_by_records_of_any_cpu(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, cpu: int
+) -> None:
+    with events.reader("u64") as reader:
+        found: list[int | None] = []
+        thread = threading.Thread(target=lambda: found.append(reader.read(WAIT)))
+        thread.start()
+        try:
+            producer.output(number(cpu), cpu)
+        finally:
+            thread.join()
+        assert found == [cpu]
+
+
+def test_closing_wakes_a_thread_that_waits(events: rawbpf.PerfEventArrayMap) -> None:
+    reader = events.reader()
+    found: list[list[bytes]] = []
+    thread = threading.Thread(target=lambda: found.append(list(reader)))
+    thread.start()
+    reader.close()
+    thread.join()
+    assert found == [[]] or not found  # or it came too late to begin
+
+
+@pytest.mark.real_kernel("epoll looks at a simulated descriptor as at any eventfd")
+def test_a_record_that_comes_while_a_task_begins_to_wait_is_seen(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    # To look at a perf event takes its wake-up away: whoever waits by epoll has to look at the buffer once more.
+    async def first(reader: PerfReader[int]) -> int | None:
+        loop = asyncio.get_running_loop()
+        add_reader = loop.add_reader
+
+        def late(fd: int, *args: Any) -> None:
+            producer.output(number(5), CPU)
+            add_reader(fd, *args)
+
+        loop.add_reader = late  # type: ignore[method-assign,assignment]  # the moment that matters
+        async for event in reader:
+            return event
+        return None
+
+    with events.reader("u64") as reader:
+        assert asyncio.run(asyncio.wait_for(first(reader), WAIT)) == 5
+
+
+# What is opened, and left behind ---------------------------------------------------
+
+
+def test_closing_takes_the_events_out_of_the_array(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
+    with events.reader() as reader:
+        assert producer.output(b"x", CPU) == 0
+        assert reader.lost == dict.fromkeys(reader.cpus, 0)
+    reader.close()
+    assert reader.closed
+    assert producer.output(b"x", CPU) == -errno.ENOENT
+    for use in (reader.read, reader.drain, reader.pause, reader.resume, lambda: iter(reader)):
+        with pytest.raises(rawbpf.Closed, match="the reader was closed"):
+            use()
+    with events.reader() as another:
+        assert producer.output(b"four", CPU) == 0
+        assert another.drain() == [b"four"]
+
+
+def test_a_map_that_is_closed_ends_its_reader(backend: Backend) -> None:
+    events = rawbpf.PerfEventArrayMap.create(name="events")
+    with events.reader() as reader:
+        events.close()
+        with pytest.raises(rawbpf.Closed, match=r"the map 'events' .* was closed"):
+            reader.read()
+
+
+def test_a_forked_child_that_closes_the_reader_leaves_the_parents_alone(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    with events.reader() as reader:
+        child = os.fork()
+        if not child:
+            try:
+                reader.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert producer.output(b"four", CPU) == 0
+        assert reader.read(0) == b"four"
+
+
+def test_only_the_cpus_that_were_asked_for_are_read(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
+    last = CPUS[-1]
+    with events.reader(cpus=[last, last]) as reader:
+        assert reader.cpus == [last]
+        assert producer.output(b"four", last) == 0
+        for cpu in CPUS[:-1]:
+            assert producer.output(b"four", cpu) == -errno.ENOENT
+        assert reader.drain() == [b"four"]
+
+
+class Offline(Wrapper):
+    """A kernel of which CPU `cpu` is offline."""
+
+    def __init__(self, inner: Backend, cpu: int) -> None:
+        super().__init__(inner)
+        self.cpu = cpu
+
+    def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
+        if cpu == self.cpu:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        return super().perf_event_open(attr, pid, cpu, group_fd, flags)
+
+
+def test_a_cpu_that_is_offline_is_left_out_unless_it_was_asked_for(backend: Backend) -> None:
+    with using(Offline(backend, 0)), rawbpf.PerfEventArrayMap.create() as events:
+        with events.reader() as reader:
+            assert reader.cpus == list(range(1, backend.host.possible_cpus))
+        with pytest.raises(rawbpf.BpfError, match="ENODEV: the CPU is offline"):
+            events.reader(cpus=[1, 0])
+
+
+def test_an_array_with_more_slots_than_there_are_cpus_has_readers_too(backend: Backend) -> None:
+    cpus = backend.host.possible_cpus
+    with rawbpf.PerfEventArrayMap.create(max_entries=cpus + 60) as events, events.reader() as reader:
+        assert reader.cpus == list(range(cpus))
+    with rawbpf.PerfEventArrayMap.create(max_entries=1) as events, events.reader() as reader:
+        assert reader.cpus == [0]
+
+
+@pytest.mark.parametrize(("asked", "pages"), [(1, 1), (PAGE, 1), (PAGE + 1, 2), (5 * PAGE, 8), (64 * PAGE, 64)])
+def test_a_buffer_has_the_next_power_of_two_pages(backend: Backend, asked: int, pages: int) -> None:
+    with (
+        rawbpf.PerfEventArrayMap.create() as events,
+        Producer(events) as producer,
+        events.reader(size_per_cpu=asked, cpus=[CPU]) as reader,
+    ):
+        fitting = (pages * PAGE - 1) // STEP
+        assert [producer.output(b"12345678", CPU) for _ in range(fitting + 1)] == [0] * fitting + [-errno.ENOSPC]
+        assert len(reader.drain()) == fitting
+        assert reader.stats.high_water == fitting * STEP
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        pytest.param({"size_per_cpu": 0}, ValueError, "size_per_cpu=0: expected at least 1", id="no size"),
+        pytest.param({"size_per_cpu": 4096.0}, TypeError, "size_per_cpu=4096.0: expected a number", id="a float"),
+        pytest.param({"wakeup_events": 0}, ValueError, "wakeup_events=0", id="never"),
+        pytest.param({"wakeup_watermark": -1}, ValueError, "wakeup_watermark=-1", id="a negative watermark"),
+        pytest.param({"wakeup_events": 2, "wakeup_watermark": 9}, ValueError, "one of them", id="records and bytes"),
+        pytest.param({"type": 3.5}, TypeError, "3.5", id="no type"),
+        pytest.param({"cpus": [0, 1 << 20]}, rawbpf.BpfError, "EINVAL: there is no CPU", id="no such CPU"),
+        pytest.param({"size_per_cpu": 1 << 50}, rawbpf.BpfError, "take a smaller size_per_cpu", id="too large"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_leaves_nothing_open(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        events.reader(**options)
+    assert producer.output(b"x", CPU) == -errno.ENOENT
+
+
+# Corrupt memory ---------------------------------------------------------------------
+
+
+def written(producer: Producer, lap: int, reader: PerfReader[bytes]) -> None:
+    """Write five records of 24 bytes at the beginning of a one-page buffer, in its first or second lap."""
+    for _ in range(PAGE // 8 * lap):
+        producer.output(b"12345678", CPU)
+        reader.drain()
+    for _ in range(5):
+        producer.output(b"12345678", CPU)
+
+
+@pytest.mark.parametrize("lap", [0, 3])
+@pytest.mark.parametrize("ahead", [20, PAGE + 8, 1 << 40, -8])
+def test_a_position_that_cannot_be_closes_the_reader(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, lap: int, ahead: int
+) -> None:
+    with events.reader(size_per_cpu=PAGE, cpus=[CPU]) as reader:
+        written(producer, lap, reader)
+        (source,) = reader._buffers()
+        source._control[1024 >> 3] = (3 * PAGE * lap + ahead) % (1 << 64)
+        with pytest.raises(rawbpf.FormatError, match=rf"events of CPU {CPU} in 'events' .*corrupt.*is not behind it"):
+            reader.read(0)
+        assert reader.closed
+        with pytest.raises(rawbpf.Closed, match="the memory is corrupt"):
+            reader.drain()
+
+
+@pytest.mark.parametrize("lap", [0, 3])
+@pytest.mark.parametrize(
+    ("at", "value", "message"),
+    [
+        pytest.param(0, bytes(8), "type 0 has 0 bytes", id="a header of nothing"),
+        pytest.param(0, struct.pack("=IHH", 9, 1, 13), "has 13 bytes", id="no multiple of 8"),
+        pytest.param(STEP, struct.pack("=IHH", 9, 1, 512), "512 bytes of the 96", id="beyond the newest"),
+        pytest.param(0, struct.pack("=IHH", 9, 1, 65535), "has 65535 bytes", id="beyond the end"),
+        pytest.param(8, struct.pack("=I", 99), "24 bytes has 99 raw ones", id="another number of raw bytes"),
+    ],
+)
+def test_records_that_cannot_be_close_the_reader(at: int, value: bytes, message: str, lap: int) -> None:
+    # The kernel lets nobody write there.
+    with (
+        Simulator() as simulator,
+        using(simulator),
+        rawbpf.PerfEventArrayMap.create() as events,
+        Producer(events) as producer,
+        events.reader(size_per_cpu=PAGE, cpus=[CPU]) as reader,
+    ):
+        written(producer, lap, reader)
+        (source,) = reader._buffers()
+        source._data[at : at + len(value)] = value
+        with pytest.raises(rawbpf.FormatError, match=f"corrupt at position {3 * PAGE * lap}: .*{message}"):
+            reader.read(0)
+        assert reader.closed
+
+
+headers = st.builds(
+    lambda kind, size: struct.pack("=IHH", kind, 1, size),
+    st.sampled_from([perf.PERF_RECORD_SAMPLE, perf.PERF_RECORD_LOST, 5]),
+    st.one_of(st.integers(2, 20).map(lambda n: 8 * n), st.integers(0, 0xFFFF)),
+)
+changes = st.lists(st.tuples(st.integers(0, PAGE // 8 - 1), st.one_of(headers, st.binary(min_size=8, max_size=8))))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.integers(0, 400),
+    st.integers(0, 200),
+    changes,
+    st.one_of(st.none(), st.integers(0, 2 * PAGE), st.integers(0, (1 << 64) - 1)),
+    st.booleans(),
+    st.sampled_from(["read", "drain", "batches", "lease"]),
+)
+def test_whatever_the_memory_holds_it_is_read_or_it_is_said_why_not(
+    read: int, unread: int, changes: list[tuple[int, bytes]], head: int | None, overwrite: bool, way: str
+) -> None:
+    # Invariant: a reader of any memory raises FormatError and is closed, or comes to an end.
+    with (
+        Simulator(cpus=1) as simulator,
+        using(simulator),
+        rawbpf.PerfEventArrayMap.create() as events,
+        Producer(events) as producer,
+        events.reader(size_per_cpu=PAGE, overwrite=overwrite) as reader,
+    ):
+        for n in range(read):
+            producer.output(bytes(n % 40))
+            reader.drain()
+        for n in range(unread):
+            producer.output(bytes(n % 70))
+        with simulator.mmap(reader._buffers()[0].fds[0], 2 * PAGE) as memory:
+            for at, value in changes:
+                memory[PAGE + 8 * at : PAGE + 8 * at + 8] = value
+            if head is not None:
+                memory[1024:1032] = struct.pack("=Q", head)
+        try:
+            # There are no more records than places for their headers.
+            for _ in range(PAGE // 8):
+                if not taken(reader, way):
+                    return
+            raise AssertionError("there is no end of records")
+        except rawbpf.FormatError:
+            assert reader.closed
+
+
+def taken(reader: PerfReader[bytes], way: str) -> bool:
+    """Read in one of the ways; return whether there was anything."""
+    if way == "read":
+        return reader.read(0) is not None
+    if way == "drain":
+        return bool(reader.drain())
+    if way == "batches":
+        return any(len(batch.bytes()) for batch in reader.batches(0))
+    with reader.lease(0) as view:
+        return view is not None
