@@ -1,0 +1,48 @@
+"""Programs that print: into their own streams, and into the kernel's trace."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import rawbpf
+from rawbpf.asm import build as b
+from rawbpf.uapi import constants as c
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_LONGEST = 64
+_ARGUMENT = -8
+
+
+@contextmanager
+def stream_printer(text: str, stream: int) -> Iterator[rawbpf.Program]:
+    """Yield a program that prints `text`, with the number in its context, to `stream`, and returns what came of it."""
+    functions = rawbpf.btf.vmlinux()
+    # Linux 6.18 had another name for it.
+    name = "bpf_stream_vprintk_impl"
+    if name not in functions:
+        name = "bpf_stream_vprintk"
+    with _format(text) as form:
+        code = [
+            *[b.load_mem(b.R1, b.R1, 0), b.store_reg(b.R10, _ARGUMENT, b.R1)],
+            b.mov_imm(b.R1, stream),
+            b.ld_map_value(b.R2, form.fileno()),
+            *[b.mov_reg(b.R3, b.R10), b.alu_imm(b.R3, "+=", _ARGUMENT), b.mov_imm(b.R4, 8)],
+            b.mov_imm(b.R5, 0),
+            b.call_kernel(name),
+            b.exit_(),
+        ]
+        with rawbpf.Program.load("syscall", code, name="printer") as program:
+            yield program
+
+
+@contextmanager
+def _format(text: str) -> Iterator[rawbpf.ArrayMap[bytes]]:
+    # Text that the verifier can read: nobody may write to it any more.
+    with rawbpf.ArrayMap.create(key="u32", value=_LONGEST, max_entries=1, flags=c.BPF_F_RDONLY_PROG) as form:
+        form[0] = text.encode().ljust(_LONGEST, b"\0")
+        form.freeze()
+        yield form
