@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.event.ring import RingBufMap as RingBufMap
+    from rawbpf.event.user_ring import UserRingBufMap as UserRingBufMap
     from rawbpf.histogram import Histogram as Histogram
     from rawbpf.link.base import Link as Link
     from rawbpf.link.info import links as links
@@ -86,8 +88,6 @@ if TYPE_CHECKING:
     from rawbpf.map.queue import QueueMap as QueueMap
     from rawbpf.map.queue import StackMap as StackMap
     from rawbpf.map.reuseport import ReuseportSockArray as ReuseportSockArray
-    from rawbpf.map.ringbuf import RingBufMap as RingBufMap
-    from rawbpf.map.ringbuf import UserRingBufMap as UserRingBufMap
     from rawbpf.map.sockmap import SockHash as SockHash
     from rawbpf.map.sockmap import SockMap as SockMap
     from rawbpf.map.stack_trace import StackTrace as StackTrace
@@ -151,7 +151,7 @@ _HOMES = {
     "Program": "program.program",
     "QueueMap": "map.queue",
     "ReuseportSockArray": "map.reuseport",
-    "RingBufMap": "map.ringbuf",
+    "RingBufMap": "event.ring",
     "RunResult": "program.run",
     "SkStorageMap": "map.local_storage",
     "SockHash": "map.sockmap",
@@ -163,7 +163,7 @@ _HOMES = {
     "StructOpsMap": "map.struct_ops",
     "Symbol": "symbols",
     "TaskStorageMap": "map.local_storage",
-    "UserRingBufMap": "map.ringbuf",
+    "UserRingBufMap": "event.user_ring",
     "VerifierError": "errors",
     "XskMap": "map.xskmap",
     "btfs": "map.btf",

@@ -24,7 +24,7 @@ from rawbpf.uapi.names import map_type_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rawbpf.map.ringbuf import RingMemory
+    from rawbpf.event.ring_memory import RingMemory
     from rawbpf.syscall.protocol import Backend
 
 RINGS = native("rings")

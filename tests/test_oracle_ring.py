@@ -16,7 +16,7 @@ import rawbpf
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from rawbpf.map.ringbuf import RingMemory
+    from rawbpf.event.ring_memory import RingMemory
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [

@@ -21,7 +21,7 @@ from rawbpf.uapi import constants as c
 from rawbpf.uapi.helper import helper_number
 
 if TYPE_CHECKING:
-    from rawbpf.map.ringbuf import RingMemory
+    from rawbpf.event.ring_memory import RingMemory
     from rawbpf.sim.ring import RingBuf
 
 RINGS = Path(__file__).parent / "objects/rings.bpf.o"

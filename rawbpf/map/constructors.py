@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from rawbpf.codec import Description
     from rawbpf.codec.descriptor import HasFileno
+    from rawbpf.event.ring import RingBufMap
+    from rawbpf.event.user_ring import UserRingBufMap
     from rawbpf.map.arena import ArenaMap
     from rawbpf.map.array import ArrayMap
     from rawbpf.map.base import Map
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from rawbpf.map.prog_array import ProgArrayMap
     from rawbpf.map.queue import QueueMap, StackMap
     from rawbpf.map.reuseport import ReuseportSockArray
-    from rawbpf.map.ringbuf import RingBufMap, UserRingBufMap
     from rawbpf.map.sockmap import SockHash, SockMap
     from rawbpf.map.stack_trace import StackTraceMap
     from rawbpf.map.struct_ops import StructOpsMap

@@ -1,7 +1,7 @@
-"""Ring buffers: records from programs to user space, and the other way.
+"""The memory of ring buffers: two positions, and the data between them.
 
-Such a map has no elements. What it has is memory, and two positions in it: readers and writers are
-built on that, elsewhere. How records lie there is in docs/explanation/ring-memory.md.
+Such a map has no elements. Readers and writers are built on what is here, elsewhere. How records lie
+in the memory is in docs/explanation/ring-memory.md.
 Kernel side: kernel/bpf/ringbuf.c:ringbuf_map_alloc, ringbuf_map_mmap_kern, ringbuf_map_mmap_user (v6.12).
 """
 
@@ -98,7 +98,9 @@ class RingMemory:
         return f"<RingMemory of {self._describe}: {self.size} bytes, {state}{self._mark}>"
 
 
-class _RingMap(Map[bytes, bytes]):
+class RingMap(Map[bytes, bytes]):
+    """A map of which there is nothing but memory: what both kinds of ring have in common."""
+
     __slots__ = ()
 
     _default_key = _default_value = 0
@@ -120,32 +122,6 @@ class _RingMap(Map[bytes, bytes]):
         BpfError (ENOMEM). Source: kernel/bpf/ringbuf.c:ringbuf_map_mmap_kern, ringbuf_map_mmap_user
         """
         return _mapped(self._handle, self._shape.max_entries, self._consumes)
-
-
-class RingBufMap(_RingMap):
-    """Records from programs to user space; `max_entries` is the size in bytes, rounded up to a power of two pages.
-
-    User space reads the records and moves the consumer's position, which alone of the memory can be
-    written. Since: Linux 5.8.
-    """
-
-    __slots__ = ()
-
-    map_type = "ringbuf"
-    _consumes = True
-
-
-class UserRingBufMap(_RingMap):
-    """Records from user space to programs; `max_entries` is the size in bytes, rounded up to a power of two pages.
-
-    User space writes the records and moves the producer's position; the consumer's is the kernel's.
-    Since: Linux 6.1.
-    """
-
-    __slots__ = ()
-
-    map_type = "user_ringbuf"
-    _consumes = False
 
 
 def _rounded(size: int, page: int) -> int:

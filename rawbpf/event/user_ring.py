@@ -1,0 +1,21 @@
+"""User ring buffers: records from user space to programs.
+
+Kernel side: kernel/bpf/ringbuf.c:ringbuf_map_mmap_user, bpf_user_ringbuf_drain (v6.12).
+"""
+
+from __future__ import annotations
+
+from rawbpf.event.ring_memory import RingMap
+
+
+class UserRingBufMap(RingMap):
+    """Records from user space to programs; `max_entries` is the size in bytes, rounded up to a power of two pages.
+
+    User space writes the records and moves the producer's position; the consumer's is the kernel's.
+    Since: Linux 6.1.
+    """
+
+    __slots__ = ()
+
+    map_type = "user_ringbuf"
+    _consumes = False
