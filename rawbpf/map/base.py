@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.errors import BpfError, IndexOutOfRange, KeyExists, KeyNotFound, PermissionDenied
+from rawbpf.errors import BpfError, IndexOutOfRange, KeyExists, KeyNotFound, PermissionDenied, SpecError
 from rawbpf.map.constructors import Constructors
 from rawbpf.map.family import Family
 from rawbpf.map.handle import Handle
@@ -213,6 +213,12 @@ class Map(Family, Constructors["K", "V"]):
         # Not the view itself is kept: it refers to this object, which would then wait for the garbage collector.
         view, key, value = self._raw
         return view._made(self._handle, self._shape, key, value, self)
+
+    def _struct(self, name: str) -> Codec[Any]:
+        # The struct `name` of the object file that the map came from, for records of events.
+        raise SpecError(
+            f"map {self._shape}: {name!r} is no type, and no struct is known of a map without an object file"
+        )
 
     # Life time -------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ class Handle:
                 setattr(owner, name, self._refuse)
         for word, _ in list(self.fd_words.values()):
             word[0] = -1
-        for mapped in self.mapped:
+        for mapped in self.mapped[:]:
             mapped.drop()
         if self.many is not None:
             self.many.drop()
