@@ -13,6 +13,7 @@ from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
     from rawbpf.codec import Description
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from rawbpf.map.base import Map
 
 _flatten = chain.from_iterable
-# Structs that cut records out of their memory: lead, bytes, and what is behind them.
-_cutters: dict[tuple[int, int, int], Struct] = {}
-_MOST_CUTTERS = 1024
+# Structs that cut bytes out of records: what is before them, they themselves, all, and how many records.
+_cutters: dict[tuple[int, int, int, int], Struct] = {}
+_MOST_CUTTERS = 256
+_AT_ONCE = 64
 
 
 def decoder_for(m: Map[Any, Any], type: Description | None) -> Decoder:
@@ -67,7 +69,7 @@ class Decoder:
 
     def many(self, memory: memoryview, lead: int, run: Run) -> list[Any]:
         """Return the events of records of equal length."""
-        return list(_cut(memory, lead, run, run[1]))
+        return list(cut(memory, lead, run, 0, run[1]))
 
     def _until_refused(self, events: list[Any], memory: memoryview, lead: int, run: Run) -> list[Any]:
         first, length, stride, count = run
@@ -102,7 +104,7 @@ class TypedDecoder(Decoder):
             raise FormatError("too short")  # `one` says it better
         if self.codec.format is not None:
             return self.codec.view(rows(memory, lead, run)).tolist()
-        return self._unpack_many(b"".join(_cut(memory, lead, run, self._size)), run[3])
+        return self._unpack_many(b"".join(cut(memory, lead, run, 0, self._size)), run[3])
 
 
 def rows(memory: memoryview, lead: int, run: Run) -> memoryview:
@@ -115,12 +117,27 @@ def rows(memory: memoryview, lead: int, run: Run) -> memoryview:
     return octets.cast("B", [count, stride])
 
 
-def _cut(memory: memoryview, lead: int, run: Run, size: int) -> chain[bytes]:
+def cut(memory: memoryview, lead: int, run: Run, offset: int, size: int) -> Iterator[bytes]:
+    """Yield `size` bytes from `offset` of each of the records of equal length."""
     first, _, stride, count = run
-    key = lead, size, stride
+    before = lead + offset
+    if count == 1:
+        at = first + before
+        return iter((bytes(memory[at : at + size]),))
+    # A Struct of many records hands out a tuple of many pieces, which is three times as fast as as many tuples of one.
+    many = count // _AT_ONCE
+    rest = first + many * _AT_ONCE * stride
+    pieces = _cutter(before, size, stride, 1).iter_unpack(memory[rest : first + count * stride])
+    if many:
+        pieces = chain(_cutter(before, size, stride, _AT_ONCE).iter_unpack(memory[first:rest]), pieces)
+    return _flatten(pieces)
+
+
+def _cutter(before: int, size: int, stride: int, count: int) -> Struct:
+    key = before, size, stride, count
     cutter = _cutters.get(key)
     if cutter is None:
         if len(_cutters) >= _MOST_CUTTERS:
             _cutters.clear()
-        cutter = _cutters[key] = Struct(f"={lead}x{size}s{stride - lead - size}x")
-    return _flatten(cutter.iter_unpack(memory[first : first + count * stride]))
+        cutter = _cutters[key] = Struct("=" + count * f"{before}x{size}s{stride - before - size}x")
+    return cutter

@@ -1,70 +1,33 @@
-"""The reader of events: what all streams of records have in common, whatever buffer they come through.
+"""The reader of events: one by one, many at once, where they lie, or as they come to an event loop.
 
-It takes spans of records from its sources, has them decoded, hands out the events, and stores the consumer's position
-once for a span: behind the last record that was delivered. Knows no layout of any buffer (`source`, `walk`), and no
-types (`decode`). When positions move, and what interrupts cannot break: docs/explanation/ring-memory.md.
-
-One thread reads at a time; `close()` may come from any. No lock is held, so that a signal handler may close the reader
-that it interrupted: who is inside is an attribute, and the last one to leave closes what is open. An interrupt may come
-at every call, so that what belongs together is stored without one between.
+The ways in which events are handed out; `stream` finds them and keeps the positions. When those move, and what
+interrupts cannot break: docs/explanation/ring-memory.md.
 """
 
 from __future__ import annotations
 
-from time import monotonic
-from weakref import ref
-
-from rawbpf.errors import Closed, FormatError
 from rawbpf.event.decode import decoder_for
-from rawbpf.event.order import Order
 from rawbpf.event.stats import Stats
-from rawbpf.event.wake import Wake
-from rawbpf.syscall.lifetime import mark, opened_at, warn_unclosed
+from rawbpf.event.stream import ALL, CLOSED, CORRUPT, READABLE, Stream, deadline, listed, none_left
+from rawbpf.syscall.lifetime import mark, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from select import epoll
+    from collections.abc import AsyncIterator, Iterator
     from types import TracebackType
-    from typing import Any, Generic, Protocol, Self, TypeVar
+    from typing import Any, Self, TypeVar
 
     from rawbpf.codec import Description
-    from rawbpf.event.decode import Decoder
+    from rawbpf.event.batch import Batch, Lease
     from rawbpf.event.source import Source
-    from rawbpf.event.span import Span
     from rawbpf.map.base import Map
 
     T = TypeVar("T")
-    T_co = TypeVar("T_co", covariant=True)
-
-    class Listed(Iterator[T_co], Protocol):
-        """The iterator of a list, which knows how much is left."""
-
-        def __length_hint__(self) -> int: ...
-
-    class Lent(Protocol):
-        """A batch or a lease: memory that somebody was lent."""
 else:
     T = None
 
-    class Generic:
-        """Stands in for typing.Generic at run time."""
 
-        __slots__ = ()
-        __class_getitem__ = classmethod(type(list[int]))
-
-
-_EBADF = 9
-# How many records are decoded at a time where they are handed out one by one.
-_CHUNK = 1024
-_ALL = 1 << 62
-# How long to wait for a record that is still being written, which nobody signals: seconds, twice as long each time.
-_PAUSE, _LONGEST_PAUSE = 0.001, 0.016
-_CLOSED = "the reader was closed"
-_CORRUPT = "the reader closed itself: the memory is corrupt"
-
-
-class Reader(Generic[T]):
+class Reader(Stream[T]):
     """Events from the buffers of programs, in the order of each buffer: `reader()` of such a map makes one.
 
     A context manager and an iterable. Each event is delivered once, and the consumer's position is stored behind the
@@ -72,79 +35,7 @@ class Reader(Generic[T]):
     `drain()` returns. One thread reads at a time.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_backend",
-        "_busy",
-        "_callback",
-        "_decoder",
-        "_discarded",
-        "_ended",
-        "_endings",
-        "_events",
-        "_fds",
-        "_given",
-        "_lent",
-        "_lost",
-        "_on_lost",
-        "_open",
-        "_opened_at",
-        "_order",
-        "_owed",
-        "_poller",
-        "_records",
-        "_source",
-        "_sources",
-        "_span",
-        "_turn",
-        "_untold",
-        "_waiting",
-        "_wake",
-        "_what",
-    )
-
-    def __init__(
-        self,
-        m: Map[Any, Any],
-        sources: Sequence[Source],
-        decoder: Decoder,
-        *,
-        callback: Callable[[T], object] | None = None,
-        on_lost: Callable[[int], object] | None = None,
-    ) -> None:
-        self._open: list[None] = []
-        self._backend = m._handle.backend
-        self._what = m._handle.describe
-        self._callback, self._on_lost = callback, on_lost
-        self._opened_at = opened_at()
-        self._order = Order()
-        self._sources: list[tuple[Source, Decoder]] = []
-        self._endings: list[tuple[list[Any], _Ending]] = []
-        self._poller: epoll | None = None
-        # Why nothing can be read any more.
-        self._ended = ""
-        # Who is inside, besides whoever was lent memory, and tasks that wait.
-        self._busy = False
-        self._lent: Lent | None = None
-        self._waiting: list[None] = []
-        # The records that are being delivered, where they came from, their decoded events, and how many of those were
-        # left when the position was stored last.
-        self._span: Span | None = None
-        self._source: Source | None = None
-        self._decoder = decoder
-        self._events: Listed[T] = _none()
-        self._given = self._turn = self._records = self._discarded = self._lost = self._untold = 0
-        # Positions that are to be stored for events that come from several sources.
-        self._owed: list[tuple[Source, int]] = []
-        try:
-            self._wake = Wake(self._backend)
-            self._open.append(None)
-            self._fds = [self._wake.fd]
-            self._attach(m, sources, decoder)
-        except BaseException:
-            for source in sources:
-                source.close()
-            raise
+    __slots__ = ()
 
     def add(self, m: Map[Any, Any], type: Description | None = None) -> Self:
         """Read the records of another map, too, as events of `type`, which is what `m.reader()` takes; return self.
@@ -162,17 +53,6 @@ class Reader(Generic[T]):
         self._attach(m, sources(), decoder)
         return self
 
-    def _attach(self, m: Map[Any, Any], sources: Sequence[Source], decoder: Decoder) -> None:
-        ending = _Ending(self, f"the map {m._handle.describe} was closed")
-        self._endings.append((m._handle.mapped, ending))
-        m._handle.mapped.append(ending)
-        for source in sources:
-            self._sources.append((source, decoder))
-            self._fds += source.fds
-            if self._poller is not None:
-                for fd in source.fds:
-                    self._poller.register(fd, _READABLE)
-
     # Reading ---------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[T]:
@@ -189,6 +69,13 @@ class Reader(Generic[T]):
                 yield from self._events
         finally:
             self._leave_off()
+
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Yield the events as they come, and let other tasks of asyncio run meanwhile; else as `__iter__`."""
+        from rawbpf.event.asynchronous import Events
+
+        self._check()
+        return Events(self)
 
     def read(self, timeout: float | None = None) -> T | None:
         """Return the next event; None if none has come after `timeout` seconds (0: do not wait; None: for ever).
@@ -211,9 +98,9 @@ class Reader(Generic[T]):
         self._check()
         self._enter()
         try:
-            events = self._drained(_ALL if max is None else max)
+            events, owed = self._drained(ALL if max is None else max)
             # Until they are returned they are the next to be delivered.
-            self._events, self._given = _listed(events), len(events)
+            self._events, self._given, self._owed = listed(events), len(events), owed
             self._settle()
             self._tell()
             if not events:
@@ -221,176 +108,104 @@ class Reader(Generic[T]):
                 self._backend.poll(self._fds, 0)
         finally:
             self._leave()
-        self._events, self._given = _none(), 0
+        self._events, self._given = none_left(), 0
         self._records += len(events)
         return events
 
-    def _drained(self, most: int) -> list[T]:
+    def _drained(self, most: int) -> tuple[list[T], list[tuple[Source, int]]]:
+        # The events, and which positions are to be stored when they are delivered.
         events: list[T] = []
         owed: list[tuple[Source, int]] = []
         self._settle()
         self._forget()
-        try:
-            for source, decoder in self._sources:
-                while len(events) < most:
+        for source, decoder in self._sources:
+            while len(events) < most:
+                try:
                     span = self._take(source, most - len(events))
                     if span is None:
                         break
-                    found = self._decoded(source, decoder, span)
-                    owed.append((source, span.after(len(found))[0]))
-                    events += found
-                    if len(found) < span.count:
-                        return events
-                    self._discarded += span.discarded
-                    if not span.more:
-                        break
-        except Exception:
-            if not events:
-                raise
-            # It comes again.
-            self._ended = "" if self._ended is _CORRUPT else self._ended
-        finally:
-            self._owed = owed if events else []
-        return events
-
-    # What all ways of reading are made of -----------------------------------------
-
-    def _more(self, until: float | None, most: int = _CHUNK, *, decode: bool = True) -> bool:
-        # Wait for events, or for a span where they are not to be decoded; False at the time `until`, and when closed.
-        self._enter()
-        try:
-            pause = 0.0
-            while not self._ended:
-                if self._fill(most, decode):
-                    return True
-                # The position was stored: is there still nothing, now that the kernel sees that?
-                self._order.full()
-                if self._fill(most, decode):
-                    return True
-                left = None if until is None else until - monotonic()
-                if left is not None and left <= 0:
-                    return False
-                pause = self._wait(left, pause)
-        finally:
-            self._leave()
-        if self._ended is not _CLOSED:
-            self._check()
-        return False
-
-    def _fill(self, most: int, decode: bool) -> bool:
-        self._settle()
-        span = self._span
-        if span is None or not span.count:
-            self._forget()
-            for _ in self._sources:
-                self._turn = (self._turn + 1) % len(self._sources)
-                self._source, self._decoder = self._sources[self._turn]
-                self._span = span = self._take(self._source, most)
-                if span is not None:
+                    found = decoder.decode(span) if events else self._decoded(source, decoder, span)
+                except Exception:
+                    if not events:
+                        raise
+                    # It comes again, and is the first then.
+                    self._ended = "" if self._ended is CORRUPT else self._ended
+                    return events, owed
+                owed.append((source, span.after(len(found))[0]))
+                events += found
+                if len(found) < span.count:
+                    return events, owed
+                self._discarded += span.discarded
+                if not span.more:
                     break
-            self._tell()
-            if span is None:
-                return False
-        if decode:
-            assert self._source is not None
-            events = self._decoded(self._source, self._decoder, span)
-            self._events, self._given = _listed(events), len(events)
-        return True
+        return events, owed
 
-    def _take(self, source: Source, most: int) -> Span | None:
-        # The next records of a source; what is no record is passed over, and counted.
-        while True:
+    def poll(self, timeout: float | None = None) -> int:
+        """Call `callback` with each event that is there, at most 1024, and return how many those were.
+
+        Waits for the first, at most `timeout` seconds (0: do not wait; None: for ever). What the callback raises comes
+        out of here; the position is then behind the event that it was called with.
+        Raises: TypeError for a reader without callback; as `read`.
+        """
+        callback = self._callback
+        if callback is None:
+            raise TypeError("there is no callback to call: m.reader(callback=...) takes one")
+        called = 0
+        if self._events.__length_hint__() or self._more(deadline(timeout)):
             try:
-                span = source.take(most, self._order)
-            except FormatError:
-                self._ended = self._ended or _CORRUPT
-                raise
-            if span is None or span.count:
-                return span
-            source.commit(span.after(0)[0], self._order)
-            self._discarded += span.discarded
-            self._lost += span.lost
-            self._untold += span.lost
+                for event in self._events:
+                    called += 1
+                    callback(event)
+            finally:
+                self._leave_off()
+        if not called:
+            self._check()
+        return called
 
-    def _tell(self) -> None:
-        lost, self._untold = self._untold, 0
-        if lost and self._on_lost is not None:
-            self._on_lost(lost)
+    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+        """Yield what is there, all records of a buffer at a time, as long as something comes within `timeout` seconds.
 
-    def _decoded(self, source: Source, decoder: Decoder, span: Span) -> list[T]:
-        # The events up to one that is refused. If that is the first it is passed over.
-        try:
-            return decoder.decode(span)
-        except Exception:
-            source.commit(span.after(1)[0], self._order)
-            self._span = None
-            raise
+        0: do not wait; None: for ever. A batch is good until the next is asked for: the position is then stored
+        behind its last record. Ends when the reader is closed. Raises: as `read`, but no record is refused.
+        """
+        self._check()
+        return self._batches(timeout)
 
-    def _settle(self, ahead: int = 0) -> None:
-        # Store the position behind the last event that was delivered, and of `ahead` that will be.
-        while self._owed:
-            source, position = self._owed[-1]
-            source.commit(position, self._order)
-            del self._owed[-1:]
-        left = self._events.__length_hint__() - ahead
-        taken = self._given - left
-        if not taken:
-            return
-        span = self._span
-        if span is None or self._source is None:
-            self._given, self._records = left, self._records + taken
-            return
-        position, start, count, runs = span.after(taken)
-        self._source.commit(position, self._order)
-        span.position, span.start, span.count, span.runs = position, start, count, runs
-        self._given, self._records = left, self._records + taken
-        if not count:
-            self._discarded += span.discarded
+    def _batches(self, timeout: float | None) -> Iterator[Batch]:
+        from rawbpf.event.batch import Batch
 
-    def _forget(self) -> None:
-        # What is decoded and not delivered is found again.
-        self._events, self._given, self._span = _none(), 0, None
-        for source, _ in self._sources:
-            source.rewind()
+        while self._more(deadline(timeout), ALL, decode=False):
+            assert self._span is not None
+            batch = Batch(self._span, self._decoder)
+            self._lent = True
+            try:
+                yield batch
+            finally:
+                batch._end()
+                self._given_back(self._span.count)
 
-    def _wait(self, timeout: float | None, pause: float) -> float:
-        # Until something comes, or somebody wakes. Return how long to wait next for a record that is being written.
-        if any(source.busy for source, _ in self._sources):
-            self._backend.poll(self._fds[:1], pause if timeout is None else min(timeout, pause))
-            return min(2 * pause or _PAUSE, _LONGEST_PAUSE)
-        ready = self._backend.poll(self._fds, timeout)
-        if self._fds[0] in ready and not self._ended:
-            # It was a parent or child of this process that closed its own.
-            self._wake.clear()
-        return 0.0
+    def lease(self, timeout: float | None = None) -> Lease:
+        """Return the next record as a view of its bytes, which `with` hands out; None at the end of `timeout` seconds.
 
-    def _enter(self) -> None:
-        if self._busy:
-            raise RuntimeError(
-                f"the events of {self._what} are being read by another thread, or further up in this one"
-            )
-        if self._lent is not None:
-            raise RuntimeError(f"the events of {self._what} go on when the batch or lease is given back")
-        self._busy = True
+        0: do not wait; None: for ever. The memory is the buffer's until the lease is given back, at the end of
+        the `with` block; until then nothing else can be read. Raises: as `read`.
+        """
+        from rawbpf.event.batch import Lease
 
-    def _leave(self) -> None:
-        self._busy = False
+        if not self._more(deadline(timeout), 1, decode=False):
+            self._check()
+            return Lease(None, None)
+        assert self._span is not None
+        lease = Lease(self._span, lambda: self._given_back(1))
+        self._lent = True
+        return lease
+
+    def _given_back(self, taken: int) -> None:
+        self._lent = False
+        self._given = taken
+        self._leave_off()
         if self._ended:
             self._shut()
-
-    def _leave_off(self) -> None:
-        if not self._busy and self._lent is None:
-            self._settle()
-
-    def _check(self) -> None:
-        if self._ended:
-            raise Closed(
-                _EBADF,
-                call="read",
-                subject=f"events of {self._what}",
-                hint=f"{self._ended}; m.reader() makes another",
-                backend=self._backend.name,
-            )
 
     # Life time -------------------------------------------------------------------
 
@@ -406,7 +221,7 @@ class Reader(Generic[T]):
 
             poller = epoll()
             for fd in self._fds:
-                poller.register(fd, _READABLE)
+                poller.register(fd, READABLE)
             self._poller = poller
         return self._poller.fileno()
 
@@ -432,37 +247,7 @@ class Reader(Generic[T]):
 
         What was not delivered stays in the buffer, for another reader of the map.
         """
-        self._end(_CLOSED)
-
-    def _end(self, why: str) -> None:
-        self._ended = self._ended or why
-        if self._open:
-            self._wake.wake()
-            self._shut()
-
-    def _shut(self) -> None:
-        # The last one to leave does this, once.
-        if self._busy or self._lent is not None or self._waiting:
-            return
-        try:
-            self._open.pop()
-        except IndexError:
-            return
-        try:
-            # An iterator that somebody has goes no further.
-            left = _listed(list(self._events))
-            self._events = left
-            self._settle()
-        finally:
-            self._events, self._given, self._span = _none(), 0, None
-            if self._poller is not None:
-                self._poller.close()
-            for mapped, ending in self._endings:
-                if ending in mapped:
-                    mapped.remove(ending)
-            for source, _ in self._sources:
-                source.close()
-            self._wake.close()
+        self._end(CLOSED)
 
     def __enter__(self) -> Self:
         return self
@@ -478,42 +263,10 @@ class Reader(Generic[T]):
                 if not self._ended:
                     warn_unclosed(self, self._opened_at)
             finally:
-                self._busy, self._lent = False, None
+                self._busy = self._lent = False
                 self._waiting.clear()
                 self.close()
 
     def __repr__(self) -> str:
         state = "closed" if self._ended else f"{self.stats.available} bytes wait"
         return f"<Reader of {self._what}: {state}{mark(self._backend)}>"
-
-
-class _Ending:
-    # Among the memory of a map: the reader ends when the map is closed.
-
-    def __init__(self, reader: Reader[Any], why: str) -> None:
-        self._reader = ref(reader)
-        self._why = why
-
-    def stop_writing(self) -> None:
-        pass
-
-    def drop(self) -> None:
-        reader = self._reader()
-        if reader is not None:
-            reader._end(self._why)
-
-
-_READABLE = 1  # POLLIN and EPOLLIN
-
-
-def _listed(events: list[T]) -> Listed[T]:
-    return iter(events)  # type: ignore[return-value]  # a list's iterator has __length_hint__
-
-
-def _none() -> Listed[Any]:
-    return _listed([])
-
-
-def deadline(timeout: float | None) -> float | None:
-    """Return when `timeout` seconds from now have passed, by the monotonic clock; None: never."""
-    return None if timeout is None else monotonic() + timeout

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rawbpf.event.order import Order
     from rawbpf.event.ring_memory import RingMemory
 
+_GONE = memoryview(bytes(8))
+
 
 class RingSource:
     """One ring buffer, read by one reader. A descriptor of its own lets it be waited for."""
@@ -81,8 +83,10 @@ class RingSource:
         self._next = self._consumer[0]
 
     def close(self) -> None:
-        """Close the descriptor. The memory goes with the last view of it."""
+        """Close the descriptor and let go of the memory, which goes with the last view of it. Idempotent."""
         self._handle.close()
+        self._consumer = self._producer = _GONE
+        self._data = self._words = _GONE[:0]
 
     def _corrupt(self, what: str, position: int) -> FormatError:
         return FormatError(f"{self.describe}: the ring is corrupt at position {position}: {what}", position)
