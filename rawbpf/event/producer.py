@@ -12,6 +12,7 @@ from time import monotonic
 from weakref import WeakValueDictionary
 
 from rawbpf.errors import MapFull
+from rawbpf.event.decode import decoder_for
 from rawbpf.event.order import Order
 from rawbpf.event.ring_writer import RingWriter, room_for
 from rawbpf.syscall.descriptor import Descriptor
@@ -50,13 +51,9 @@ class UserRingProducer(Descriptor):
     __slots__ = ("_codec", "_describe", "_largest", "_reserved", "_turn", "_wakers", "_writer")
 
     def __init__(self, m: UserRingBufMap, type: Description | None = None) -> None:  # noqa: A002  (as elsewhere)
-        codec: Codec[object] | None = None
-        if type is not None:
-            from rawbpf.codec import codec_for
-
-            codec = codec_for(type)
-            if not codec.size:
-                raise ValueError(f"{codec.name} has no bytes to tell records by: leave type= out")
+        codec = decoder_for(m, type).codec
+        if codec is not None and not codec.size:
+            raise ValueError(f"{codec.name} has no bytes to tell records by: leave type= out")
         handle = m._handle
         turn = _turn_of(m)
         with m.memory() as memory:

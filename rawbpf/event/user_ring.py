@@ -26,9 +26,11 @@ class UserRingBufMap(RingMap):
     _consumes = False
 
     def producer(self, type: Description | None = None) -> UserRingProducer:  # noqa: A002  (as elsewhere)
-        """Return what writes records: bytes or, with a `type`, its values, whatever `Map.create` takes for `key=`.
+        """Return what writes records: bytes or, with a `type`, its values.
 
-        It is to be closed. Raises: as `memory`; TypeError and ValueError for what is no type, or one without bytes.
+        `type`: what `key=` of `Map.create` takes, or the name of a struct, as for `RingBufMap.reader`. The producer is
+        to be closed.
+        Raises: as `memory`; TypeError, ValueError and SpecError for what is no type, ValueError for one without bytes.
         """
         from rawbpf.event.producer import UserRingProducer
 

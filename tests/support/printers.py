@@ -72,9 +72,15 @@ def trace_printer(text: str) -> rawbpf.Program:
 
 
 @contextmanager
-def the_trace_pipe() -> Iterator[TracePipe]:
-    """Yield trace_pipe when no other run of the tests has it."""
+def trace_turn() -> Iterator[None]:
+    """Yield when no other run of the tests has trace_pipe, of which there is one."""
     with open(f"{tempfile.gettempdir()}/rawbpf-tests-trace-pipe", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with rawbpf.trace_pipe() as pipe:
-            yield pipe
+        yield
+
+
+@contextmanager
+def the_trace_pipe() -> Iterator[TracePipe]:
+    """Yield trace_pipe when no other run of the tests has it."""
+    with trace_turn(), rawbpf.trace_pipe() as pipe:
+        yield pipe
