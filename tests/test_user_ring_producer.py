@@ -6,6 +6,7 @@ import array
 import random
 import select
 import struct
+import sys
 import threading
 import time
 from collections import deque
@@ -512,6 +513,16 @@ def test_the_descriptor_is_writable_unless_the_ring_is_full(producer: UserRingPr
 # Threads, closing, damage ---------------------------------------------------------------
 
 
+@contextmanager
+def switching_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
 @pytest.mark.parametrize("shared", [True, False], ids=["one producer", "a producer each"])
 def test_threads_write_to_one_ring_at_the_same_time(ring: rawbpf.UserRingBufMap, drain: Drain, shared: bool) -> None:
     each, threads = 2000, 4
@@ -527,7 +538,7 @@ def test_threads_write_to_one_ring_at_the_same_time(ring: rawbpf.UserRingBufMap,
         if not shared:
             own.close()
 
-    with one:
+    with one, switching_often():
         writers = [threading.Thread(target=write, args=(index * each,)) for index in range(threads)]
         for writer in writers:
             writer.start()
@@ -538,10 +549,20 @@ def test_threads_write_to_one_ring_at_the_same_time(ring: rawbpf.UserRingBufMap,
     assert (drain.count, drain.total) == (total, total * (total - 1) // 2)
 
 
-def test_what_interrupts_a_writer_cannot_write_too(producer: UserRingProducer, drain: Drain) -> None:
-    with pytest.raises(RuntimeError, match="signal handler"):
-        producer._turn.alone(producer.post, b"in between")
-    producer.post(b"later")
+def test_what_interrupts_a_writer_cannot_write_too(ring: rawbpf.UserRingBufMap, drain: Drain) -> None:
+    with (
+        rawbpf.Map.from_id(ring.id) as same,
+        rawbpf.UserRingBufMap.create(max_entries=PAGE) as different,
+        ring.producer() as first,
+        ring.producer() as second,
+        same.producer() as third,
+        different.producer() as other,
+    ):
+        for producer in (first, second, third):
+            with pytest.raises(RuntimeError, match="signal handler"):
+                first._turn.alone(producer.post, b"in between")
+        first._turn.alone(other.post, b"elsewhere")
+        first.post(b"later")
     assert drain.each() == [kept(b"later")]
 
 
