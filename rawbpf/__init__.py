@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from rawbpf.errors import PermissionDenied as PermissionDenied
     from rawbpf.errors import SpecError as SpecError
     from rawbpf.errors import VerifierError as VerifierError
+    from rawbpf.event.reader import Reader as Reader
     from rawbpf.event.ring import RingBufMap as RingBufMap
     from rawbpf.event.trace_pipe import trace_pipe as trace_pipe
     from rawbpf.event.user_ring import UserRingBufMap as UserRingBufMap
@@ -153,6 +154,7 @@ _HOMES = {
     "Program": "program.program",
     "QueueMap": "map.queue",
     "ReuseportSockArray": "map.reuseport",
+    "Reader": "event.reader",
     "RingBufMap": "event.ring",
     "RunResult": "program.run",
     "SkStorageMap": "map.local_storage",

@@ -167,11 +167,11 @@ class Lease:
     def give_back(self) -> None:
         """Let the producer have the memory. Idempotent."""
         if not self._given:
-            self._given = True
             if self.view is not None:
                 _release([self.view])
             if self._returned is not None:
                 self._returned()
+            self._given = True
 
     def __enter__(self) -> memoryview | None:
         return self.view

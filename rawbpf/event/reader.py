@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.stats import Stats
-from rawbpf.event.stream import ALL, CLOSED, CORRUPT, READABLE, Stream, deadline, listed, none_left
+from rawbpf.event.stream import ALL, CLOSED, CORRUPT, READABLE, Stream, deadline, listed
 from rawbpf.syscall.lifetime import mark, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from types import TracebackType
     from typing import Any, Self, TypeVar
 
@@ -96,28 +96,41 @@ class Reader(Stream[T]):
         A record that is refused ends the list; as the first it raises. Raises: as `read`.
         """
         self._check()
+        most = ALL if max is None else max
         self._enter()
         try:
-            events, owed = self._drained(ALL if max is None else max)
-            # Until they are returned they are the next to be delivered.
-            self._events, self._given, self._owed = listed(events), len(events), owed
+            events, owed = self._drained(most)
+            # Until they are returned they are the next to be delivered: late ones, for what comes now is final.
+            self._list, self._events, self._given, self._owed, self._stale = (
+                events,
+                listed(events),
+                len(events),
+                owed,
+                True,
+            )
             self._settle()
             self._tell()
             if not events:
                 # Descriptors that somebody waits for: a simulated kernel looks at them when it is asked.
                 self._backend.poll(self._fds, 0)
         finally:
-            self._leave()
-        self._events, self._given = none_left(), 0
-        self._records += len(events)
+            self._busy = False  # not by a call, at whose beginning an interrupt might come
+            if self._ended:
+                self._shut()
+        events, rest = events[:most], events[most:]
+        later, records = listed(rest), self._records + len(events)
+        self._list, self._events, self._given, self._records = rest, later, len(rest), records
         return events
 
     def _drained(self, most: int) -> tuple[list[T], list[tuple[Source, int]]]:
-        # The events, and which positions are to be stored when they are delivered.
-        events: list[T] = []
-        owed: list[tuple[Source, int]] = []
+        # The events, late ones first, and which positions are to be stored when they are delivered.
         self._settle()
         self._forget()
+        left = self._events.__length_hint__()
+        events = self._list[-left:] if left else []
+        owed: list[tuple[Source, int]] = []
+        self._rewind()
+        self._stale = True
         for source, decoder in self._sources:
             while len(events) < most:
                 try:
@@ -162,7 +175,7 @@ class Reader(Stream[T]):
             self._check()
         return called
 
-    def batches(self, timeout: float | None = None) -> Iterator[Batch]:
+    def batches(self, timeout: float | None = None) -> Generator[Batch, None, None]:
         """Yield what is there, all records of a buffer at a time, as long as something comes within `timeout` seconds.
 
         0: do not wait; None: for ever. A batch is good until the next is asked for: the position is then stored
@@ -171,18 +184,20 @@ class Reader(Stream[T]):
         self._check()
         return self._batches(timeout)
 
-    def _batches(self, timeout: float | None) -> Iterator[Batch]:
+    def _batches(self, timeout: float | None) -> Generator[Batch, None, None]:
         from rawbpf.event.batch import Batch
 
         while self._more(deadline(timeout), ALL, decode=False):
             assert self._span is not None
             batch = Batch(self._span, self._decoder)
+            given = self._span.count + self._events.__length_hint__()
             self._lent = True
             try:
                 yield batch
             finally:
+                self._lent, self._given = False, given  # first, and not by a call: an interrupt might come there
                 batch._end()
-                self._given_back(self._span.count)
+                self._leave_off()
 
     def lease(self, timeout: float | None = None) -> Lease:
         """Return the next record as a view of its bytes, which `with` hands out; None at the end of `timeout` seconds.
@@ -196,16 +211,15 @@ class Reader(Stream[T]):
             self._check()
             return Lease(None, None)
         assert self._span is not None
-        lease = Lease(self._span, lambda: self._given_back(1))
+        given = 1 + self._events.__length_hint__()
+        lease = Lease(self._span, lambda: self._give_back(given))
         self._lent = True
         return lease
 
-    def _given_back(self, taken: int) -> None:
-        self._lent = False
-        self._given = taken
-        self._leave_off()
-        if self._ended:
-            self._shut()
+    def _give_back(self, given: int) -> None:
+        if self._lent:
+            self._lent, self._given = False, given
+            self._leave_off()
 
     # Life time -------------------------------------------------------------------
 

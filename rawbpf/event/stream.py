@@ -74,6 +74,7 @@ class Stream(Generic[T]):
         "_fds",
         "_given",
         "_lent",
+        "_list",
         "_lost",
         "_on_lost",
         "_open",
@@ -85,6 +86,7 @@ class Stream(Generic[T]):
         "_source",
         "_sources",
         "_span",
+        "_stale",
         "_turn",
         "_untold",
         "_waiting",
@@ -117,14 +119,17 @@ class Stream(Generic[T]):
         self._lent = False
         self._waiting: list[None] = []
         # The records that are being delivered, where they came from, their decoded events, and how many of those were
-        # left when the position was stored last.
+        # left when the position was stored last. Events without a span are late: their positions are stored already.
         self._span: Span | None = None
         self._source: Source | None = None
         self._decoder = decoder
-        self._events: Listed[T] = none_left()
+        self._list: list[T] = []
+        self._events: Listed[T] = listed(self._list)
         self._given = self._turn = self._records = self._discarded = self._lost = self._untold = 0
         # Positions that are to be stored for events that come from several sources.
         self._owed: list[tuple[Source, int]] = []
+        # Whether sources took more than was delivered, and take it again.
+        self._stale = False
         try:
             self._wake = Wake(self._backend)
             self._open.append(None)
@@ -165,7 +170,9 @@ class Stream(Generic[T]):
                     return False
                 pause = self._wait(left, pause)
         finally:
-            self._leave()
+            self._busy = False  # not by a call, at whose beginning an interrupt might come
+            if self._ended:
+                self._shut()
         if self._ended is not CLOSED:
             self._check()
         return False
@@ -174,14 +181,17 @@ class Stream(Generic[T]):
         self._settle()
         if not decode:
             self._forget()
+        elif self._events.__length_hint__():
+            return True
+        self._rewind()
         span = self._span
         if span is None:
-            self._forget()
-        if span is None or not span.count:
             for _ in self._sources:
                 self._turn = (self._turn + 1) % len(self._sources)
                 self._source, self._decoder = self._sources[self._turn]
-                self._span = span = self._take(self._source, most)
+                self._stale = True
+                span = self._take(self._source, most)
+                self._span, self._stale = span, False
                 if span is not None:
                     break
             self._tell()
@@ -190,7 +200,7 @@ class Stream(Generic[T]):
         if decode:
             assert self._source is not None
             events = self._decoded(self._source, self._decoder, span)
-            self._events, self._given = listed(events), len(events)
+            self._list, self._events, self._given = events, listed(events), len(events)
         return True
 
     def _take(self, source: Source, most: int) -> Span | None:
@@ -219,7 +229,7 @@ class Stream(Generic[T]):
             return decoder.decode(span)
         except Exception:
             source.commit(span.after(1)[0], self._order)
-            self._span = None
+            self._span, self._stale = None, True
             raise
 
     def _settle(self, ahead: int = 0) -> None:
@@ -242,12 +252,20 @@ class Stream(Generic[T]):
         self._given, self._records = left, self._records + taken
         if not count:
             self._discarded += span.discarded
+            self._span = None
 
     def _forget(self) -> None:
-        # What is decoded and not delivered is found again.
-        self._events, self._given, self._span = none_left(), 0, None
-        for source, _ in self._sources:
-            source.rewind()
+        # What is decoded and not delivered is found again, unless it is late.
+        if self._span is not None:
+            undelivered = self._events
+            self._events, self._given, self._span, self._stale = none_left(), 0, None, True
+            list(undelivered)  # a loop that has this iterator comes to its end
+
+    def _rewind(self) -> None:
+        if self._stale:
+            for source, _ in self._sources:
+                source.rewind()
+            self._stale = False
 
     def _wait(self, timeout: float | None, pause: float) -> float:
         # Until something comes, or somebody wakes. Return how long to wait next for a record that is being written.
@@ -280,14 +298,11 @@ class Stream(Generic[T]):
             raise RuntimeError(f"the events of {self._what} go on when the batch or lease is given back")
         self._busy = True
 
-    def _leave(self) -> None:
-        self._busy = False
-        if self._ended:
-            self._shut()
-
     def _leave_off(self) -> None:
         if not self._busy and not self._lent:
             self._settle()
+            if self._ended:
+                self._shut()
 
     def _stop_waiting(self) -> None:
         self._waiting.pop()
