@@ -318,6 +318,12 @@ def test_the_memory_of_a_submitted_record_is_released(producer: UserRingProducer
         view[0] = 1
 
 
+def test_a_record_whose_memory_was_released_is_submitted_all_the_same(producer: UserRingProducer, drain: Drain) -> None:
+    with producer.record(4) as view, view:
+        view[:] = b"done"
+    assert drain.each() == [kept(b"done")]
+
+
 def test_a_record_that_others_look_at_is_submitted_all_the_same(producer: UserRingProducer, drain: Drain) -> None:
     view = producer.reserve(4)
     other = (__import__("ctypes").c_char * 4).from_buffer(view)

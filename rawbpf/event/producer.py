@@ -65,8 +65,8 @@ class UserRingProducer(Descriptor):
         self._describe = handle.describe
         self._turn = turn
         self._writer: RingWriter | None = writer
-        # What is being written, by the identity of its view.
-        self._reserved: dict[int, tuple[memoryview, int]] = {}
+        # What is being written, by the identity of its view: that, what the writer knows it by, and its size.
+        self._reserved: dict[int, tuple[memoryview, int, int]] = {}
         self._wakers: list[int] = []
 
     @property
@@ -158,7 +158,7 @@ class UserRingProducer(Descriptor):
         if turn is None:  # half made
             return
         with turn.lock:
-            for view, _ in list(self._reserved.values()):
+            for view, _, _ in list(self._reserved.values()):
                 self._commit(view, BPF_RINGBUF_DISCARD_BIT)
             super().close()
             self._writer = None
@@ -246,21 +246,22 @@ class UserRingProducer(Descriptor):
         if reserved is None:
             return None
         # Known to close() before programs can come to it.
-        self._reserved[id(reserved[0])] = reserved
+        view, at = reserved
+        self._reserved[id(view)] = view, at, size
         writer.publish(size)
-        return reserved[0]
+        return view
 
     def _commit(self, view: memoryview, bits: int) -> None:
         writer = self._open()
         found = self._reserved.pop(id(view), None)
         if found is None:
             raise ValueError("expected what reserve() of this producer returned, neither submitted nor discarded yet")
-        size = len(view)
+        _, at, size = found
         try:
             view.release()
         except BufferError:
             pass  # others look at it, who were told
-        writer.commit(found[1], size | bits)
+        writer.commit(at, size | bits)
 
 
 class RecordContext:

@@ -119,8 +119,11 @@ class TracePipe:
             left = None if until is None else until - monotonic()
             if left is not None and left <= 0:
                 return None
-            with self._handle as fd, self._waker as waker:
-                self._backend.poll([fd, waker], left)
+            try:
+                with self._handle as fd, self._waker as waker:
+                    self._backend.poll([fd, waker], left)
+            except Closed:
+                continue  # the next turn says so
         return line
 
     def drain(self, max: int | None = None) -> list[TraceLine]:  # noqa: A002  (as readers have it)
@@ -179,11 +182,14 @@ class TracePipe:
                 return self._lines.popleft()
             except IndexError:
                 self.fileno()
-            with self._lock, self._handle as fd:
+            with self._lock:
                 try:
-                    text = self._backend.read(fd, _SIZE)
+                    with self._handle as fd:
+                        text = self._backend.read(fd, _SIZE)
                 except BlockingIOError:
                     return None
+                except Closed:
+                    continue  # the next turn says so
                 if not text:  # others were faster
                     return None
                 *lines, self._rest = (self._rest + text).split(b"\n")
