@@ -85,8 +85,9 @@ class UserRingProducer(Descriptor):
         """
         raw = _octets(record) if self._codec is None else self._codec.pack(record)
         size = len(raw)
-        self._check(size)
-        while not self._turn.alone(self._open().put, raw):
+        if size > self._largest:
+            self._check(size)
+        while not self._turn.alone((self._writer or self._open()).put, raw):
             self._await_room(size, timeout, "post")
 
     def post_many(self, records: Iterable[object], *, timeout: float | None = 0.0) -> None:

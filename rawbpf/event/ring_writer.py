@@ -76,12 +76,13 @@ class RingWriter:
     def put(self, record: Raw) -> bool:
         """Write one record; False where it does not fit."""
         size = len(record)
-        if self.free() < room_for(size):
+        total = size + _HEADER + 7 & -8
+        if self.free() < total:
             return False
         start = self._start()
         self._bytes[start + _HEADER : start + _HEADER + size] = record
         self._words[start >> 3] = size << _SHIFT
-        self._publish(room_for(size))
+        self._publish(total)
         return True
 
     def reserve(self, size: int) -> tuple[memoryview, int] | None:
