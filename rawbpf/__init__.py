@@ -9,6 +9,7 @@
     errors       BpfError and its kinds, which are here too: KeyNotFound, VerifierError, ...
     clock        the kernel's times as datetime
     ksym         the kernel's symbol that an address lies in
+    trace_pipe   what programs print by bpf_trace_printk(), line by line
     Histogram    a distribution that a program counted in a map: numbers, text, SVG
     btf, asm     types and instructions
     codec_for    what the bytes of a key or a value mean; PerCpu is a value per CPU
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from rawbpf.event.perf_event_array import PerfEventArrayMap as PerfEventArrayMap
     from rawbpf.event.reader import Reader as Reader
     from rawbpf.event.ring import RingBufMap as RingBufMap
+    from rawbpf.event.trace_pipe import trace_pipe as trace_pipe
     from rawbpf.event.user_ring import UserRingBufMap as UserRingBufMap
     from rawbpf.histogram import Histogram as Histogram
     from rawbpf.link.base import Link as Link
@@ -175,6 +177,7 @@ _HOMES = {
     "load": "loader.spec",
     "maps": "map.open",
     "programs": "program.info",
+    "trace_pipe": "event.trace_pipe",
     "using": "syscall.current",
 }
 _MODULES = ("asm", "btf", "clock", "errors", "features", "sim")

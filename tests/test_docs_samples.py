@@ -12,11 +12,12 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import cgroup_tree, network
+from support import cgroup_tree, network, printers
 from support.bpffs import detached_bpffs
 
 import rawbpf
@@ -37,8 +38,10 @@ COMPILED = {
     "openers",
     "per_task",
     "ports",
+    "prints",
     "proxy",
     "refused",
+    "send_records",
     "sizes",
     "stacks",
     "tail_calls",
@@ -49,7 +52,7 @@ LOOSE = {"openers", "refused", "keep_log", "missed"}
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take such an object, and a network and a cgroup of their own."""
 PINNING = {"share_by_pin", "open_pin", "pin_below"}
-NEWER = {"jump_table": "map_type:insn_array", "use_numpy": "module:numpy"}
+NEWER = {"jump_table": "map_type:insn_array", "send_records": "map_type:user_ringbuf", "use_numpy": "module:numpy"}
 """Samples of what not every kernel or machine has."""
 UID = "12345"
 
@@ -102,9 +105,11 @@ def compiled(sample: Path, directory: Path) -> str:
 )
 def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> None:
     arguments = [compiled(sample, tmp_path)] if sample.stem in COMPILED else []
+    alone = printers.trace_turn() if sample.stem == "prints" else nullcontext()
     # Users above it are counted too, so it lies above those of other tests.
     uid = str(4_200_000_000 + os.getpid())
-    printed = run(sample, *arguments, uid=uid)
+    with alone:
+        printed = run(sample, *arguments, uid=uid)
     assert matches(printed, sample, uid), printed
 
 

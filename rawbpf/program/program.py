@@ -17,6 +17,7 @@ from rawbpf.syscall import obj
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.lifetime import mark
+from rawbpf.uapi.constants import BPF_STDERR, BPF_STDOUT
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
 TYPE_CHECKING = False
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rawbpf.program.info import ProgramInfo
     from rawbpf.program.load import LoadFields
     from rawbpf.program.run import RunResult
+    from rawbpf.program.stream import Stream
     from rawbpf.spec.section import Section
     from rawbpf.syscall.protocol import Backend
     from rawbpf.uapi.enums import ProgType
@@ -192,6 +194,20 @@ class Program(Attachable):
     def log(self) -> str:
         """The verifier's log, complete; empty unless it was asked for by `log_level`."""
         return self._log
+
+    @property
+    def stdout(self) -> Stream:
+        """What it printed and nobody has read: `program.stdout.read()`, or line by line. Since: Linux 6.17."""
+        from rawbpf.program.stream import Stream
+
+        return Stream(self, BPF_STDOUT)
+
+    @property
+    def stderr(self) -> Stream:
+        """What the kernel wrote about it, such as why it stopped it, or it itself. Since: Linux 6.17."""
+        from rawbpf.program.stream import Stream
+
+        return Stream(self, BPF_STDERR)
 
     @property
     def info(self) -> ProgramInfo:

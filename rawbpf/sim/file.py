@@ -68,6 +68,17 @@ class File:
                 os.write(self.end, b"\0")
             self.signalled = True
 
+    def pulse(self) -> None:
+        """Make the descriptors readable anew, which wakes also those who wait for a change (EPOLLET)."""
+        if self.signalled:
+            # The other end is the caller's, under any number.
+            end = os.open(f"/proc/self/fd/{self.end}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with suppress(BlockingIOError):
+                os.read(end, 1)
+            os.close(end)
+            self.signalled = False
+        self.signal()
+
 
 class Files:
     """The open files, by the identity of their pipes."""

@@ -87,6 +87,11 @@ class SimulatedHost:
         hint = "a simulated kernel has no tracepoints: nothing happens in it"
         raise NotSupported(_ENOENT, call="open", subject=f"tracepoint {category}/{name}", hint=hint)
 
+    def trace_pipe(self) -> int:
+        """Refuse: nothing runs here that could print. Raises: NotSupported (ENOENT)."""
+        hint = "a simulated kernel traces nothing: no program runs in it"
+        raise NotSupported(_ENOENT, call="open", subject="trace_pipe", hint=hint, backend="sim")
+
     def capabilities(self) -> frozenset[str]:
         """Every capability that bpf(2) asks for."""
         return frozenset({"CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_SYS_ADMIN", "CAP_SYS_RESOURCE"})

@@ -10,6 +10,7 @@ import time
 
 from rawbpf.asm.instruction import LD_IMM64
 from rawbpf.sim.kernel import Identified
+from rawbpf.sim.stream import SimStreams
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
@@ -50,6 +51,7 @@ class SimProgram(Identified):
         self.btf: Identified | None = None
         self.load_time = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.uid = os.getuid()
+        self.streams = SimStreams()
 
     @property
     def resolved_type(self) -> int:

@@ -27,8 +27,10 @@ from rawbpf.sim.map.ringbuf import SimRingBuf, SimUserRingBuf
 from rawbpf.sim.map.stack_trace import SimStackTrace
 from rawbpf.sim.perf_event import SimPerfEvent
 from rawbpf.sim.perf_output import PerfEventArray
+from rawbpf.sim.program import SimProgram
 from rawbpf.sim.release import Release
 from rawbpf.sim.ring import RingBuf, UserRingBuf
+from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -263,6 +265,16 @@ class Simulator:
         Raises: ValueError for what is no perf event array of this simulator.
         """
         return PerfEventArray(self._target(fd, SimPerfEventArray, "perf event array"), self._guard)
+
+    def print(self, fd: int, text: bytes, stream: int = c.BPF_STDOUT) -> int:
+        """Write `text` to a stream of program `fd`, as it does itself by bpf_stream_vprintk: 0, or a negative errno.
+
+        `stream`: BPF_STDOUT or, for what the kernel writes about the program, BPF_STDERR.
+        Raises: ValueError for what is no program of this simulator.
+        """
+        target = self._target(fd, SimProgram, "program")
+        with self._guard:
+            return target.streams.write(stream, text)
 
     def _target(self, fd: int, kind: type[T], word: str) -> T:
         with self._guard:

@@ -1,7 +1,7 @@
 """What is known of the machine that the running kernel runs on. Each fact is read once.
 
-Knows files under /proc and /sys, and no bpf command. Tracepoint ids have a file of their own,
-`tracefs`.
+Knows files under /proc and /sys, and no bpf command. What is in tracefs has a file
+of its own, `tracefs`.
 """
 
 from __future__ import annotations
@@ -98,6 +98,12 @@ class KernelHost:
         if key not in self._tracepoints:
             self._tracepoints[key] = tracepoint_id(category, name)
         return self._tracepoints[key]
+
+    def trace_pipe(self) -> int:
+        """A new descriptor of tracefs' trace_pipe, whose reads do not wait. Raises BpfError (EBUSY, EACCES, EPERM)."""
+        from rawbpf.syscall.tracefs import open_trace_pipe
+
+        return open_trace_pipe()
 
     def capabilities(self) -> frozenset[str]:
         """Names of the effective capabilities that matter to bpf(2). Read anew: a process may drop them."""

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
         def tracepoint(self, category: str, name: str) -> int:
             """The id that perf_event_open wants. Raises BpfError (ENOENT, EACCES)."""
 
+        def trace_pipe(self) -> int:
+            """A new descriptor of trace_pipe, whose reads do not wait. Raises BpfError (EBUSY, EACCES)."""
+
         def capabilities(self) -> frozenset[str]:
             """Names of the effective capabilities, such as `CAP_BPF`."""
 

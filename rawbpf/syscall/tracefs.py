@@ -1,4 +1,4 @@
-"""Tracepoint ids, from tracefs wherever it is, also where it is mounted nowhere.
+"""Tracepoint ids and trace_pipe, from tracefs wherever it is, also where it is mounted nowhere.
 
 A detached mount (fsopen, fsconfig, fsmount; Linux 5.2) is a tracefs that only its file descriptor
 reaches: nothing becomes visible to others and closing the descriptor ends it.
@@ -16,7 +16,8 @@ from rawbpf.errors import BpfError, PermissionDenied
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_CMD_CREATE = 6
-_ENOENT, _ENFILE, _EMFILE = 2, 23, 24
+_ENOENT, _EBUSY, _ENFILE, _EMFILE = 2, 16, 23, 24
+_FILES = "too many open files: ulimit -n tells how many this process may have"
 _MOUNTS = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 
@@ -31,17 +32,7 @@ def tracepoint_id(category: str, name: str) -> int:
         raise ValueError(
             f"a tracepoint is a category and a name, such as sched/sched_switch; got {category!r}, {name!r}"
         )
-    try:
-        root = _open_tracefs()
-    except PermissionError as error:
-        hint = "reading tracepoint ids needs tracefs, which is for root (CAP_SYS_ADMIN mounts it)"
-        raise PermissionDenied(error.errno or 0, call="open", subject=subject, hint=hint) from error
-    except OSError as error:
-        if error.errno in (_ENFILE, _EMFILE):
-            hint = "too many open files: ulimit -n tells how many this process may have"
-        else:
-            hint = "tracefs is not mounted and could not be mounted: mount -t tracefs tracefs /sys/kernel/tracing"
-        raise BpfError(error.errno or 0, call="open", subject=subject, hint=hint) from error
+    root = _root(subject, "reading tracepoint ids")
     try:
         return int(_read(root, f"events/{category}/{name}/id"))
     except FileNotFoundError:
@@ -52,6 +43,41 @@ def tracepoint_id(category: str, name: str) -> int:
         raise PermissionDenied(error.errno or 0, call="open", subject=subject, hint=hint) from error
     finally:
         os.close(root)
+
+
+def open_trace_pipe() -> int:
+    """Return a new descriptor of trace_pipe, whose reads do not wait.
+
+    Raises: BpfError (EBUSY: somebody else reads it), PermissionDenied (EPERM, EACCES: it is for root).
+    """
+    root = _root("trace_pipe", "reading trace_pipe")
+    try:
+        return os.open("trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+    except PermissionError as error:
+        hint = "trace_pipe is readable by root only, and by nobody under lockdown"
+        raise PermissionDenied(error.errno or 0, call="open", subject="trace_pipe", hint=hint) from error
+    except OSError as error:
+        # commit c2489bb7e6be ("tracing: Introduce pipe_cpumask to avoid race on trace_pipes") (in v6.6)
+        busy = "something else reads it, and it has one reader at a time: a cat trace_pipe, or bpftool prog tracelog"
+        hint = busy if error.errno == _EBUSY else _FILES if error.errno in (_ENFILE, _EMFILE) else ""
+        raise BpfError(error.errno or 0, call="open", subject="trace_pipe", hint=hint) from error
+    finally:
+        os.close(root)
+
+
+def _root(subject: str, what: str) -> int:
+    # A descriptor of the directory. Raises: as the functions above.
+    try:
+        return _open_tracefs()
+    except PermissionError as error:
+        hint = f"{what} needs tracefs, which is for root (CAP_SYS_ADMIN mounts it)"
+        raise PermissionDenied(error.errno or 0, call="open", subject=subject, hint=hint) from error
+    except OSError as error:
+        if error.errno in (_ENFILE, _EMFILE):
+            hint = _FILES
+        else:
+            hint = "tracefs is not mounted and could not be mounted: mount -t tracefs tracefs /sys/kernel/tracing"
+        raise BpfError(error.errno or 0, call="open", subject=subject, hint=hint) from error
 
 
 def _open_tracefs() -> int:

@@ -69,6 +69,10 @@ class RecordedHost:
         """Refuse. Raises: NotSupported (ENOENT)."""
         raise self._unknown(f"tracepoint {category}/{name}")
 
+    def trace_pipe(self) -> int:
+        """Refuse. Raises: NotSupported (ENOENT)."""
+        raise self._unknown("trace_pipe")
+
     def capabilities(self) -> frozenset[str]:
         """Return the names of the capabilities that the recorded process had."""
         return self._capabilities

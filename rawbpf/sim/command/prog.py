@@ -51,6 +51,7 @@ _TRUE_SIZE = 140
 _LICENSE_SIZE = 127
 # Source: include/linux/slab.h:KMALLOC_MAX_CACHE_SIZE; include/linux/verification.h:system_keyring_id_check (v6.18)
 _SIGNATURE_SIZE = 8192
+_INT_MAX = (1 << 31) - 1
 _KEYRINGS = (0, 1, 2)
 # Source: include/linux/license.h:license_is_gpl_compatible (v6.12)
 _GPL = (b"GPL", b"GPL v2", b"GPL and additional rights", b"Dual BSD/GPL", b"Dual MIT/GPL", b"Dual MPL/GPL")
@@ -208,12 +209,19 @@ def bind_map(kernel: Kernel, attr: Attr) -> int:
 
 
 def read_stream(kernel: Kernel, attr: Attr) -> int:
-    """PROG_STREAM_READ_BY_FD: there is nothing, since nothing ran. Source: prog_stream_read."""
+    """PROG_STREAM_READ_BY_FD: what `Simulator.print` left there. Source: prog_stream_read."""
     attr.check(PROG_STREAM_READ_BY_FD.size)
-    program_of(kernel, attr.number(PROG_STREAM_READ_BY_FD, "prog_fd"))
-    if attr.number(PROG_STREAM_READ_BY_FD, "stream_id") not in (c.BPF_STDOUT, c.BPF_STDERR):
+    streams = program_of(kernel, attr.number(PROG_STREAM_READ_BY_FD, "prog_fd")).streams
+    stream = attr.number(PROG_STREAM_READ_BY_FD, "stream_id")
+    if stream not in streams:
         raise Refused(ENOENT)
-    return 0
+    size = attr.number(PROG_STREAM_READ_BY_FD, "stream_buf_len")
+    if size > _INT_MAX:
+        raise Refused(EINVAL)
+    text = streams.read(stream, size)
+    if text:
+        kernel.memory.write(attr.number(PROG_STREAM_READ_BY_FD, "stream_buf"), text)
+    return len(text)
 
 
 COMMANDS: dict[int, Callable[[Kernel, Attr], int]] = {

@@ -210,9 +210,9 @@ class SimUserRingBuf(_SimRing):
         if self._busy:
             return -EBUSY
         self._busy = True
+        seen = count = 0
         try:
-            count = 0
-            for _ in range(_MOST_SAMPLES):
+            for seen in range(_MOST_SAMPLES):  # noqa: B007  (how many there were)
                 found = self._peek()
                 if found == -ENODATA:
                     break
@@ -228,6 +228,10 @@ class SimUserRingBuf(_SimRing):
             return count
         finally:
             self._busy = False
+            if flags & c.BPF_RB_FORCE_WAKEUP or ((seen or count) and not flags & c.BPF_RB_NO_WAKEUP):
+                for file in self.kernel.files:
+                    if file.content is self:
+                        file.pulse()
 
     def _peek(self) -> bytes | int:
         # The next record; -EAGAIN: it was discarded. Source: __bpf_user_ringbuf_peek.
