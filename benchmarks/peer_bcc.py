@@ -11,6 +11,7 @@ import ctypes
 import importlib
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class PeerBcc:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._table = importlib.import_module("bcc.table")
+                self._bcc = importlib.import_module("bcc")
         except ImportError as error:
             raise OSError(f"BCC is left out: {error}") from error
         finally:
@@ -40,6 +42,21 @@ class PeerBcc:
     def array(self, fd: int, value: type[Any], entries: int) -> Any:  # noqa: ANN401  (BCC has no types)
         """Return an Array over the map behind `fd`, with a ctypes class for the values."""
         return self._made(self._table.Array, fd, ctypes.c_int, value, entries)
+
+    def ring(self, fd: int, callback: Callable[[Any, int, int], object]) -> Any:  # noqa: ANN401  (BCC has no types)
+        """Return a BPF object that has the ring buffer behind `fd` open, for `ring_buffer_consume()` and `_poll()`."""
+        owner: Any = object.__new__(self._bcc.BPF)
+        owner._ringbuf_manager = None
+        table: Any = object.__new__(self._table.RingBuf)
+        table.bpf, table.map_fd, table._cbs, table._event_class = owner, fd, {}, None
+        table.open_ring_buffer(callback)
+        owner.table = table  # which keeps the callback alive
+        return owner
+
+    def close_ring(self, owner: Any) -> None:  # noqa: ANN401  (as above)
+        """Free what `ring` opened."""
+        self._bcc.lib.bpf_free_ringbuf(owner._ringbuf_manager)
+        owner._ringbuf_manager = None
 
     def _made(self, kind: type[Any], fd: int, key: type[Any], value: type[Any], entries: int) -> Any:  # noqa: ANN401
         table: Any = object.__new__(kind)

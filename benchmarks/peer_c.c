@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 
 static uint64_t first_word(const char *value, unsigned value_size)
 {
@@ -125,4 +127,60 @@ int64_t c_update_batch(int fd, const char *keys, const char *values, unsigned n)
 	__u32 count = n;
 
 	return bpf_map_update_batch(fd, keys, values, &count, NULL) ? -1 : count;
+}
+
+static struct ring_buffer *ring;
+static uint64_t ring_sum;
+static int64_t ring_count;
+static int64_t *ring_delays;
+
+static int add_record(void *context, void *data, size_t size)
+{
+	(void)context;
+	(void)size;
+	ring_sum += *(const uint64_t *)data;
+	ring_count++;
+	return 0;
+}
+
+static int note_delay(void *context, void *data, size_t size)
+{
+	struct timespec now;
+
+	(void)context;
+	(void)size;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ring_delays[ring_count++] = now.tv_sec * 1000000000LL + now.tv_nsec - *(const int64_t *)data;
+	return 0;
+}
+
+int64_t c_ring_open(int fd, int delays)
+{
+	ring = ring_buffer__new(fd, delays ? note_delay : add_record, NULL, NULL);
+	return ring ? 0 : -1;
+}
+
+int64_t c_ring_close(void)
+{
+	ring_buffer__free(ring);
+	ring = NULL;
+	return 0;
+}
+
+/* All that is there; returns how many records those were. */
+int64_t c_ring_consume(void)
+{
+	ring_count = 0;
+	return ring_buffer__consume(ring) < 0 ? -1 : ring_count;
+}
+
+/* The nanoseconds that n records took from the time in them to their callback. */
+int64_t c_ring_delays(int64_t *delays, unsigned n)
+{
+	ring_delays = delays;
+	ring_count = 0;
+	while (ring_count < n)
+		if (ring_buffer__poll(ring, -1) < 0)
+			return -1;
+	return ring_count;
 }

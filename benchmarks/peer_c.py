@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).with_name("peer_c.c")
 
@@ -68,7 +69,22 @@ class PeerC:
     def update_batch(self, fd: int, keys: bytes, values: bytes, n: int) -> int:
         return self._call("c_update_batch", fd, keys, values, n)
 
-    def _call(self, name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) -> int:
+    def open_ring(self, fd: int, *, delays: bool = False) -> None:
+        """Open the one ring buffer that the following read; `delays`: of the records that `ring_delays` waits for."""
+        self._call("c_ring_open", fd, int(delays))
+
+    def close_ring(self) -> None:
+        self._call("c_ring_close")
+
+    def consume_ring(self) -> int:
+        return self._call("c_ring_consume")
+
+    def ring_delays(self, n: int) -> list[int]:
+        delays = (ctypes.c_int64 * n)()
+        self._call("c_ring_delays", delays, n)
+        return list(delays)
+
+    def _call(self, name: str, *arguments: int | bytes | ctypes.Array[Any]) -> int:
         function = self._library[name]
         function.restype = ctypes.c_int64
         result = int(function(*arguments))
