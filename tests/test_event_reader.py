@@ -286,6 +286,14 @@ def test_a_child_that_closes_its_copy_does_not_disturb_its_parent(
         assert reader.read(PATIENCE) == b"still"
 
 
+def test_what_wakes_without_an_end_is_not_waited_for_again(ring: rawbpf.RingBufMap, polls: Polls) -> None:
+    # A child has its parent's descriptor, and is woken when its parent closes.
+    with ring.reader() as reader:
+        os.eventfd_write(reader._fds[0], 1)
+        assert reader.read(0.05) is None
+        assert polls.count == 2
+
+
 # Interrupts and exceptions --------------------------------------------------------------
 
 
@@ -466,6 +474,23 @@ def test_damaged_memory_is_an_error_and_closes_the_reader(
         assert reader.closed
         with pytest.raises(rawbpf.Closed, match="closed itself: the memory is corrupt"):
             reader.read(0)
+
+
+def test_what_was_drained_before_damage_was_found_is_delivered_first() -> None:
+    with (
+        Simulator() as simulator,
+        rawbpf.RingBufMap.create(max_entries=PAGE, backend=simulator) as good,
+        rawbpf.RingBufMap.create(max_entries=PAGE, backend=simulator) as bad,
+        good.reader().add(bad) as reader,
+    ):
+        damaged = simulator.ringbuf(bad.fileno())._target.memory.view
+        struct.pack_into("@L", damaged, PAGE, 12)
+        simulator.ringbuf(good.fileno()).output(b"good")
+        assert reader.drain() == [b"good"]
+        assert not reader.closed
+        with pytest.raises(rawbpf.FormatError):
+            reader.drain()
+        assert reader.closed
 
 
 # Sizes ------------------------------------------------------------------------------------

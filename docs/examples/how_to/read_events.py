@@ -51,21 +51,15 @@ happen(4, 5, 6, 7)
 with ring.reader(EVENT) as events:
     print(events.read(timeout=1.0))
     print(events.drain(max=2))
-    with events.lease() as memory:
-        print(bytes(memory[8:10]))
+    with events.lease(timeout=1.0) as memory:
+        if memory is not None:
+            print(bytes(memory[8:10]))
     print(events.read(timeout=0))
 # [end:ways]
 
 happen(8, 9)
-
-
 # [start:callback]
-def show(event: rawbpf.Record) -> None:
-    """Print what a callback is given."""
-    print("called with", event.pid)
-
-
-with ring.reader(EVENT, callback=show) as events:
+with ring.reader(EVENT, callback=lambda event: print("called with", event.pid)) as events:
     print(events.poll(timeout=1.0))
 # [end:callback]
 
