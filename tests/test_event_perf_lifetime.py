@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import signal
 import struct
 import threading
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.interrupts import interrupted
 from support.map_shapes import PAGE
 from support.perf_buffers import Producer
 
@@ -22,7 +24,7 @@ from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import perf
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rawbpf.event.perf_reader import PerfReader
     from rawbpf.syscall.protocol import Backend
@@ -196,6 +198,41 @@ def test_a_record_that_comes_while_a_task_begins_to_wait_is_seen(
 
     with events.reader("u64") as reader:
         assert asyncio.run(asyncio.wait_for(first(reader), WAIT)) == 5
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["all", "the newest"])
+def test_ctrl_c_loses_nothing_and_counts_nothing_twice(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, overwrite: bool
+) -> None:
+    # Four records of 1000 bytes fill a buffer; the fifth that is kept goes on at the beginning, behind that of a loss.
+    ways: list[Callable[[PerfReader[bytes]], list[bytes]]] = [
+        lambda reader: [record for record in [reader.read(0)] if record is not None],
+        lambda reader: reader.drain(2),
+        lambda reader: reader.drain(),
+    ]
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for way in ways:
+            for after in range(60):
+                with events.reader(size_per_cpu=PAGE, cpus=[CPU], overwrite=overwrite) as reader:
+                    for n in range(6):
+                        producer.output(bytes([n]) * 1000, CPU)
+                    found = reader.drain(2)
+                    producer.output(bytes([9]) * 1000, CPU)
+                    try:
+                        with interrupted(after):
+                            taken = way(reader)
+                            found += taken
+                    except KeyboardInterrupt:
+                        pass
+                    found += reader.drain()
+                    kept = [2, 3, 4, 5, 9] if overwrite else [0, 1, 2, 3, 9]
+                    assert [record[0] for record in found] == kept, (way, after)
+                    assert reader.lost == {CPU: 0 if overwrite else 2}
+                    assert producer.output(b"four", CPU) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 # What is opened, and left behind ---------------------------------------------------
