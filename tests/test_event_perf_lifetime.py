@@ -170,12 +170,13 @@ def test_a_thread_that_waits_is_woken_by_records_of_any_cpu(
 
 def test_closing_wakes_a_thread_that_waits(events: rawbpf.PerfEventArrayMap) -> None:
     reader = events.reader()
+    loop = iter(reader)
     found: list[list[bytes]] = []
-    thread = threading.Thread(target=lambda: found.append(list(reader)))
+    thread = threading.Thread(target=lambda: found.append(list(loop)))
     thread.start()
     reader.close()
     thread.join()
-    assert found == [[]] or not found  # or it came too late to begin
+    assert found == [[]]
 
 
 @pytest.mark.real_kernel("epoll looks at a simulated descriptor as at any eventfd")
@@ -302,7 +303,7 @@ class Offline(Wrapper):
 def test_a_cpu_that_is_offline_is_left_out_unless_it_was_asked_for(backend: Backend) -> None:
     with using(Offline(backend, 0)), rawbpf.PerfEventArrayMap.create() as events:
         with events.reader() as reader:
-            assert reader.cpus == list(range(1, backend.host.possible_cpus))
+            assert set(CPUS) - {0} <= set(reader.cpus) <= set(range(1, backend.host.possible_cpus))
         with pytest.raises(rawbpf.BpfError, match="ENODEV: the CPU is offline"):
             events.reader(cpus=[1, 0])
 
@@ -310,7 +311,7 @@ def test_a_cpu_that_is_offline_is_left_out_unless_it_was_asked_for(backend: Back
 def test_an_array_with_more_slots_than_there_are_cpus_has_readers_too(backend: Backend) -> None:
     cpus = backend.host.possible_cpus
     with rawbpf.PerfEventArrayMap.create(max_entries=cpus + 60) as events, events.reader() as reader:
-        assert reader.cpus == list(range(cpus))
+        assert set(CPUS) <= set(reader.cpus) <= set(range(cpus))
     with rawbpf.PerfEventArrayMap.create(max_entries=1) as events, events.reader() as reader:
         assert reader.cpus == [0]
 
