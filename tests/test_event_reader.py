@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
-needs_simulator = "a program cannot hold a record, nor write any position"
 
 SLOT = 16
 PATIENCE = 30
@@ -121,29 +120,28 @@ def test_a_reader_that_waits_makes_one_call_and_is_not_woken(ring: rawbpf.RingBu
         assert woken <= 3
 
 
-def test_a_record_that_is_being_written_is_waited_for_without_spinning(polls: Polls) -> None:
-    if not isinstance(polls.inner, Simulator):
-        # No program of the running kernel ends with a record in its hand.
-        return
-    with rawbpf.RingBufMap.create(max_entries=PAGE, backend=polls) as ring, ring.reader() as reader:
-        program = polls.inner.ringbuf(ring.fileno())
-        record = program.reserve(8)
-        assert record is not None
-        program.output(b"behind")
-        assert reader.read(0) is None
-        assert reader.drain() == []
-        polls.count = 0
-        assert reader.read(0.1) is None
-        assert 2 < polls.count < 30
+def test_a_record_that_is_being_written_is_waited_for_without_spinning() -> None:
+    # No program of the running kernel ends with a record in its hand.
+    with Simulator() as simulator:
+        polls = Polls(simulator)
+        with rawbpf.RingBufMap.create(max_entries=PAGE, backend=polls) as ring, ring.reader() as reader:
+            program = simulator.ringbuf(ring.fileno())
+            record = program.reserve(8)
+            assert record is not None
+            program.output(b"behind")
+            assert reader.read(0) is None
+            assert reader.drain() == []
+            polls.count = 0
+            assert reader.read(0.1) is None
+            assert 2 < polls.count < 30
 
-        def written() -> None:
-            if polls.count == 6:
-                record.submit(c.BPF_RB_NO_WAKEUP)
+            def written() -> None:
+                if polls.count == 6:
+                    record.submit(c.BPF_RB_NO_WAKEUP)
 
-        polls.count, polls.before = 0, written
-        assert reader.read(PATIENCE) == bytes(8)
-        assert reader.read(0) == b"behind"
-        polls.before = int
+            polls.count, polls.before = 0, written
+            assert reader.read(PATIENCE) == bytes(8)
+            assert reader.read(0) == b"behind"
 
 
 # Ends ---------------------------------------------------------------------------------
