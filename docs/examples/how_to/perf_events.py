@@ -56,7 +56,7 @@ with events.reader() as reader:
 # [start:lost]
 def missed(cpu: int, count: int) -> None:
     """Say what found no room."""
-    print(count, "records lost")
+    print("CPU", cpu, "lost", count, "records")
 
 
 with events.reader("u64", size_per_cpu=4096, on_lost=missed) as reader:
