@@ -162,8 +162,7 @@ def test_values_of_a_type_are_cut_to_its_size(events: rawbpf.PerfEventArrayMap, 
         assert reader.drain()[0].pid == 7
 
 
-@pytest.mark.needs("module:numpy")
-def test_columns_and_arrays_are_of_all_records_of_a_cpu(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
+def test_columns_are_of_all_records_of_a_cpu(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
     with events.reader({"pid": "u32", "ns": "u64"}, cpus=[CPU]) as reader:
         for n in range(100):
             producer.output(struct.pack("=IxxxxQ", n, n * n), CPU)
@@ -171,11 +170,6 @@ def test_columns_and_arrays_are_of_all_records_of_a_cpu(events: rawbpf.PerfEvent
             columns = {name: list(column) for name, column in batch.columns().items()}
             assert columns == {"pid": list(range(100)), "ns": [n * n for n in range(100)]}
         assert reader.stats.records == 100
-    with events.reader("u64", cpus=[CPU]) as reader:
-        for n in range(100):
-            producer.output(number(n), CPU)
-        for batch in reader.batches(0):
-            assert batch.to_numpy().tolist() == list(range(100))
 
 
 def test_two_arrays_are_read_by_one_reader(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
