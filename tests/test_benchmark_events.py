@@ -1,4 +1,4 @@
-"""The benchmark of events runs, and its table and JSON are of the shape that its page describes; no time is asserted."""
+"""The benchmark of events runs, and its table and JSON have the shape that its page tells; no time is asserted."""
 
 from __future__ import annotations
 

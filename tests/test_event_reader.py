@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
-needs_simulator = "a program cannot hold a record, nor write any position"
 
 SLOT = 16
 PATIENCE = 30
@@ -120,29 +119,28 @@ def test_a_reader_that_waits_makes_one_call_and_is_not_woken(ring: rawbpf.RingBu
         assert woken <= 3
 
 
-def test_a_record_that_is_being_written_is_waited_for_without_spinning(polls: Polls) -> None:
-    if not isinstance(polls.inner, Simulator):
-        # No program of the running kernel ends with a record in its hand.
-        return
-    with rawbpf.RingBufMap.create(max_entries=PAGE, backend=polls) as ring, ring.reader() as reader:
-        program = polls.inner.ringbuf(ring.fileno())
-        record = program.reserve(8)
-        assert record is not None
-        program.output(b"behind")
-        assert reader.read(0) is None
-        assert reader.drain() == []
-        polls.count = 0
-        assert reader.read(0.1) is None
-        assert 2 < polls.count < 30
+def test_a_record_that_is_being_written_is_waited_for_without_spinning() -> None:
+    # No program of the running kernel ends with a record in its hand.
+    with Simulator() as simulator:
+        polls = Polls(simulator)
+        with rawbpf.RingBufMap.create(max_entries=PAGE, backend=polls) as ring, ring.reader() as reader:
+            program = simulator.ringbuf(ring.fileno())
+            record = program.reserve(8)
+            assert record is not None
+            program.output(b"behind")
+            assert reader.read(0) is None
+            assert reader.drain() == []
+            polls.count = 0
+            assert reader.read(0.1) is None
+            assert 2 < polls.count < 30
 
-        def written() -> None:
-            if polls.count == 6:
-                record.submit(c.BPF_RB_NO_WAKEUP)
+            def written() -> None:
+                if polls.count == 6:
+                    record.submit(c.BPF_RB_NO_WAKEUP)
 
-        polls.count, polls.before = 0, written
-        assert reader.read(PATIENCE) == bytes(8)
-        assert reader.read(0) == b"behind"
-        polls.before = int
+            polls.count, polls.before = 0, written
+            assert reader.read(PATIENCE) == bytes(8)
+            assert reader.read(0) == b"behind"
 
 
 # Ends ---------------------------------------------------------------------------------
@@ -286,6 +284,14 @@ def test_a_child_that_closes_its_copy_does_not_disturb_its_parent(
         assert reader.read(PATIENCE) == b"still"
 
 
+def test_what_wakes_without_an_end_is_not_waited_for_again(ring: rawbpf.RingBufMap, polls: Polls) -> None:
+    # A child has its parent's descriptor, and is woken when its parent closes.
+    with ring.reader() as reader:
+        os.eventfd_write(reader._fds[0], 1)
+        assert reader.read(0.05) is None
+        assert polls.count == 2
+
+
 # Interrupts and exceptions --------------------------------------------------------------
 
 
@@ -336,32 +342,58 @@ def test_poll_without_a_callback_says_what_is_missing(ring: rawbpf.RingBufMap) -
         reader.poll(0)
 
 
-def test_ctrl_c_loses_nothing_and_repeats_nothing(ring: rawbpf.RingBufMap, producer: Producer) -> None:
-    # One after the other of the places where the interpreter looks for signals is interrupted.
-    ways: list[Callable[[Reader[bytes]], list[bytes]]] = [
-        lambda reader: [event for event in [reader.read(0)] if event is not None],
-        lambda reader: reader.drain(2),
-        lambda reader: reader.drain(),
-    ]
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def take_by_read(reader: Reader[bytes], events: list[bytes]) -> None:
+    event = reader.read(0)
+    if event is not None:
+        events.append(event)
+
+
+def take_by_loop(reader: Reader[bytes], events: list[bytes]) -> None:
+    for event in reader:
+        events.append(event)
+        if len(events) == 3:
+            break
+
+
+def take_by_lease(reader: Reader[bytes], events: list[bytes]) -> None:
+    with reader.lease(0) as view:
+        if view is not None:
+            events.append(bytes(view))
+
+
+WAYS: list[Any] = [
+    pytest.param(take_by_read, id="read"),
+    pytest.param(take_by_loop, id="loop"),
+    pytest.param(take_by_lease, id="lease"),
+    pytest.param(lambda reader, events: events.extend(reader.drain(2)), id="drain some"),
+    pytest.param(lambda reader, events: events.extend(reader.drain()), id="drain"),
+    pytest.param(lambda reader, _: reader.poll(0), id="poll"),
+]
+
+
+# Where it comes at the end of a loop, as the generator is closed, Python itself drops the exception.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("take", WAYS)
+def test_ctrl_c_loses_nothing_and_repeats_nothing(
+    ring: rawbpf.RingBufMap, producer: Producer, take: Callable[[Reader[bytes], list[bytes]], object]
+) -> None:
+    # One after the other of the calls that the package makes is interrupted.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        for way in ways:
-            for after in range(60):
-                with ring.reader() as reader:
-                    for n in range(4):
-                        producer.output(bytes([n]))
-                    events: list[bytes] = []
-                    try:
-                        with interrupted(after):
-                            taken = way(reader)
-                            events += taken
-                    except KeyboardInterrupt:
-                        pass
-                    events += reader.drain()
-                    assert [event[0] for event in events] == [0, 1, 2, 3], (way, after)
-                with ring.reader() as reader:
-                    assert reader.drain() == []
+        for after in range(70):
+            events: list[bytes] = []
+            with ring.reader(callback=events.append) as reader:
+                for n in range(4):
+                    producer.output(bytes([n]))
+                try:
+                    with interrupted(after):
+                        take(reader, events)
+                except KeyboardInterrupt:
+                    pass
+                events += reader.drain()
+                assert [event[0] for event in events] == [0, 1, 2, 3], after
+            with ring.reader() as reader:
+                assert reader.drain() == []
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -466,6 +498,23 @@ def test_damaged_memory_is_an_error_and_closes_the_reader(
         assert reader.closed
         with pytest.raises(rawbpf.Closed, match="closed itself: the memory is corrupt"):
             reader.read(0)
+
+
+def test_what_was_drained_before_damage_was_found_is_delivered_first() -> None:
+    with (
+        Simulator() as simulator,
+        rawbpf.RingBufMap.create(max_entries=PAGE, backend=simulator) as good,
+        rawbpf.RingBufMap.create(max_entries=PAGE, backend=simulator) as bad,
+        good.reader().add(bad) as reader,
+    ):
+        damaged = simulator.ringbuf(bad.fileno())._target.memory.view
+        struct.pack_into("@L", damaged, PAGE, 12)
+        simulator.ringbuf(good.fileno()).output(b"good")
+        assert reader.drain() == [b"good"]
+        assert not reader.closed
+        with pytest.raises(rawbpf.FormatError):
+            reader.drain()
+        assert reader.closed
 
 
 # Sizes ------------------------------------------------------------------------------------

@@ -112,6 +112,19 @@ def test_a_walk_stops_at_a_record_that_is_being_written(
     assert (found(changed, runs), stop, discarded) == reference(changed, 0, len(changed), ALL)
 
 
+@given(records, st.integers(0, 1000))
+def test_memory_that_ends_within_a_record_is_refused(written: list[tuple[int, bool, int]], kept: int) -> None:
+    memory, _ = memory_of(written)
+    memory = memory[: 8 * kept]
+    expected = reference(memory, 0, len(memory), ALL)
+    try:
+        runs, stop, discarded = walk(words(memory), 0, len(memory), ALL)
+    except FormatError:
+        assert expected is None
+    else:
+        assert (found(memory, runs), stop, discarded) == expected
+
+
 @given(
     st.lists(st.one_of(st.integers(0, 64), st.sampled_from([BUSY, DISCARD, BUSY | DISCARD, 0x3FFFFFFF, 0xFFFFFFFF, 8])))
     .map(lambda heads: struct.pack(f"={2 * len(heads)}I", *(each for head in heads for each in (head, 0)))),

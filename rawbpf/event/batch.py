@@ -154,27 +154,31 @@ class Batch:
 class Lease:
     """The next record, where it lies: what `with` hands out is a view of its bytes, None where none came in time.
 
-    It is good until the end of the block, or `give_back()`; the record was delivered then.
+    It is good until the end of the block, or `give_back()`; the record was delivered then, if anybody saw it.
     """
 
-    __slots__ = ("_given", "_returned", "view")
+    __slots__ = ("_returned", "_seen", "_view")
 
-    def __init__(self, span: Span | None, returned: Callable[[], object] | None) -> None:
-        self.view = None if span is None else span.first()
+    def __init__(self, span: Span | None, returned: Callable[[bool], object]) -> None:
+        self._view = None if span is None else span.first()
+        self._seen = False
         self._returned = returned
-        self._given = False
+
+    @property
+    def view(self) -> memoryview | None:
+        """The bytes of the record. Raises: ValueError when they are used after they were given back."""
+        self._seen = True
+        return self._view
 
     def give_back(self) -> None:
         """Let the producer have the memory. Idempotent."""
-        if not self._given:
-            if self.view is not None:
-                _release([self.view])
-            if self._returned is not None:
-                self._returned()
-            self._given = True
+        if self._view is not None:
+            _release([self._view])
+            self._returned(self._seen)
 
     def __enter__(self) -> memoryview | None:
-        return self.view
+        self._seen = True
+        return self._view
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -182,7 +186,7 @@ class Lease:
         self.give_back()
 
     def __del__(self) -> None:
-        if not getattr(self, "_given", True):
+        if getattr(self, "_returned", None) is not None:
             self.give_back()
 
 

@@ -16,10 +16,12 @@ A reader of a ring does four things that must not change places:
    would sleep beside a record. `full()` between the two.
 
 x86 keeps loads in order with loads and with later stores, so that the first three need nothing there (Intel SDM 3A,
-9.2.2: "Reads are not reordered with other reads", "Writes ... not with older reads"); no machine but s390 in part keeps
-the fourth. Elsewhere a lock that is released and then taken is the fence: its release keeps what is before it from
-moving behind it, its acquire what is behind it from moving before it, and a release of a lock is not overtaken by the
-acquire of the same lock on Arm and RISC-V, whose instructions for that are sequentially consistent among themselves.
+9.2.2: "Reads are not reordered with other reads", "Writes ... not with older reads"); no machine keeps the fourth.
+Elsewhere a lock that is released and then taken is the fence: its release keeps what is before it from moving behind
+it, its acquire what is behind it from moving before it, and on Arm and RISC-V, whose instructions for that are
+sequentially consistent among themselves, the acquire does not overtake the release. On x86 each of both is a full
+barrier. On POWER the pair orders all but a store with a later load: there a reader may sleep beside a record until the
+next one comes.
 
 Each load and store is one of the machine's: CPython copies an item of a memoryview by a memcpy of its size, which
 compilers turn into one instruction (Objects/memoryobject.c:unpack_single, pack_single). And Python's own compiler moves

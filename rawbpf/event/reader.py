@@ -209,17 +209,19 @@ class Reader(Stream[T]):
 
         if not self._more(deadline(timeout), 1, decode=False):
             self._check()
-            return Lease(None, None)
+            return Lease(None, bool)
         assert self._span is not None
-        given = 1 + self._events.__length_hint__()
-        lease = Lease(self._span, lambda: self._give_back(given))
+        left, returned = self._events.__length_hint__(), False
+
+        def give_back(seen: bool) -> None:
+            nonlocal returned
+            if not returned:
+                returned, self._lent, self._given = True, False, left + seen
+                self._leave_off()
+
+        lease = Lease(self._span, give_back)
         self._lent = True
         return lease
-
-    def _give_back(self, given: int) -> None:
-        if self._lent:
-            self._lent, self._given = False, given
-            self._leave_off()
 
     # Life time -------------------------------------------------------------------
 

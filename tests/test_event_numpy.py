@@ -1,0 +1,71 @@
+"""Batches of events are arrays of numpy, over the memory of the ring where records lie in a row."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import pytest
+from support.map_shapes import PAGE
+from support.rings import Producer
+
+import rawbpf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rawbpf.syscall.protocol import Backend
+
+pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall", "module:numpy")]
+
+EVENT = {"pid": "u32", "cpu": "u16", "delta": "s64", "comm": "char[8]"}
+PACKED = struct.Struct("=IHxxq8s")
+# How many records are alike, and what is behind each: nothing, so that they lie in a row, or more and more.
+LENGTHS = [pytest.param(1, id="alike"), pytest.param(3, id="mixed"), pytest.param(40, id="runs")]
+
+
+def packed(n: int, change: int) -> bytes:
+    return PACKED.pack(n, n % 7, -n, b"sh%d" % (n % 10)) + b"tail" * (0 if change == 1 else n // change % 3)
+
+
+@pytest.fixture
+def ring(backend: Backend) -> Iterator[rawbpf.RingBufMap]:
+    with rawbpf.RingBufMap.create(max_entries=2 * PAGE) as made:
+        yield made
+
+
+@pytest.fixture
+def producer(ring: rawbpf.RingBufMap) -> Iterator[Producer]:
+    with Producer(ring) as made:
+        yield made
+
+
+@pytest.mark.parametrize("change", LENGTHS)
+def test_a_batch_is_an_array(ring: rawbpf.RingBufMap, producer: Producer, change: int) -> None:
+    with ring.reader(EVENT) as reader:
+        for n in range(120):
+            producer.output(packed(n, change))
+        kept = None
+        for batch in reader.batches(0):
+            array = batch.to_numpy()
+            assert array["pid"].tolist() == list(range(120))
+            assert array["delta"].sum() == -sum(range(120))
+            assert array["comm"][11] == b"sh1"
+            assert array.dtype.names == ("pid", "cpu", "delta", "comm")
+            assert not array.flags.writeable
+            kept = array.copy()
+        assert kept is not None
+        assert kept["pid"][119] == 119
+
+
+def test_untyped_records_of_one_length_are_rows_of_an_array(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    with ring.reader() as reader:
+        for n in range(3):
+            producer.output(bytes([n, n, n]))
+        for batch in reader.batches(0):
+            assert batch.to_numpy().tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
+        producer.output(b"a")
+        producer.output(b"bc")
+        for batch in reader.batches(0):
+            with pytest.raises(ValueError, match="records of 1, 2 bytes make no array"):
+                batch.to_numpy()
