@@ -1,4 +1,4 @@
-"""How fast events are read from a ring buffer, beside libbpf's ring_buffer__consume in C and BCC's Python.
+"""How fast events are read from ring and perf buffers, beside libbpf's ring_buffer__consume in C and BCC's Python.
 
     python benchmarks/events.py [--quick] [--rounds 15] [--json FILE] [--only TEXT]
 
@@ -23,10 +23,12 @@ from benchmarks.harness import machine
 from benchmarks.map import available, line, measured
 from benchmarks.peer_bcc import PeerBcc
 from benchmarks.peer_c import PeerC
+from benchmarks.perf_rows import perf_rows
 
 SIZES = {16: 200_000, 64: 100_000, 256: 50_000}
+PERF = 100_000
 QUICK, WAITS, QUICK_WAITS = 500, 500, 20
-COLUMNS = ("C", "BCC")
+COLUMNS = ("C", "BCC", "floor")
 
 
 def main() -> None:
@@ -54,6 +56,10 @@ def main() -> None:
                     print(line(results[-1], COLUMNS), flush=True)
         finally:
             ring.close()
+    for row in perf_rows(QUICK if options.quick else PERF, bcc):
+        if options.only in row.what:
+            results.append(measured(row, options.rounds))
+            print(line(results[-1], COLUMNS), flush=True)
     report: dict[str, Any] = {"machine": about, "left_out": left_out, "rows": results}
     if options.only in "latency":
         report["latency"] = latency(QUICK_WAITS if options.quick else WAITS, c, min(options.rounds, 5))

@@ -69,7 +69,7 @@ def perf_rows(count: int, bcc: PeerBcc | None) -> Iterator[Row]:
             return contender
 
         def row(what: str, contenders: dict[str, Contender | None], *targets: Target) -> Row:
-            return Row(f"perf buffer, {what}", f"{SIZE} bytes", count, contenders, *targets)
+            return Row(f"perf, {what}", f"{SIZE} bytes", count, contenders, *targets)
 
         copied = bytes(_STRIDE * count)
         cut = struct.Struct(f"=12x{SIZE}s{_STRIDE - 12 - SIZE}x")
@@ -91,7 +91,7 @@ def perf_rows(count: int, bcc: PeerBcc | None) -> Iterator[Row]:
             Target(1 / 6, "BCC"),
         )
         yield row(
-            "one column as a list",
+            "one column",
             {
                 "rawbpf": rawbpf_reads(
                     lambda reader: sum(len(batch.column("at").tolist()) for batch in reader.batches(0)), _EVENT
@@ -101,7 +101,7 @@ def perf_rows(count: int, bcc: PeerBcc | None) -> Iterator[Row]:
             Target(1 / 60, "BCC"),
         )
         yield row(
-            "for e in reader, bytes",
+            "per record, bytes",
             {"rawbpf": rawbpf_reads(lambda reader: _looped(reader, count)), "BCC": to_bytes},
             Target(1 / 4, "BCC"),
         )
@@ -111,7 +111,7 @@ def perf_rows(count: int, bcc: PeerBcc | None) -> Iterator[Row]:
             Target(1 / 4, "BCC"),
         )
         yield row(
-            "for e in reader, records",
+            "per record, struct",
             {"rawbpf": rawbpf_reads(lambda reader: _looped(reader, count), _EVENT)},
         )
 

@@ -26,6 +26,14 @@ ROWS = [
     "callback, bytes",
 ]
 
+PERF_ROWS = [
+    "perf, list of bytes",
+    "perf, one column",
+    "perf, per record, bytes",
+    "perf, callback, bytes",
+    "perf, per record, struct",
+]
+
 pytestmark = [
     pytest.mark.real_kernel("the running kernel is measured"),
     pytest.mark.needs("map_type:ringbuf", "module:numpy"),
@@ -47,9 +55,11 @@ def test_every_row_is_measured_and_compared_with_the_peers_that_there_are(backen
     _, report = _quick()
     peers = {"C", "BCC"} - {word.partition(" ")[0] for word in report["left_out"]}
     found = [(row["row"], row["types"]) for row in report["rows"]]
-    assert found == [(row, f"{size} bytes") for size in (16, 64, 256) for row in ROWS]
+    ring = [(row, f"{size} bytes") for size in (16, 64, 256) for row in ROWS]
+    assert found == ring + [(row, "24 bytes") for row in PERF_ROWS]
     for row in report["rows"]:
         assert row["nanoseconds"]["rawbpf"] > 0
+    for row in report["rows"][: len(ring)]:
         assert row["ratios"].keys() == peers
 
 
@@ -57,7 +67,7 @@ def test_rows_with_targets_say_whether_they_were_met(backend: Backend) -> None:
     _, report = _quick()
     targets = [target for row in report["rows"] for target in row["targets"]]
     left_out = {word.partition(" ")[0] for word in report["left_out"]}
-    assert len(targets) == 4 * ("BCC" not in left_out) + ("C" not in left_out)
+    assert len(targets) == 8 * ("BCC" not in left_out) + ("C" not in left_out) + 1
     for target in targets:
         assert target["met"] == (target["ratio"] <= target["limit"])
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import TYPE_CHECKING
 
 import pytest
 from support.map_shapes import PAGE
+from support.perf_buffers import Producer as PerfProducer
 from support.rings import Producer
 
 import rawbpf
@@ -69,3 +71,20 @@ def test_untyped_records_of_one_length_are_rows_of_an_array(ring: rawbpf.RingBuf
         for batch in reader.batches(0):
             with pytest.raises(ValueError, match="records of 1, 2 bytes make no array"):
                 batch.to_numpy()
+
+
+@pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")
+def test_the_records_of_a_cpu_are_an_array_although_what_pads_them_follows(backend: Backend) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    with (
+        rawbpf.PerfEventArrayMap.create() as events,
+        PerfProducer(events) as producer,
+        events.reader({"at": "u64", "pid": "u32"}, cpus=[cpu]) as reader,
+    ):
+        for n in range(100):
+            producer.output(struct.pack("=QIxxxx", n * n, n), cpu)
+        for batch in reader.batches(0):
+            array = batch.to_numpy()
+            assert array["at"].tolist() == [n * n for n in range(100)]
+            assert array["pid"].tolist() == list(range(100))
+        assert reader.stats.records == 100

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support import child
+from support.interrupts import interrupted
 from support.map_shapes import PAGE
 from support.polls import Polls
 from support.rings import Producer
@@ -396,29 +397,6 @@ def test_ctrl_c_loses_nothing_and_repeats_nothing(
                 assert reader.drain() == []
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class interrupted:  # noqa: N801  # used like a function
-    """Raises SIGINT at the `after`th line of the package that is run."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-
-    def __enter__(self) -> None:
-        sys.settrace(self._traced)
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _traced(self, frame: Any, event: str, argument: object) -> Any:
-        del argument
-        if "/rawbpf/event/" not in frame.f_code.co_filename:
-            return None
-        if event == "call":
-            self._left -= 1
-            if self._left == 0:
-                signal.raise_signal(signal.SIGINT)
-        return self._traced
 
 
 def test_a_signal_handler_may_close_the_reader_that_it_interrupted(ring: rawbpf.RingBufMap, polls: Polls) -> None:

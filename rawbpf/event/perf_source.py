@@ -196,8 +196,8 @@ class NewestSource(PerfSource):
     def _copy(self, order: Order) -> None:
         # Put what has come behind what was taken and not committed.
         with self._event as fd:
-            self._pause(fd, True)
             try:
+                self._pause(fd, True)
                 head = self._control[_HEAD]
                 order.loads()
                 come = (self._seen - head) % _WRAP
