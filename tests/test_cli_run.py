@@ -126,6 +126,11 @@ def test_variables_are_in_json_but_constants_are_not() -> None:
     assert json.loads(out)["variables"] == {"dropped": 12}
 
 
+def test_pointers_are_no_variables_that_are_shown() -> None:
+    _, out, _ = run(BPF / "exec_events.bpf.o", "--map", "parents", "--duration", 0.01, "--json")
+    assert json.loads(out)["variables"] == {"dropped": 0}
+
+
 def test_structs_are_objects_with_the_names_of_their_fields() -> None:
     with running(BPF / "exec_details.bpf.o", "--interval", FOREVER, "--json") as command:
         execute_as(UID, 3, "/bin/true")
