@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import threading
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,6 +77,35 @@ def test_every_event_before_a_signal_is_shown(path: Path, number: signal.Signals
     assert len({value["pid"] for value in of_user(out)}) == len(of_user(out)) == 100
     # What the maps have at the end comes last.
     assert "maps" in json.loads(out.splitlines()[-1])
+
+
+@each_object
+def test_a_signal_while_events_come_cuts_them_off_at_one_point(path: Path) -> None:
+    started: list[int] = []
+    ended = threading.Event()
+
+    def start() -> None:
+        while not ended.is_set():
+            pid = os.posix_spawn("/bin/true", ["true"], {})
+            started.append(pid)
+            os.waitpid(pid, 0)
+
+    with running(path, "--interval", 0.01, "--json") as command:
+        starting = threading.Thread(target=start)
+        starting.start()
+        try:
+            seen = list(islice(command.lines, 30))
+            command.process.send_signal(signal.SIGINT)
+            seen += command.lines
+            assert command.process.wait(timeout=30) == 0
+        finally:
+            ended.set()
+            starting.join()
+    told = [json.loads(line) for line in seen]
+    pids = [pid for each in told if "event" in each and (pid := each["value"]["pid"]) in started]
+    # Other programs start as well; of ours, none is missing among the first that were.
+    assert set(pids) == set(started[: len(pids)])
+    assert len(pids) == len(set(pids)) > 0
 
 
 @each_object
