@@ -20,6 +20,7 @@ from rawbpf.cli.stop import Stop
 from rawbpf.cli.watch import watch
 from rawbpf.errors import PermissionDenied
 from rawbpf.loader.object import Links
+from rawbpf.uapi.constants import BPF_RB_NO_WAKEUP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -253,6 +254,25 @@ def test_what_a_signal_interrupts_is_read_at_the_end_after_detaching(obj: rawbpf
     assert order == ["detached", "told"]
 
 
+def test_records_that_wake_nobody_are_read_at_the_next_interval(obj: rawbpf.Object, producer: Producer) -> None:
+    order: list[str] = []
+
+    class Detaching(Links):
+        def close(self) -> None:
+            order.append("detached")
+
+    with opened(obj, events="") as events, Stop() as stop, open(os.devnull, "w", encoding="ascii") as null:
+
+        def told() -> None:
+            order.append("told")
+            stop.asked = True
+
+        events.filenos()
+        producer.output(b"quiet", BPF_RB_NO_WAKEUP)
+        look(events, Seen(told), stop, null.fileno(), links=Detaching(), interval=0.01, duration=30)
+    assert order == ["told", "detached"]
+
+
 def test_it_does_not_look_all_the_time_at_what_nobody_can_read() -> None:
     # A descriptor that stays readable, as that of a ring is while a program writes a record.
     looks = []
@@ -278,7 +298,14 @@ def test_it_does_not_look_all_the_time_at_what_nobody_can_read() -> None:
 
 
 def look(
-    events: Events, view: Seen, stop: Stop, fd: int, *, links: Links | None = None, duration: float = FOREVER
+    events: Events,
+    view: Seen,
+    stop: Stop,
+    fd: int,
+    *,
+    links: Links | None = None,
+    interval: float = FOREVER,
+    duration: float = FOREVER,
 ) -> None:
     class Nothing:
         def read(self) -> list[object]:
@@ -297,7 +324,7 @@ def look(
         cast("Output", Null()),
         Links() if links is None else links,
         None,
-        interval=FOREVER,
+        interval=interval,
         duration=duration,
     )
 

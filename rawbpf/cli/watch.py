@@ -143,7 +143,7 @@ def watch(
         now = time.monotonic()
         if stop.asked or now >= end:
             break
-        # Where nothing can be read of what is readable, a program is still writing the record, or events are lost.
+        # What is readable and gives nothing is a record that a program is still writing.
         found = events.show(view)
         resume = now + _REST if ready and not found else 0.0
         if now >= following or stop.resized:
