@@ -1,4 +1,4 @@
-"""Tables as plain lines, one element each, and as JSON, one object each time."""
+"""Tables and events as plain lines, one element or event each, and as JSON, one object each time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Protocol
 
+    from rawbpf.cli.events import Event, Loss
     from rawbpf.cli.output import Output
     from rawbpf.cli.table import Row, Table
     from rawbpf.cli.variable import Reading
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
             self, tables: Sequence[Table], when: float, *, variables: Sequence[Reading] = (), last: bool = False
         ) -> None:
             """Show `tables` and `variables`, as they were at the Unix time `when`; `last`: for the last time."""
+
+        def tell(self, events: Sequence[Event | Loss], when: float) -> None:
+            """Show `events`, which were read at the Unix time `when`."""
 
         def close(self) -> None:
             """Leave the output as it was found. Idempotent."""
@@ -65,7 +69,7 @@ class Lines:
         changed = [each for each in variables if each.value != self._variables.get(each.name, 0)]
         self._variables.update((each.name, each.value) for each in changed)
         room = shares(counts, self._height - len(tables) - len(changed)) if self._height else counts
-        now = time.strftime("%H:%M:%S", time.localtime(when))
+        now = clock(when)
         for table, each, few in zip(tables, rows, room, strict=True):
             start = f"{now} {table.layout.name}"
             for row in each[:few]:
@@ -77,6 +81,12 @@ class Lines:
         for variable in changed:
             shown = _quoted(variable.text(self._names, "T"))
             self._output.write(f"{now} {printable(variable.name)}={shown}\n")
+        self._output.flush()
+
+    def tell(self, events: Sequence[Event | Loss], when: float) -> None:
+        """Write a line for each, however many there are."""
+        now = clock(when)
+        self._output.write("".join([f"{now} {event.line(self._names)}\n" for event in events]))
         self._output.flush()
 
     def close(self) -> None:
@@ -105,19 +115,32 @@ class Json:
         self._output.write(json.dumps({"time": round(when, 6), "maps": maps, "variables": values}) + "\n")
         self._output.flush()
 
+    def tell(self, events: Sequence[Event | Loss], when: float) -> None:
+        """Write `{"time": ..., "event": map, "type": struct, "value": ...}` for each."""
+        now = {"time": round(when, 6)}
+        self._output.write("".join([json.dumps(now | event.plain()) + "\n" for event in events]))
+        self._output.flush()
+
     def close(self) -> None:
         """Do nothing."""
 
 
+def clock(when: float) -> str:
+    """Return the time of day at the Unix time `when`."""
+    return time.strftime("%H:%M:%S", time.localtime(when))
+
+
 def line(table: Table, row: Row, names: Names) -> str:
     """Return `row` of `table` as a line: `uid=1000(alice) count=100`."""
-    cells = []
-    for column in table.layout.columns:
-        value = column.cell(row)
-        name = names.of(column.leaf.kind, value)
-        shown = _quoted(text(value, column.leaf.kind, "T"))
-        cells.append(f"{column.heading}={shown}" + (f"({printable(name)})" if name else ""))
-    return " ".join(cells)
+    return " ".join(
+        [cell(column.heading, column.leaf.kind, column.cell(row), names) for column in table.layout.columns]
+    )
+
+
+def cell(heading: str, kind: str, value: object, names: Names) -> str:
+    """Return a value with its heading: `uid=1000(alice)`."""
+    name = names.of(kind, value)
+    return f"{heading}={_quoted(text(value, kind, 'T'))}" + (f"({printable(name)})" if name else "")
 
 
 def _element(row: Row) -> dict[str, object]:

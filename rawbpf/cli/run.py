@@ -1,4 +1,4 @@
-"""`rawbpf run OBJ`: load an object file, attach its programs, and show its maps until it is told to end."""
+"""`rawbpf run OBJ`: load an object file, attach its programs, and show its maps and events until it is told to end."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ examples:
         executions per user, until Ctrl-C
   sudo rawbpf run bpf/execcount.bpf.o --set min_uid=1000 --duration 60 --json
         those of people's accounts, for a minute, as a JSON object per second
+  sudo rawbpf run bpf/exec_events.bpf.o --event exec_events=exec_event --json
+        each program that starts, when it does, and what the maps have per second
   sudo rawbpf run bpf/uid_filter.bpf.o --pin /sys/fs/bpf/uid_filter
         its maps for others to read and write, and it goes on counting after the end,
         until the files are removed that it names then
@@ -46,8 +48,8 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
     """Add the arguments of `run`."""
     parser = commands.add_parser(
         "run",
-        help="load an object file, attach its programs, and show its maps live",
-        description="Load an object file that clang compiled, attach its programs, and show its maps live.",
+        help="load an object file, attach its programs, and show its maps and events live",
+        description="Load an object file that clang compiled, attach its programs, and show its maps and events live.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
@@ -57,6 +59,15 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
     )
     parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after this time (default: at Ctrl-C)")
     parser.add_argument("--map", action="append", default=[], metavar="NAME", help="show only this map; repeatable")
+    parser.add_argument(
+        "--event",
+        action="append",
+        default=[],
+        type=_event,
+        metavar="MAP=STRUCT",
+        help="of which type the events in this ring buffer or perf event array are; repeatable "
+        "(default: the struct that is called as the map is, or its singular, else hex)",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -71,7 +82,9 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
         metavar="DIR",
         help="pin the maps and links in this directory of a bpf file system, where they stay",
     )
-    parser.add_argument("--json", action="store_true", help="write a JSON object per interval, on a line of its own")
+    parser.add_argument(
+        "--json", action="store_true", help="write a JSON object per interval and event, each on a line of its own"
+    )
     parser.set_defaults(command=run, parser=parser)
 
 
@@ -81,6 +94,7 @@ def run(arguments: Namespace, stop: Stop) -> int:
     Raises: Failure; Stopped when a signal came before it had started; BrokenPipeError when the output's
     reader went away.
     """
+    from rawbpf.cli.events import event_maps, open_events
     from rawbpf.cli.output import Output
     from rawbpf.cli.variable import Globals
     from rawbpf.cli.watch import choose_view, sources, watch
@@ -90,6 +104,7 @@ def run(arguments: Namespace, stop: Stop) -> int:
     with stop.raising():
         spec = _read(path)
     names = _chosen_maps(spec, arguments.map)
+    types = event_maps(spec, names, arguments.event)
     if not spec.programs and not names:
         raise Failure(f"{escaped(path)}: nothing to do: the object has no programs and no maps")
     for name, reason in _leave_out(spec, path):
@@ -105,18 +120,24 @@ def run(arguments: Namespace, stop: Stop) -> int:
         try:
             with stop.raising():
                 obj = stack.enter_context(spec.load(pin_dir=None if pins is None else pins.directory))
+            # Before anything is attached: the first events have a reader, and names that are wrong end it here.
+            asked = {*arguments.map, *(name for name, _ in arguments.event)}
+            events = stack.enter_context(open_events(obj, types, asked=asked))
             links = stack.enter_context(obj.attach())
             _check_attached(spec, links, path)
-            shown = sources(spec, obj, names, asked=bool(arguments.map))
+            tables = [name for name in names if name not in types]
+            shown = sources(spec, obj, tables, asked=bool(arguments.map))
             if pins is not None and arguments.pin is not None:
                 pins.add(_pinnable_maps(spec, obj))
                 pins.add(_pinnable_links(obj, links), attach=True)
-            view = choose_view(output, stop, os.path.basename(path), as_json=arguments.json)
+            title = os.path.basename(path)
+            view = choose_view(output, stop, title, as_json=arguments.json, has_events=bool(types))
             stack.callback(view.close)
             shown_too = Globals(spec, obj)
             watch(
                 shown,
                 shown_too,
+                events,
                 view,
                 stop,
                 output,
@@ -246,6 +267,13 @@ def _directory(written: str) -> str:
     if not written:
         raise ArgumentTypeError("expected a directory, got ''")
     return written
+
+
+def _event(written: str) -> tuple[str, str]:
+    name, equals, type = written.partition("=")
+    if not name or not equals or not type:
+        raise ArgumentTypeError(f"expected MAP=STRUCT, such as events=event, got {written!r}")
+    return name, type
 
 
 def _setting(written: str) -> tuple[str, str]:

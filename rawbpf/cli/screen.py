@@ -1,8 +1,10 @@
-"""Tables redrawn in place on a terminal; the last ones stay there. The only file that knows rich."""
+"""Tables redrawn in place on a terminal; the last ones stay there. The only file that knows rich.
+
+Events are lines above the tables, which scroll up and away, to where the terminal keeps them.
+"""
 
 from __future__ import annotations
 
-import time
 from typing import IO, cast
 
 from rich.box import SIMPLE_HEAD
@@ -11,7 +13,7 @@ from rich.live import Live
 from rich.table import Table as Grid
 from rich.text import Text
 
-from rawbpf.cli.lines import line
+from rawbpf.cli.lines import clock, line
 from rawbpf.cli.names import HEADINGS, Names
 from rawbpf.cli.table import shares
 from rawbpf.cli.text import printable, text
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from rawbpf.cli.events import Event, Loss
     from rawbpf.cli.output import Output
     from rawbpf.cli.table import Row, Table
     from rawbpf.cli.variable import Reading
@@ -37,12 +40,13 @@ class _Console(Console):
 
 
 class Screen:
-    """The tables one under the other below `title`, no higher than the terminal."""
+    """The tables one under the other below `title`, no higher than the terminal; half of it where there are events."""
 
     at_once = True
 
-    def __init__(self, output: Output, title: str) -> None:
+    def __init__(self, output: Output, title: str, *, has_events: bool = False) -> None:
         self._title = title
+        self._has_events = has_events
         self._names = Names()
         self._console = _Console(file=cast("IO[str]", output), highlight=False, emoji=False, markup=False)
         self._live = Live(
@@ -62,7 +66,8 @@ class Screen:
         self, tables: Sequence[Table], when: float, *, variables: Sequence[Reading] = (), last: bool = False
     ) -> None:
         """Draw `tables` over what was drawn before, and `variables` under them."""
-        drawing = Group(*self.lines(tables, when, self._console.height - 1, variables=variables, last=last))
+        height = self._console.height // 2 if self._has_events else self._console.height - 1
+        drawing = Group(*self.lines(tables, when, height, variables=variables, last=last))
         if self._live.is_started:
             self._live.update(drawing, refresh=True)
         else:
@@ -70,6 +75,12 @@ class Screen:
             self._live.start(refresh=True)
             # Whoever stops or kills the process finds the cursor where it is: nothing could bring it back then.
             self._console.show_cursor()
+
+    def tell(self, events: Sequence[Event | Loss], when: float) -> None:
+        """Write a line for each above the tables."""
+        now = clock(when)
+        lines = [f"{now} {event.line(self._names)}" for event in events]
+        self._console.print(Text("\n".join(lines)), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the tables as they are and give the cursor back. Idempotent."""
@@ -83,7 +94,7 @@ class Screen:
         if under:
             height -= 2
         few = tables[: max(1, (height - 1) // (_AROUND + 1))]
-        head = [printable(self._title), time.strftime("%H:%M:%S", time.localtime(when))]
+        head = [printable(self._title), clock(when)]
         if len(few) < len(tables):
             head.append(f"{len(tables) - len(few)} more maps not shown")
         head.append("ended" if last else "Ctrl-C ends")

@@ -17,7 +17,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import FrameType, TracebackType
     from typing import Self
 
@@ -36,6 +36,7 @@ class Stopped(KeyboardInterrupt):
 class Stop:
     """Takes the signals that end the command, for a `with` block. `asked`: one came.
 
+    `resized`: the terminal's size changed since this was set to False.
     `for_good`: the process ends soon after the block, and no signal shall interrupt it any more.
     """
 
@@ -43,7 +44,7 @@ class Stop:
         self.asked = False
         self._for_good = for_good
         self._raises = False
-        self._resized = False
+        self.resized = False
         self._previous: list[tuple[int, Handler]] = []
 
     def __enter__(self) -> Self:
@@ -77,24 +78,30 @@ class Stop:
         """Let `wait` return when the terminal's size has changed."""
         self._handle(signal.SIGWINCH, self._resize)
 
-    def wait(self, until: float, fd: int) -> None:
+    def wait(self, until: float, fd: int, others: Iterable[int] = ()) -> bool:
         """Return when the monotonic clock shows `until`, a signal came, or the terminal's size changed.
 
+        Or when one of the descriptors `others` is readable: whether that is so is returned.
         Raises: BrokenPipeError when nobody reads `fd`, the output, any more.
         """
         poll = select.poll()
+        for other in others:
+            poll.register(other, select.POLLIN)
         poll.register(self._reader, select.POLLIN)
         poll.register(fd, 0)
-        while not self.asked and not self._resized:
+        readable = False
+        while not self.asked and not self.resized and not readable:
             rest = until - time.monotonic()
             if rest <= 0:
-                return
+                break
             for ready, events in poll.poll(min(rest * 1000, _LONGEST_MS)):
                 if ready == self._reader:
                     self.drain()
+                elif ready != fd:
+                    readable = True
                 elif events & _GONE:
                     raise BrokenPipeError
-        self._resized = False
+        return readable
 
     def drain(self) -> None:
         """Read what woke the waiting, so that the next wait is one."""
@@ -122,7 +129,7 @@ class Stop:
             self._ask(number, frame)
 
     def _resize(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        self._resized = True
+        self.resized = True
 
 
 class Raising:

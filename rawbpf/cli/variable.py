@@ -40,7 +40,8 @@ class Globals:
             if each.constant or each.type is None or name not in obj.variables:
                 continue
             codec = codec_for(each.type, byteorder=each.byteorder)
-            if isinstance(codec, (IntCodec, FloatCodec)) and codec.size == each.size:
+            # A pointer, such as keeps a type in BTF, counts nothing.
+            if isinstance(codec, (IntCodec, FloatCodec)) and codec.size == each.size and codec.name != "ptr":
                 self._variables.append((obj.variables[name], kind_of(codec)))
 
     def read(self) -> list[Reading]:

@@ -1,4 +1,4 @@
-"""Looking at maps again and again: which, how they are shown, and when."""
+"""Looking at maps again and again: which, how they are shown, and when. Events are shown as they come."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from rawbpf.cli.events import Events
     from rawbpf.cli.lines import View
     from rawbpf.cli.output import Output
     from rawbpf.cli.pin import Pins
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from rawbpf.loader.spec import ObjectSpec
     from rawbpf.map.base import Map
     from rawbpf.map.bulk import BulkMap
+
+# How long to look away from events that nobody can read yet: seconds.
+_REST = 0.01
 
 
 class Source:
@@ -87,8 +91,8 @@ def _layout(spec: ObjectSpec, name: str, source: Map[Any, Any]) -> Layout:
     )
 
 
-def choose_view(output: Output, stop: Stop, title: str, *, as_json: bool) -> View:
-    """Return the way to show tables that fits the output."""
+def choose_view(output: Output, stop: Stop, title: str, *, as_json: bool, has_events: bool) -> View:
+    """Return the way to show tables, and events if there are any, that fits the output."""
     if as_json:
         return Json(output)
     if not output.isatty():
@@ -98,7 +102,7 @@ def choose_view(output: Output, stop: Stop, title: str, *, as_json: bool) -> Vie
     except ImportError:
         tell("for tables that are redrawn in place: pip install 'rawbpf[cli]'")
     else:
-        screen = Screen(output, title)
+        screen = Screen(output, title, has_events=has_events)
         if screen.usable:
             stop.watch_size()
             return screen
@@ -113,6 +117,7 @@ def _height(output: Output) -> int:
 def watch(
     shown: Sequence[Source],
     variables: Globals,
+    events: Events,
     view: View,
     stop: Stop,
     output: Output,
@@ -124,23 +129,31 @@ def watch(
 ) -> None:
     """Show the maps every `interval` seconds for `duration` seconds, or until `stop`; then detach and show the end.
 
-    `variables` are shown with them. `pins` are kept once the maps were shown. Raises: as `Output.flush`; BpfError.
+    `variables` are shown with them, `events` as they come. At the end it detaches first: what is read then has all
+    that programs wrote. `pins` are kept once the maps were shown. Raises: as `Output.flush`; BpfError; FormatError.
     """
     started = time.monotonic()
     end = math.inf if duration is None else started + duration
     if view.at_once:
         _show(shown, variables, view, pins)
-    following = started + interval
+    following, resume = started + interval, 0.0
     while True:
-        stop.wait(min(following, end), output.fileno())
+        # One poll(2) for all that may happen.
+        ready = stop.wait(min(following, end, resume or end), output.fileno(), () if resume else events.filenos())
         now = time.monotonic()
         if stop.asked or now >= end:
             break
-        _show(shown, variables, view, pins)  # also before its time, when the terminal's size has changed
+        # What is readable and gives nothing is a record that a program is still writing.
+        found = events.show(view)
+        resume = now + _REST if ready and not found else 0.0
+        if now >= following or stop.resized:
+            stop.resized = False
+            _show(shown, variables, view, pins)
         if now >= following:
             # Counted from the start: the time that a look takes delays no other, and what was missed is left out.
             following += interval * max(1, math.ceil((now - following) / interval))
     links.close()
+    events.finish(view)
     _show(shown, variables, view, pins, last=True)
 
 
