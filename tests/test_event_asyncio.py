@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 from typing import TYPE_CHECKING
 
@@ -163,3 +164,36 @@ def test_whoever_waits_for_the_descriptor_drains_what_is_there(ring: rawbpf.Ring
             assert len(selector.select(PATIENCE)) == 1
             assert reader.drain() == [bytes([n])]
             assert reader.drain() == []
+
+
+def test_other_tasks_have_their_turn_where_events_come_faster_than_they_are_taken(
+    ring: rawbpf.RingBufMap, producer: Producer
+) -> None:
+    async def main() -> int:
+        taken = 0
+        other = asyncio.create_task(asyncio.sleep(0))
+        producer.output(b"first")
+        with ring.reader() as reader:
+            async for _ in reader:
+                taken += 1
+                if other.done() or taken > 1000:
+                    break
+                producer.output(b"next")
+        return taken
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) < 10
+
+
+def test_a_wake_of_another_process_is_passed_over(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    async def main() -> bytes:
+        with ring.reader() as reader:
+            # A child has the descriptor, too, and its close of the reader makes it readable.
+            os.eventfd_write(reader._wake.fd, 1)
+            task = asyncio.create_task(first(reader))
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert reader._backend.poll([reader._wake.fd], 0) == []
+            producer.output(b"came")
+            return await task
+
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == b"came"

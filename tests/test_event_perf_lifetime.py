@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import struct
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -464,3 +466,44 @@ def taken(reader: PerfReader[bytes], way: str) -> bool:
         return any(len(batch.bytes()) for batch in reader.batches(0))
     with reader.lease(0) as view:
         return view is not None
+
+
+# More readers than one -----------------------------------------------------------------
+
+
+def test_a_second_reader_of_the_same_slots_is_refused_and_leaves_the_first_as_it_is(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    with events.reader("u64") as reader:
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=r"another reader of 'events'.*close it first"):
+                events.reader("u64")
+        with pytest.raises(ValueError, match="being read by this reader already"):
+            reader.add(events)
+        producer.output(number(5), CPU)
+        assert reader.read(WAIT) == 5
+    with events.reader("u64") as reader:
+        producer.output(number(6), CPU)
+        assert reader.read(WAIT) == 6
+
+
+def test_a_reader_of_no_cpu_is_refused(events: rawbpf.PerfEventArrayMap) -> None:
+    with pytest.raises(ValueError, match="cpus: expected at least one"):
+        events.reader(cpus=[])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_reader_that_was_closed_holds_no_buffer(
+    events: rawbpf.PerfEventArrayMap, backend: Backend, overwrite: bool
+) -> None:
+    def held() -> tuple[int, int]:
+        mapped = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        return len(os.listdir("/proc/self/fd")), sum("perf_event" in line or "memfd" in line for line in mapped)
+
+    before = held()
+    reader = events.reader("u64", overwrite=overwrite)
+    assert held() > before
+    reader.close()
+    gc.collect()  # a simulated event goes with what the simulator knows of it
+    assert held() == before
+    assert reader.stats.available == 0

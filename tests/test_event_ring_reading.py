@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import struct
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ import rawbpf
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rawbpf.syscall.protocol import Backend
 
@@ -88,3 +90,64 @@ def test_what_is_discarded_is_passed_over_and_what_wakes_nobody_is_seen(
         assert [reader.read(), reader.read()] == [b"before", b"after"]
         assert reader.stats.discarded == 1
         assert reader.stats.records == 2
+
+
+# More readers than one ------------------------------------------------------------------
+
+
+SLOT = 16
+
+
+def test_two_readers_of_a_ring_share_its_records(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    with ring.reader("u64") as one, ring.reader("u64") as other:
+        seen = []
+        for n in range(3 * PAGE // SLOT):
+            assert producer.output(n.to_bytes(8, sys.byteorder)) == 0
+            # What one has taken is no more there for the other, however often the ring went round.
+            seen += (one if n % 7 else other).drain(max=1)
+        assert seen == list(range(3 * PAGE // SLOT))
+        assert one.drain() == other.drain() == []
+
+
+def test_a_reader_does_not_move_the_position_back(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    for n in range(6):
+        producer.output(bytes([n]))
+    with ring.reader() as one, ring.reader() as other:
+        with one.lease() as view:
+            assert view is not None
+            assert other.drain() == [bytes([n]) for n in range(6)]
+        assert one.read(0) is None
+        assert other.stats.available == 0
+
+
+def test_a_map_is_added_to_a_reader_once(ring: rawbpf.RingBufMap) -> None:
+    with ring.reader() as reader, pytest.raises(ValueError, match="being read by this reader already"):
+        reader.add(ring)
+
+
+@pytest.mark.parametrize("name", ["callback", "on_lost"])
+def test_what_is_no_function_is_refused(ring: rawbpf.RingBufMap, name: str) -> None:
+    wrong: dict[str, Any] = {name: 5}
+    with pytest.raises(TypeError, match=f"{name}: expected a function, got 5"):
+        ring.reader(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda reader: reader.read("x"), TypeError, "timeout: expected seconds or None, got 'x'"),
+        (lambda reader: reader.read(math.nan), ValueError, "timeout: expected seconds or None, got nan"),
+        (lambda reader: reader.drain(-1), ValueError, "max: expected a number of events or None, got -1"),
+    ],
+)
+def test_what_is_no_time_or_number_is_refused(
+    ring: rawbpf.RingBufMap, call: Callable[[Any], object], error: type[Exception], words: str
+) -> None:
+    with ring.reader() as reader, pytest.raises(error, match=words):
+        call(reader)
+
+
+def test_to_wait_for_infinity_is_to_wait_for_ever(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    producer.output(b"there")
+    with ring.reader() as reader:
+        assert reader.read(math.inf) == b"there"

@@ -39,6 +39,8 @@ class Events(Generic[T]):
         while True:
             for event in reader._events:
                 return event
+            # Other tasks have their turn, also where events come faster than they are taken.
+            await sleep(0)
             if reader._more(0.0):
                 continue
             if reader._ended:
@@ -59,7 +61,8 @@ async def _wait(reader: Reader[Any], pause: float) -> float:
         # A record is being written, which nobody signals.
         await sleep(pause)
         return next_pause
-    if reader._backend.poll(fds, 0):
+    if ready_now := reader._backend.poll(fds, 0):
+        reader._woken(ready_now)
         return 0.0
     loop = get_running_loop()
     ready: Future[None] = loop.create_future()

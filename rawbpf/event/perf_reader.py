@@ -11,6 +11,7 @@ from rawbpf.errors import BpfError
 from rawbpf.event.perf_event import PerfEvent
 from rawbpf.event.perf_source import NewestSource, PerfSource
 from rawbpf.event.reader import Reader
+from rawbpf.event.stream import sources_of
 from rawbpf.map.handle import Handle
 from rawbpf.map.mapping import refused
 from rawbpf.map.memory import buffer_of
@@ -94,10 +95,17 @@ def open_sources(
         _at_least_one(wakeup_watermark=wakeup_watermark)
         if wakeup_events != 1:
             raise ValueError("wakeup_events counts records, wakeup_watermark bytes: one of them says when to wake")
+    wanted = list(range(m.max_entries)) if cpus is None else sorted(set(cpus))
+    if not wanted:
+        raise ValueError("cpus: expected at least one")
+    taken = {source.cpu for source in sources_of(m) if isinstance(source, PerfSource) and source.array is m._handle}
+    if not taken.isdisjoint(wanted):
+        slots = ", ".join(map(str, sorted(taken)))
+        raise RuntimeError(f"another reader of {m._handle.describe} has the slots of CPUs {slots}: close it first")
     pages = 1 << (-(-size_per_cpu // page) - 1).bit_length()
     sources: list[PerfSource] = []
     try:
-        for cpu in range(m.max_entries) if cpus is None else sorted(set(cpus)):
+        for cpu in wanted:
             try:
                 event = PerfEvent.bpf_output(
                     cpu,

@@ -32,6 +32,10 @@ _HEAD, _TAIL = 1024 >> 3, 1032 >> 3
 _WRAP = 1 << 8 * calcsize("L")
 
 
+# What stands for the memory of a source that was closed, which would hold the event open.
+_GONE = memoryview(bytes(2048)).cast("Q")
+
+
 class PerfSource:
     """The perf event in slot `cpu` of an array, read by one reader. `memory`: its first page, and its buffer.
 
@@ -44,7 +48,7 @@ class PerfSource:
     def __init__(self, array: Handle, event: Handle, cpu: int, memory: memoryview, page_size: int) -> None:
         self.cpu = cpu
         self.high_water = self.lost = 0
-        self._array = array
+        self.array = array
         self._event = event
         self._process = os.getpid()
         self._control = memory[:page_size].cast("Q")
@@ -145,10 +149,11 @@ class PerfSource:
         """
         if self._event.fd >= 0 and os.getpid() == self._process:
             try:
-                self._array.call(command.map_delete_elem, buffer_of(self.cpu.to_bytes(4, NATIVE)))
+                self.array.call(command.map_delete_elem, buffer_of(self.cpu.to_bytes(4, NATIVE)))
             except BpfError:  # the array was closed, which empties it, or somebody else emptied the slot
                 pass
         self._event.close()
+        self._control, self._data = _GONE, _GONE[:0]
 
     def _corrupt(self, what: str, position: int) -> FormatError:
         return FormatError(f"{self._event.describe}: the buffer is corrupt at position {position}: {what}", position)

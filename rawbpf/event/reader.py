@@ -47,6 +47,8 @@ class Reader(Stream[T]):
         sources = getattr(m, "_sources", None)
         if sources is None:
             raise TypeError(f"{m!r} has no records to be read: ring buffers and perf event arrays have")
+        if any(mapped is m._handle.mapped for mapped, _ in self._endings):
+            raise ValueError(f"{m!r} is being read by this reader already")
         if m._handle.backend is not self._backend:
             raise TypeError(f"{m!r} is a map of another kernel than {self._what}")
         decoder = decoder_for(m, type, tag)
@@ -97,6 +99,8 @@ class Reader(Stream[T]):
         """
         self._check()
         most = ALL if max is None else max
+        if most < 0:
+            raise ValueError(f"max: expected a number of events or None, got {max!r}")
         self._enter()
         try:
             events, owed = self._drained(most)

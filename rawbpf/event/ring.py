@@ -65,7 +65,7 @@ class RingBufMap(RingMap):
         another value, and those that end before the field, are bytes.
         `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called for perf event arrays that
         are added; a ring buffer does not tell what found no room: its program sees that, and may count. A ring has one
-        consumer's position, so one reader at a time is what makes sense.
+        consumer's position: of several readers each record goes to one, mostly.
         Raises: Closed; PermissionDenied (EACCES: the map was opened for reading only); BpfError (ENOMEM);
         SpecError, TypeError, ValueError and OverflowError for what is no type, and types that `tag` cannot tell apart.
         Source: kernel/bpf/ringbuf.c:ringbuf_map_mmap_kern

@@ -34,7 +34,8 @@ class RingSource:
         self._size = memory.size
         self._words = memory.data.cast("I")
         self._wrap = 1 << 8 * memory.consumer.itemsize
-        self._next = memory.consumer[0]
+        # Behind what was taken, and where the consumer's position was stored last.
+        self._next = self._stored = memory.consumer[0]
         with handle as fd:
             self._handle = Handle(handle.backend, handle.backend.dup(fd))
 
@@ -53,6 +54,11 @@ class RingSource:
 
         `busy` then tells whether there is one that is still being written.
         """
+        moved = self._consumer[0]
+        if moved != self._stored:  # by another reader: what it took is gone
+            self._stored = moved
+            if (moved - self._next) % self._wrap < self._wrap >> 1:
+                self._next = moved
         position, end = self._next, self._producer[0]
         order.loads()
         there = (end - position) % self._wrap
@@ -78,12 +84,15 @@ class RingSource:
     def commit(self, position: int, order: Order) -> None:
         """Store the consumer's position, which gives the room before it back."""
         position %= self._wrap
+        if 0 < (self._consumer[0] - position) % self._wrap <= self._size:
+            return  # another reader is ahead
         order.loads()
+        self._stored = position
         self._consumer[0] = position  # the last thing done: after it nothing can fail
 
     def rewind(self) -> None:
         """Take again what was taken and not committed."""
-        self._next = self._consumer[0]
+        self._next = self._stored = self._consumer[0]
 
     def close(self) -> None:
         """Close the descriptor and let go of the memory, which goes with the last view of it. Idempotent."""

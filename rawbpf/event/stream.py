@@ -11,6 +11,7 @@ at every call, so that what belongs together is stored without one between.
 
 from __future__ import annotations
 
+from math import inf, isnan
 from time import monotonic
 from weakref import ref
 
@@ -132,6 +133,9 @@ class Stream(Generic[T]):
         # Whether sources took more than was delivered, and take it again.
         self._stale = False
         try:
+            for name, what in (("callback", callback), ("on_lost", on_lost)):
+                if what is not None and not callable(what):
+                    raise TypeError(f"{name}: expected a function, got {what!r}")
             self._wake = Wake(self._backend)
             self._open.append(None)
             self._fds = [self._wake.fd]
@@ -275,11 +279,13 @@ class Stream(Generic[T]):
         fds, longer = self._to_poll(pause)
         if longer:
             timeout = pause if timeout is None else min(timeout, pause)
-        ready = self._backend.poll(fds, timeout)
-        if fds[0] in ready and not self._ended:
-            # It was a parent or child of this process that closed its own.
-            self._wake.clear()
+        self._woken(self._backend.poll(fds, timeout))
         return longer
+
+    def _woken(self, ready: Sequence[int]) -> None:
+        # Whoever woke without ending this reader is a parent or child of this process, which closed its own.
+        if self._wake.fd in ready and not self._ended:
+            self._wake.clear()
 
     def _to_poll(self, pause: float) -> tuple[list[int], float]:
         # What to wait for, which is not a buffer whose next record is being written: it counts as readable. And how
@@ -357,14 +363,14 @@ class _Ending:
     # Among the memory of a map: the reader ends when the map is closed.
 
     def __init__(self, reader: Stream[Any], why: str) -> None:
-        self._reader = ref(reader)
+        self.reader = ref(reader)
         self._why = why
 
     def stop_writing(self) -> None:
         pass
 
     def drop(self) -> None:
-        reader = self._reader()
+        reader = self.reader()
         if reader is not None:
             reader._end(self._why)
 
@@ -384,4 +390,18 @@ def none_left() -> Listed[Any]:
 
 def deadline(timeout: float | None) -> float | None:
     """Return when `timeout` seconds from now have passed, by the monotonic clock; None: never."""
-    return None if timeout is None else monotonic() + timeout
+    if timeout is None or timeout == inf:
+        return None
+    try:
+        until = monotonic() + timeout
+    except TypeError:
+        raise TypeError(f"timeout: expected seconds or None, got {timeout!r}") from None
+    if isnan(until):
+        raise ValueError("timeout: expected seconds or None, got nan")
+    return until
+
+
+def sources_of(m: Map[Any, Any]) -> list[Source]:
+    """Return what the open readers of the map `m` read."""
+    found = [each.reader() for each in m._handle.mapped if isinstance(each, _Ending)]
+    return [source for reader in found if reader is not None for source, _ in reader._sources]

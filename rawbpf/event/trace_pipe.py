@@ -228,6 +228,9 @@ class AsyncLines:
         return self
 
     async def __anext__(self) -> TraceLine:
+        from asyncio import sleep
+
+        await sleep(0)  # other tasks have their turn, also where lines come faster than they are taken
         try:
             while (line := self._pipe._next()) is None:
                 with self._pipe._handle as fd, self._pipe._waker as waker:
