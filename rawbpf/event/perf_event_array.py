@@ -97,7 +97,8 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         programs there get ENOENT. The reader's close takes the events out of the array.
         Raises: Closed; BpfError (ENODEV, EINVAL: no such CPU; ENOMEM); PermissionDenied (EPERM, EACCES: not without
         CAP_PERFMON, or more memory than may be locked); IndexOutOfRange; SpecError, TypeError and ValueError for wrong
-        arguments; RuntimeError where another reader has one of the slots. Since: Linux 4.4; `overwrite` since 4.7. Source: kernel/events/core.c:perf_mmap
+        arguments; RuntimeError where another reader has one of the slots. Since: Linux 4.4; `overwrite` since 4.7.
+        Source: kernel/events/core.c:perf_mmap
         """
         from rawbpf.event.decode import decoder_for
         from rawbpf.event.perf_reader import PerfReader, open_sources
