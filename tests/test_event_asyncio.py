@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rawbpf.event.reader import Reader
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
+pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
 
 PATIENCE = 30
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rawbpf.event.reader import Reader
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:sched_cls"), pytest.mark.guest]
+pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:sched_cls")
 
 PATIENCE = 60
 
@@ -129,6 +129,7 @@ def producing(producer: Numbered, count: int, room: threading.Event) -> threadin
     return threading.Thread(target=produce)
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("pages", [1, 64])
 def test_all_records_arrive_once_and_in_order(backend: Backend, pages: int) -> None:
     count = 3_000 if isinstance(backend, Simulator) else 20_000
@@ -158,6 +159,7 @@ def exact(count: int, pages: int) -> None:
             assert reader.read(0) is None
 
 
+@pytest.mark.guest
 def test_what_finds_no_room_is_counted_and_nothing_else_is_missing(backend: Backend) -> None:
     count = 2_000 if isinstance(backend, Simulator) else 20_000
     with (

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rawbpf.event.perf_reader import PerfReader
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")]
+pytestmark = pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")
 
 CPUS = sorted(os.sched_getaffinity(0))
 CPU = CPUS[0]

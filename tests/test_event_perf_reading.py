@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rawbpf.event.perf_reader import PerfReader
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.guest, pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")]
+pytestmark = pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_tracepoint")
 
 CPUS = sorted(os.sched_getaffinity(0))
 CPU = CPUS[0]
@@ -64,6 +64,7 @@ def are_padded(records: list[bytes], written: list[bytes]) -> bool:
 # All of them ------------------------------------------------------------------------
 
 
+@pytest.mark.guest
 def test_records_of_each_cpu_come_in_their_order_and_padded(
     events: rawbpf.PerfEventArrayMap, producer: Producer
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_longer_record_makes_the_buffer_corrupt(events: rawbpf.PerfEventArrayM
         assert reader.closed
 
 
+@pytest.mark.guest
 def test_values_of_a_type_are_cut_to_its_size(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
     with events.reader({"pid": "u32", "comm": "char[5]"}, cpus=[CPU]) as reader:
         for n in range(50):
@@ -162,6 +164,7 @@ def test_values_of_a_type_are_cut_to_its_size(events: rawbpf.PerfEventArrayMap, 
         assert reader.drain()[0].pid == 7
 
 
+@pytest.mark.guest
 def test_columns_are_of_all_records_of_a_cpu(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
     with events.reader({"pid": "u32", "ns": "u64"}, cpus=[CPU]) as reader:
         for n in range(100):
@@ -208,6 +211,7 @@ def test_the_losses_of_an_array_that_was_added_to_a_ring_are_told(
 # Losses -----------------------------------------------------------------------------
 
 
+@pytest.mark.guest
 def test_losses_are_counted_by_cpu_and_told_behind_what_came_before_them(
     events: rawbpf.PerfEventArrayMap, producer: Producer
 ) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rawbpf.event.reader import Reader
     from rawbpf.syscall.protocol import Backend
 
-pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
+pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
 
 SLOT = 16
 PATIENCE = 30
