@@ -19,12 +19,11 @@ from rawbpf.elf.debug import debug_section
 from rawbpf.elf.dwarf_types import find_type, type_names
 from rawbpf.errors import FormatError
 
-pytestmark = pytest.mark.guest_byte_order
-
 OBJECTS = Path(__file__).parent / "objects"
 LITTLE, BIG = ((OBJECTS / f"events.{target}.o").read_bytes() for target in ("bpf", "bpfeb"))
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("data", [LITTLE, BIG], ids=["little", "big"])
 def test_a_struct_that_only_a_programs_inside_uses_is_found(data: bytes) -> None:
     btf = parse(data, "events.o").btf
@@ -39,17 +38,20 @@ def test_a_struct_that_only_a_programs_inside_uses_is_found(data: bytes) -> None
     assert {"started", "ended", "header", "__u32"} <= set(type_names(data, "events.o"))
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("name", ["", "start", "startedd", "tell", "events", "STARTED", "nul\0"])
 def test_what_names_no_type_is_not_found(name: str) -> None:
     assert find_type(LITTLE, "events.o", name) is None
 
 
+@pytest.mark.guest_byte_order
 def test_an_object_without_dwarf_has_no_types_in_it() -> None:
     data = (OBJECTS / "rings.bpf.o").read_bytes()
     assert find_type(data, "rings.o", "__u64") is None
     assert list(type_names(data, "rings.o")) == []
 
 
+@pytest.mark.guest_byte_order
 def test_a_struct_goes_before_a_typedef_of_its_name_and_a_definition_before_a_declaration() -> None:
     unit = DwarfWriter()
     number = unit.int()
@@ -62,6 +64,7 @@ def test_a_struct_goes_before_a_typedef_of_its_name_and_a_definition_before_a_de
     assert found.size == 12
 
 
+@pytest.mark.guest_byte_order
 def test_relocations_are_applied_where_they_add_something() -> None:
     # A linked file has the strings of several: the section's symbol is not 0, and places are relative to it.
     elf_file = read(LITTLE, "events.o")
@@ -81,6 +84,7 @@ def test_relocations_are_applied_where_they_add_something() -> None:
     assert offsets[:8] == plain[:8]
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize("byteorder", ["little", "big"])
 def test_bit_fields_as_old_compilers_describe_them(byteorder: Literal["little", "big"]) -> None:
     unit = DwarfWriter(byteorder)
@@ -96,6 +100,7 @@ def test_bit_fields_as_old_compilers_describe_them(byteorder: Literal["little", 
     assert [member[2:] for member in old.members] == places
 
 
+@pytest.mark.guest_byte_order
 def test_arrays_have_a_bound_or_a_count_or_neither() -> None:
     unit = DwarfWriter()
     number = unit.int("char", 1)
@@ -114,12 +119,14 @@ def test_arrays_have_a_bound_or_a_count_or_neither() -> None:
     assert [getattr(member.type, "length", None) for member in found.members] == [4, 2, 0, 0]
 
 
+@pytest.mark.guest_byte_order
 def test_an_enumeration_of_64_bits_has_its_numbers() -> None:
     wide = find_type(LITTLE, "events.o", "wide")
     assert isinstance(wide, Enum64)  # clang 14 cuts it to 32 bits in BTF
     assert wide.values == (("SMALL", 1), ("LARGE", 0x1234567890))
 
 
+@pytest.mark.guest_byte_order
 def test_an_enumeration_with_a_negative_value_is_signed() -> None:
     unit = DwarfWriter()
     unit.entry(dw.ENUM, name="level", byte_size=4, children=True)
@@ -318,6 +325,7 @@ def test_tables_of_abbreviations_that_lie_within_one_another_are_refused() -> No
         find_type(elf(debug_info=units, debug_abbrev=table), "x.o", "event")
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(
     ("header", "because"),
     [
@@ -332,6 +340,7 @@ def test_a_unit_with_a_wrong_header_is_refused(header: bytes, because: str) -> N
         find_type(elf(debug_info=header, debug_abbrev=b"\0"), "x.o", "event")
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(
     ("head", "body", "because"),
     [
@@ -352,6 +361,7 @@ def test_a_section_compressed_in_another_way_or_badly_is_refused(
         find_type(writer.build(), "x.o", "event")
 
 
+@pytest.mark.guest_byte_order
 @pytest.mark.parametrize(
     ("kind", "offset", "symbol", "because"),
     [
