@@ -30,7 +30,8 @@ TOTAL = 35
 def _filled(word: str, backend: Any, total: int = TOTAL) -> Iterator[tuple[Any, list[Any]]]:
     # A map with these keys, and others that it lacks between them.
     key = "ipv4" if word == "lpm_trie" else "u32"
-    with rawbpf.Map.create(word, key=key, value="u64", max_entries=512, backend=backend) as m:
+    # With room to spare, or an LRU map evicts as soon as a CPU has no free element of its own.
+    with rawbpf.Map.create(word, key=key, value="u64", max_entries=4096, backend=backend) as m:
         keys: list[Any] = [ipaddress.ip_network(i) for i in range(total)] if key == "ipv4" else list(range(total))
         assert ways(m)
         m.update({each: _value(m, at) for at, each in enumerate(keys) if at % 3})
