@@ -162,6 +162,8 @@ def test_records_of_equal_length_are_one_run() -> None:
 class Counting:
     """Memory that counts how many headers are looked at."""
 
+    itemsize = 4
+
     def __init__(self, memory: bytes) -> None:
         self.words = words(memory)
         self.looks = 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from rawbpf.codec.base import NATIVE
 from rawbpf.errors import BpfError
+from rawbpf.event.ending import sources_of
 from rawbpf.event.perf_event import PerfEvent
 from rawbpf.event.perf_source import NewestSource, PerfSource
 from rawbpf.event.reader import Reader
-from rawbpf.event.stream import sources_of
 from rawbpf.map.handle import Handle
 from rawbpf.map.mapping import refused
 from rawbpf.map.memory import buffer_of

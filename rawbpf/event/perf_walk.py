@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from rawbpf.errors import FormatError
+from rawbpf.event.alike import ALIKE, alike_ahead
 from rawbpf.uapi.perf import PERF_RECORD_LOST, PERF_RECORD_SAMPLE
 
 TYPE_CHECKING = False
@@ -28,8 +29,6 @@ _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 _LEAST = {PERF_RECORD_SAMPLE: 16, PERF_RECORD_LOST: 24}
 _HEADER = 8
 _MOST = 65528 - LEAD
-_ALIKE = 16
-_WINDOW = 32
 
 
 def walk(words: memoryview, start: int, available: int, most: int) -> tuple[list[Run], int, list[Loss]]:
@@ -56,19 +55,11 @@ def walk(words: memoryview, start: int, available: int, most: int) -> tuple[list
             count += 1
             left -= 1
             if count >= trigger:
-                # So many alike in a row: those that follow are compared at once, each with the one before it. A window
-                # is not much wider than what was found alike already, so that what it costs is in proportion.
-                window, step = _WINDOW, stride >> 3
-                while window >= _WINDOW and (ahead := min(window, (stop - at) // stride, left)):
-                    beyond = at + ahead * stride
-                    if words[at >> 3 : beyond >> 3 : step] == words[at - stride >> 3 : beyond - stride >> 3 : step]:
-                        at = beyond
-                        count += ahead
-                        left -= ahead
-                        window <<= 2
-                    else:
-                        window >>= 2
-                trigger = count + _ALIKE
+                more = alike_ahead(words, at, stop, stride, left)
+                at += more * stride
+                count += more
+                left -= more
+                trigger = count + ALIKE
             continue
         if count:
             runs.append((first, stride - LEAD, stride, count))
@@ -78,7 +69,7 @@ def walk(words: memoryview, start: int, available: int, most: int) -> tuple[list
         if at + length > size:
             break
         if kind == PERF_RECORD_SAMPLE:
-            first, alike, stride, count, trigger = at, header, length, 1, _ALIKE
+            first, alike, stride, count, trigger = at, header, length, 1, ALIKE
             left -= 1
         elif kind == PERF_RECORD_LOST:
             losses.append((at + length, words[(at >> 3) + 2]))

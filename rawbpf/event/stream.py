@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from math import inf, isnan
 from time import monotonic
-from weakref import ref
 
 from rawbpf.errors import Closed, FormatError
+from rawbpf.event.ending import Ending
 from rawbpf.event.order import Order
 from rawbpf.event.wake import Wake
 from rawbpf.syscall.lifetime import opened_at
@@ -110,7 +110,7 @@ class Stream(Generic[T]):
         self._opened_at = opened_at()
         self._order = Order()
         self._sources: list[tuple[Source, Decoder]] = []
-        self._endings: list[tuple[list[Any], _Ending]] = []
+        self._endings: list[tuple[list[Any], Ending]] = []
         self._poller: epoll | None = None
         # Why nothing can be read any more.
         self._ended = ""
@@ -146,7 +146,7 @@ class Stream(Generic[T]):
             raise
 
     def _attach(self, m: Map[Any, Any], sources: Sequence[Source], decoder: Decoder) -> None:
-        ending = _Ending(self, f"the map {m._handle.describe} was closed")
+        ending = Ending(self, f"the map {m._handle.describe} was closed")
         self._endings.append((m._handle.mapped, ending))
         m._handle.mapped.append(ending)
         for source in sources:
@@ -359,22 +359,6 @@ class Stream(Generic[T]):
             self._wake.close()
 
 
-class _Ending:
-    # Among the memory of a map: the reader ends when the map is closed.
-
-    def __init__(self, reader: Stream[Any], why: str) -> None:
-        self.reader = ref(reader)
-        self._why = why
-
-    def stop_writing(self) -> None:
-        pass
-
-    def drop(self) -> None:
-        reader = self.reader()
-        if reader is not None:
-            reader._end(self._why)
-
-
 READABLE = 1  # POLLIN and EPOLLIN
 
 
@@ -399,9 +383,3 @@ def deadline(timeout: float | None) -> float | None:
     if isnan(until):
         raise ValueError("timeout: expected seconds or None, got nan")
     return until
-
-
-def sources_of(m: Map[Any, Any]) -> list[Source]:
-    """Return what the open readers of the map `m` read."""
-    found = [each.reader() for each in m._handle.mapped if isinstance(each, _Ending)]
-    return [source for reader in found if reader is not None for source, _ in reader._sources]

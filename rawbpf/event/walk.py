@@ -7,6 +7,7 @@ or a FormatError. Kernel side: kernel/bpf/ringbuf.c:bpf_ringbuf_commit, struct b
 from __future__ import annotations
 
 from rawbpf.errors import FormatError
+from rawbpf.event.alike import ALIKE, alike_ahead
 from rawbpf.uapi.constants import BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ
 
 TYPE_CHECKING = False
@@ -17,8 +18,6 @@ _BUSY, _HEADER = BPF_RINGBUF_BUSY_BIT, BPF_RINGBUF_HDR_SZ
 _FLAGS = BPF_RINGBUF_BUSY_BIT | BPF_RINGBUF_DISCARD_BIT
 _PLAIN = BPF_RINGBUF_DISCARD_BIT  # a header below has neither bit
 _LENGTH = ~_FLAGS
-_ALIKE = 16
-_WINDOW = 32
 
 
 def walk(words: memoryview, start: int, end: int, most: int) -> tuple[list[Run], int, int]:
@@ -43,23 +42,11 @@ def walk(words: memoryview, start: int, end: int, most: int) -> tuple[list[Run],
             count += 1
             left -= 1
             if count >= trigger:
-                # So many alike in a row: those that follow are compared at once, each with the one before it. A window
-                # is not much wider than what was found alike already, so that what it costs is in proportion.
-                window = _WINDOW
-                while window >= _WINDOW:
-                    ahead = min(window, (end - at) // stride, left)
-                    stop = at + ahead * stride
-                    step = stride >> 2
-                    if not ahead:
-                        break
-                    if words[at >> 2 : stop >> 2 : step] == words[at - stride >> 2 : stop - stride >> 2 : step]:
-                        at = stop
-                        count += ahead
-                        left -= ahead
-                        window <<= 2
-                    else:
-                        window >>= 2
-                trigger = count + _ALIKE
+                more = alike_ahead(words, at, end, stride, left)
+                at += more * stride
+                count += more
+                left -= more
+                trigger = count + ALIKE
             continue
         if count:
             runs.append((first, alike, stride, count))
@@ -71,7 +58,7 @@ def walk(words: memoryview, start: int, end: int, most: int) -> tuple[list[Run],
         if at + room > end:
             raise _too_long(length & _LENGTH, at, end)
         if length < _PLAIN:
-            first, alike, stride, count, trigger = at, length, room, 1, _ALIKE
+            first, alike, stride, count, trigger = at, length, room, 1, ALIKE
             left -= 1
         else:
             discarded += 1

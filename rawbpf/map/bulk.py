@@ -38,8 +38,7 @@ class BulkMap(WholeMap["K", "V"]):
         a key that cannot be encoded. Since: Linux 5.14 in one call; one by one before.
         """
         every = keys if isinstance(keys, (list, tuple)) else list(keys)
-        handle = self._handle
-        many = (handle.many if handle.many_asked else None) or self._many_for(len(every))
+        many = self._many_for(len(every))
         found = None if many is None else many.get(self._key, self._value, every, default)
         if found is None:
             one: Callable[..., V | D | None] = self._get
@@ -120,11 +119,7 @@ def _sides(items: Mapping[K, V] | Iterable[tuple[K, V]], size: int) -> Iterator[
         keys, values = list(items), list(items.values())
         if len(keys) != len(values):
             raise RuntimeError("the dict was changed by another thread")
-        if 0 < len(keys) <= size:
-            yield keys, values
-            return
-        for start in range(0, len(keys), size):
-            yield keys[start : start + size], values[start : start + size]
+        yield from zip(in_portions(keys, size), in_portions(values, size), strict=True)
         return
     pairs = items.items() if hasattr(items, "items") else items
     if not hasattr(pairs, "__iter__"):

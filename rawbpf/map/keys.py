@@ -72,7 +72,7 @@ class Keys(Runner):
             if self._first is None:
                 layout = self.layout
                 attr = MAP_UPDATE_ELEM.pack(
-                    map_fd=fd, key=self.address + layout.keys, value=self.address + layout.values, flags=flags
+                    map_fd=fd, key=self.address + layout.keys, value=self.address + layout.values
                 )
                 self._first = attr, ctypes.byref(attr)
             attr, reference = self._first

@@ -91,8 +91,11 @@ class WholeMap(Map["K", "V"]):
         handle = self._handle
         if count < 2:
             return None
-        asked, handle.many_asked = handle.many_asked, True
-        return self._many if asked or count >= AT_ONCE else None
+        if not handle.many_asked:
+            handle.many_asked = True
+            if count < AT_ONCE:
+                return None
+        return handle.many or self._many
 
     def __len__(self) -> int:
         """Count the elements, which reads all of a hash."""

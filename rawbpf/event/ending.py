@@ -1,0 +1,41 @@
+"""The end of a reader with its map: what the map knows of those that read it.
+
+Stands among the memory that a map lets go of when it is closed.
+"""
+
+from __future__ import annotations
+
+from weakref import ref
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rawbpf.event.source import Source
+    from rawbpf.event.stream import Stream
+    from rawbpf.map.base import Map
+
+
+class Ending:
+    """Ends a reader when its map is closed, saying `why`."""
+
+    __slots__ = ("_why", "reader")
+
+    def __init__(self, reader: Stream[Any], why: str) -> None:
+        self.reader = ref(reader)
+        self._why = why
+
+    def stop_writing(self) -> None:
+        """A frozen map is read as before."""
+
+    def drop(self) -> None:
+        """End the reader, if there still is one."""
+        reader = self.reader()
+        if reader is not None:
+            reader._end(self._why)
+
+
+def sources_of(m: Map[Any, Any]) -> list[Source]:
+    """Return what the open readers of the map `m` read."""
+    found = [each.reader() for each in m._handle.mapped if isinstance(each, Ending)]
+    return [source for reader in found if reader is not None for source, _ in reader._sources]
