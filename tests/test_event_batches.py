@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.map_shapes import PAGE
+from support.records import EVENT, LENGTHS, packed
 from support.rings import Producer
 
 import rawbpf
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
-
-EVENT = {"pid": "u32", "cpu": "u16", "delta": "s64", "comm": "char[8]"}
-PACKED = struct.Struct("=IHxxq8s")
-# How many records are alike, and what is behind each: nothing, so that they lie in a row, or more and more.
-LENGTHS = [pytest.param(1, id="alike"), pytest.param(3, id="mixed"), pytest.param(40, id="runs")]
-
-
-def packed(n: int, change: int) -> bytes:
-    return PACKED.pack(n, n % 7, -n, b"sh%d" % (n % 10)) + b"tail" * (0 if change == 1 else n // change % 3)
 
 
 @pytest.fixture
