@@ -119,6 +119,9 @@ def _sides(items: Mapping[K, V] | Iterable[tuple[K, V]], size: int) -> Iterator[
         keys, values = list(items), list(items.values())
         if len(keys) != len(values):
             raise RuntimeError("the dict was changed by another thread")
+        if 0 < len(keys) <= size:  # as they are: cutting would copy them
+            yield keys, values
+            return
         yield from zip(in_portions(keys, size), in_portions(values, size), strict=True)
         return
     pairs = items.items() if hasattr(items, "items") else items
