@@ -166,8 +166,6 @@ def elf_with(change: str) -> bytes:
     if change == "rela":
         elf.relocation_type = RELA
         elf.relocate(section, 0, R_BPF_64_64, elf.symbol("text", elf.section(".data", b"abc\0"), type=OBJECT))
-    if change == "legacy maps":
-        elf.section("maps", bytes(20))
     if change == "no BTF":
         elf.section(".maps", bytes(32))
     if change == "namesakes":
@@ -197,7 +195,6 @@ def elf_with(change: str) -> bytes:
         ("relocated nothing", FormatError, "byte 4: a relocation that is at no instruction"),
         ("relocated outside", FormatError, "relocates byte 400 of 16"),
         ("rela", FormatError, "RELA"),
-        ("legacy maps", SpecError, r"struct bpf_map_def\) are not supported yet: write struct"),
         ("no BTF", SpecError, "no .BTF section: compile with -g"),
         ("namesakes", FormatError, "two sections of code are called 'xdp'"),
         ("two data", SpecError, "two data sections are called '.data'"),

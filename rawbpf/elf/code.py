@@ -57,12 +57,12 @@ class _Code:
 
 
 def read_functions(
-    elf: Container, maps_at: Mapping[int, str], data_sections: Mapping[int, str], ext: BtfExt | None
+    elf: Container, maps_at: Mapping[tuple[int, int], str], data_sections: Mapping[int, str], ext: BtfExt | None
 ) -> list[Function]:
     """Return every function of the object, its instructions symbolic.
 
-    `maps_at`: the names of maps by their place in `.maps`; `data_sections`: the names of data maps by
-    their section's index.
+    `maps_at`: the names of maps by (section's index, byte) of their definition; `data_sections`: the names of data
+    maps by their section's index.
 
     Raises: FormatError for damaged code, SpecError for references to what cannot be had.
     """
@@ -156,10 +156,10 @@ def _relocate(
     elf: Container,
     code: _Code,
     codes: Mapping[int, _Code],
-    maps_at: Mapping[int, str],
+    maps_at: Mapping[tuple[int, int], str],
     data_sections: Mapping[int, str],
 ) -> None:
-    maps = elf.find(".maps")
+    with_maps = {index for index, _ in maps_at}
     for offset, kind, symbol in elf.relocations(code.section):
         instruction = code.at.get(offset)
         where = f"section {code.section.name!r}, byte {offset}"
@@ -179,12 +179,13 @@ def _relocate(
         elif kind == R_BPF_64_64 and instruction.opcode == LD_IMM64:
             place = symbol.value + _signed(instruction.imm)
             instruction.imm = 0
-            if target is maps:
-                if place not in maps_at:
+            if target.index in with_maps:
+                if (target.index, place) not in maps_at:
                     raise FormatError(
-                        f"{where}: no map is defined at byte {place} of .maps", code.section.offset + offset
+                        f"{where}: no map is defined at byte {place} of {target.name}", code.section.offset + offset
                     )
-                instruction.src, instruction.reference = c.BPF_PSEUDO_MAP_FD, MapReference(maps_at[place])
+                instruction.src = c.BPF_PSEUDO_MAP_FD
+                instruction.reference = MapReference(maps_at[target.index, place])
             elif target.index in data_sections:
                 instruction.src = c.BPF_PSEUDO_MAP_VALUE
                 instruction.reference = MapReference(data_sections[target.index], place)

@@ -1,5 +1,7 @@
 """Map definitions: the `.maps` section's variables, whose BTF types spell a map's properties.
 
+Those of before BTF are read by `legacy_maps`.
+
 `__uint(max_entries, 16)` is a pointer to an array of 16, `__type(key, __u32)` a pointer to the type,
 `__ulong(map_extra, 3)` an enum of one value, `__array(values, ...)` a flexible array of pointers.
 Knows nothing of instructions.
@@ -12,6 +14,7 @@ from __future__ import annotations
 from rawbpf.btf.layout import size_of, strip
 from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
 from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
+from rawbpf.elf.legacy_maps import read_legacy
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
 from rawbpf.uapi import constants as c
@@ -30,13 +33,17 @@ _FIELDS = (*_NUMBERS, "key", "value", "values")
 
 
 class Definitions:
-    """What a `.maps` section defines: `maps` by name, and `at`, the names by their place in the section."""
+    """The maps that an object defines, by name; `at`: their names by (section's index, byte) of the definition.
 
-    __slots__ = ("at", "maps", "slots")
+    `arrays`: program arrays by the number that sections of programs name them by.
+    """
+
+    __slots__ = ("arrays", "at", "maps", "slots")
 
     def __init__(self) -> None:
         self.maps: dict[str, MapSpec] = {}
-        self.at: dict[int, str] = {}
+        self.at: dict[tuple[int, int], str] = {}
+        self.arrays: dict[int, MapSpec] = {}
         # (first byte, end, name) of each definition's `values`, which relocations fill.
         self.slots: list[tuple[int, int, str]] = []
 
@@ -48,13 +55,10 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
     damaged bytes.
     """
     out = Definitions()
-    legacy = elf.find("maps")
-    if legacy is not None and legacy.size:
-        raise SpecError(
-            "section 'maps': legacy definitions (struct bpf_map_def) are not supported yet: write "
-            "struct { __uint(type, ...); __uint(max_entries, ...); __type(key, ...); __type(value, ...); } "
-            'name SEC(".maps");'
-        )
+    for legacy in read_legacy(elf, btf):
+        _add(out, legacy.spec, legacy.place)
+        if legacy.id and legacy.spec.map_type == c.BPF_MAP_TYPE_PROG_ARRAY:
+            out.arrays.setdefault(legacy.id, legacy.spec)
     section = elf.find(MAPS)
     if section is None or not section.size:
         return out
@@ -70,15 +74,19 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
             raise SpecError(f"map {name!r} is defined by a {definition.kind_name} and not by a struct")
         if offset + size > section.size:
             raise FormatError(f"map {name!r} (bytes {offset} to {offset + size}) lies outside .maps", section.offset)
-        if name in out.maps or offset in out.at:
-            raise SpecError(f"map {name!r} is defined twice")
-        out.maps[name] = _definition(name, definition)
-        out.at[offset] = name
+        _add(out, _definition(name, definition), (section.index, offset))
         values = next((member for member in definition.members if member.name == "values"), None)
         if values is not None:
             out.slots.append((offset + values.bit_offset // 8, offset + size, name))
     _initial_values(elf, section, out)
     return out
+
+
+def _add(out: Definitions, spec: MapSpec, place: tuple[int, int]) -> None:
+    if spec.name in out.maps or place in out.at:
+        raise SpecError(f"map {spec.name!r} is defined twice")
+    out.maps[spec.name] = spec
+    out.at[place] = spec.name
 
 
 def _definition(name: str, definition: Struct, *, inner: bool = False) -> MapSpec:
@@ -182,7 +190,7 @@ def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
         spec = out.maps[name]
         addend = int.from_bytes(content[offset : offset + _POINTER], order)
         if spec.inner is not None:
-            target = out.at.get(symbol.value + addend) if symbol.section == section.index else None
+            target = out.at.get((symbol.section, symbol.value + addend))
             if target is None:
                 raise SpecError(f"map {name!r}: its value {symbol.name!r} is no map of this object")
         else:

@@ -35,6 +35,8 @@ from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rawbpf.asm.instruction import Instruction
     from rawbpf.elf.code import Function
     from rawbpf.elf.container import Container, Section
@@ -69,6 +71,7 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     extension = elf.find(".BTF.ext")
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     _functions(out, read_functions(elf, definitions.at, data_sections, ext))
+    _tail_calls(out, definitions.arrays)
     return out
 
 
@@ -194,3 +197,11 @@ def _functions(out: ObjectData, functions: list[Function]) -> None:
             reference = instruction.reference
             if isinstance(reference, FunctionReference) and reference.name in out.programs:
                 out.functions[reference.name] = bodies[reference.name]
+
+
+def _tail_calls(out: ObjectData, arrays: Mapping[int, MapSpec]) -> None:
+    # iproute2's way: the section `1/2` is of the program at index 2 of the array whose id is 1.
+    for program in out.programs.values():
+        id, _, index = program.section.partition("/")
+        if id.isdecimal() and index.isdecimal() and int(id) in arrays:
+            arrays[int(id)].values[int(index)] = program.name

@@ -90,7 +90,7 @@ class MapSpec:
     @property
     def is_data(self) -> bool:
         """Whether this is a data section (`.rodata`, `.data`, `.bss`): one value that holds variables."""
-        return bool(self.section) and self.section != ".maps"
+        return self.section.startswith(".") and self.section != ".maps"
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes of the contents from `offset`.
