@@ -90,9 +90,9 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         program wrote, what has a type is cut to its size. A program writes at most 65516 bytes at a time: more are
         lost without being counted, or make the buffer corrupt.
         `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called when records found no room.
-        `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages. Who waits is woken by every
-        `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others are there
-        already. `overwrite`: the newest records are kept and the oldest written over, unread and uncounted.
+        `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages, at most 262144 of them. Who waits is
+        woken by every `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others
+        are there already. `overwrite`: the newest records are kept and the oldest written over, unread and uncounted.
         `cpus`: those to read, also such that are offline, which raises. A CPU that comes online later has no event:
         programs there get ENOENT. The reader's close takes the events out of the array.
         Raises: Closed; BpfError (ENODEV, EINVAL: no such CPU; ENOMEM); PermissionDenied (EPERM, EACCES: not without
