@@ -126,11 +126,11 @@ def test_a_record_that_is_shorter_than_its_type_is_hex_and_the_next_is_not(
 ) -> None:
     for record in (ENDED, ENDED[:11], ENDED + b"more", b""):
         producer.output(record)
-    with opened(obj, events="struct ended") as events:
+    with opened(obj, events="ended") as events:
         lines, read = shown(events)
     assert [line.partition(" ")[2] for line in lines[::2]] == ["header.kind=ENDED header.cpu=3 code=-1"] * 2
     assert lines[1::2] == [f"events value={ENDED[:11].hex()}", 'events value=""']
-    assert [each["type"] for each in read] == ["struct ended", None, "struct ended", None]
+    assert [each["type"] for each in read] == ["ended", None, "ended", None]
 
 
 @pytest.mark.parametrize(
