@@ -21,7 +21,7 @@ from rawbpf.cli.failure import Failure
 from rawbpf.cli.lines import Json, Lines
 from rawbpf.cli.stop import Stop
 from rawbpf.cli.watch import watch
-from rawbpf.errors import PermissionDenied
+from rawbpf.errors import FormatError, PermissionDenied
 from rawbpf.loader.object import Links
 from rawbpf.uapi.constants import BPF_RB_NO_WAKEUP
 
@@ -343,6 +343,39 @@ def test_what_a_signal_interrupts_is_read_at_the_end_after_detaching(obj: rawbpf
         look(events, seen, stop, null.fileno(), links=Detaching())
     assert seen.values == [b"last"]
     assert order == ["detached", "told"]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["while-it-runs", "at-its-end"])
+def test_a_corrupt_ring_ends_it_when_all_else_was_shown(obj: rawbpf.Object, producer: Producer, asked: bool) -> None:
+    shown_last: list[tuple[object, list[object]]] = []
+
+    class Detaching(Links):
+        def close(self) -> None:
+            producer.output(b"last")
+
+    class Ending(Seen):
+        def show(self, *_: object, **options: object) -> None:
+            shown_last.append((options["last"], self.values))
+
+    broken, other = (rawbpf.RingBufMap.create(max_entries=4096) for _ in range(2))
+    obj.maps.add("broken", broken)
+    obj.maps.add("other", other)
+    with broken.memory() as memory:
+        memory.consumer[0] = 8  # where nothing was written
+    with (
+        Producer(other) as producer_of_other,
+        open_events(obj, dict.fromkeys(["broken", "events", "other"]), asked=()) as events,
+        Stop() as stop,
+        open(os.devnull, "w", encoding="ascii") as null,
+    ):
+        stop.asked = asked
+        producer.output(b"first")
+        producer_of_other.output(b"other")
+        seen = Ending()
+        with pytest.raises(FormatError, match="the ring is corrupt at position 8: the producer's position 0"):
+            look(events, seen, stop, null.fileno(), links=Detaching(), interval=0.01, duration=30)
+    assert sorted(map(str, seen.values)) == ["b'first'", "b'last'", "b'other'"]
+    assert shown_last[-1] == (True, seen.values)
 
 
 def test_records_that_wake_nobody_are_read_at_the_next_interval(obj: rawbpf.Object, producer: Producer) -> None:

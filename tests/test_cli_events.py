@@ -245,6 +245,23 @@ def test_a_reader_that_goes_away_ends_it_quietly(path: Path) -> None:
         assert command.process.stderr.read() == ""
 
 
+def test_a_corrupt_ring_ends_it_with_the_tables_and_what_is_wrong() -> None:
+    code = (
+        "import sys\n"
+        "from rawbpf.event.ring import RingBufMap\n"
+        "reader = RingBufMap.reader\n"
+        "def of_a_corrupt_ring(m, **options):\n"
+        "    with m.memory() as memory:\n"
+        "        memory.consumer[0] = 8\n"
+        "    return reader(m, **options)\n"
+        f"RingBufMap.reader = of_a_corrupt_ring\n{CLI}"
+    )
+    status, out, err = run(RING, "--interval", FOREVER, "--json", code=code)
+    assert status == 1
+    assert [list(json.loads(line)["maps"]) for line in out.splitlines()] == [["parents"]]
+    assert re.search(r"^rawbpf: .*exec_events.*: the ring is corrupt at position 8: .*$", err.splitlines()[-1])
+
+
 @pytest.mark.needs("module:rich")
 def test_events_are_lines_above_the_tables_of_a_terminal() -> None:
     with on_terminal(RING, "--interval", FOREVER, columns=150) as command:

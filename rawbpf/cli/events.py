@@ -13,12 +13,13 @@ from rawbpf.cli.event_kind import kinds_of
 from rawbpf.cli.failure import tell
 from rawbpf.cli.lines import cell
 from rawbpf.cli.text import plain
+from rawbpf.errors import FormatError
 from rawbpf.event.perf_event_array import PerfEventArrayMap
 from rawbpf.event.ring import RingBufMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -108,20 +109,24 @@ class Stream:
 
 
 class Events:
-    """The events of several maps, for a `with` block."""
+    """The events of several maps, for a `with` block. `broken`: why one of them cannot be read any more, if so.
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    Memory that is corrupt ends the reading of its map alone: what the others have can still be shown.
+    """
+
+    def __init__(self, streams: list[Stream]) -> None:
         self._streams = streams
+        self.broken: FormatError | None = None
 
     def filenos(self) -> list[int]:
         """Return descriptors, one of which is readable when there are events."""
         return [stream.fileno() for stream in self._streams]
 
     def show(self, view: View) -> bool:
-        """Show what has come, or the first of it, and return whether there was anything. Raises: FormatError."""
+        """Show what has come, or the first of it, and return whether there was anything."""
         shown = False
-        for stream in self._streams:
-            found = stream.read(_MOST)
+        for stream in self._streams[:]:
+            found = self._read(stream, _MOST)
             if found:
                 view.tell(found, time.time())
                 shown = True
@@ -130,16 +135,25 @@ class Events:
     def finish(self, view: View) -> None:
         """Show all that there is by now, also what a program is just writing, but not what comes meanwhile.
 
-        Programs that stay attached by their pins would go on for ever. Raises: FormatError.
+        Programs that stay attached by their pins would go on for ever.
         """
-        for stream in self._streams:
+        for stream in self._streams[:]:
             left = stream.available // _SMALLEST
             while left > 0 and stream.available:
-                found = stream.read(min(left, _MOST), _GRACE)
+                found = self._read(stream, min(left, _MOST), _GRACE)
                 if not found:
                     break
                 view.tell(found, time.time())
                 left -= len(found)
+
+    def _read(self, stream: Stream, most: int, timeout: float = 0.0) -> list[Event | Loss]:
+        try:
+            return stream.read(most, timeout)
+        except FormatError as error:
+            self.broken = self.broken or error
+            self._streams.remove(stream)
+            stream.close()
+            return []
 
     def close(self) -> None:
         """Close the readers. Idempotent."""
