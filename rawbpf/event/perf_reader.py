@@ -12,6 +12,7 @@ from rawbpf.codec.base import NATIVE
 from rawbpf.errors import BpfError
 from rawbpf.event.ending import sources_of
 from rawbpf.event.perf_event import PerfEvent
+from rawbpf.event.perf_event_array import SIZE_PER_CPU
 from rawbpf.event.perf_source import NewestSource, PerfSource
 from rawbpf.event.reader import Reader
 from rawbpf.map.handle import Handle
@@ -85,11 +86,11 @@ class PerfReader(Reader["T"]):
 def open_sources(
     m: Map[Any, Any],
     *,
-    size_per_cpu: int,
-    wakeup_events: int,
-    wakeup_watermark: int | None,
-    overwrite: bool,
-    cpus: Iterable[int] | None,
+    size_per_cpu: int = SIZE_PER_CPU,
+    wakeup_events: int = 1,
+    wakeup_watermark: int | None = None,
+    overwrite: bool = False,
+    cpus: Iterable[int] | None = None,
 ) -> list[PerfSource]:
     """Put an event with a buffer into the slot of each CPU, as `PerfEventArrayMap.reader` describes it.
 
