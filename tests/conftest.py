@@ -14,6 +14,9 @@ from support import backends, kernel_ids, needs
 from support.leaks import Snapshot, left_since
 
 if TYPE_CHECKING:
+    from support.rings import Producer
+
+    from rawbpf.event.ring import RingBufMap
     from rawbpf.syscall.protocol import Backend
 
 _first_seen: dict[tuple[str, int], str] = {}
@@ -67,6 +70,24 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = backends.select(items)
+
+
+@pytest.fixture
+def ring(backend: Backend) -> Iterator[RingBufMap]:
+    """A ring buffer of two pages."""
+    from rawbpf.event.ring import RingBufMap
+
+    with RingBufMap.create(max_entries=2 * backend.host.page_size, name="events") as made:
+        yield made
+
+
+@pytest.fixture
+def producer(ring: RingBufMap) -> Iterator[Producer]:
+    """What writes to the ring buffer `ring`, as programs do."""
+    from support.rings import Producer
+
+    with Producer(ring) as made:
+        yield made
 
 
 @pytest.fixture(scope="session", autouse=True)

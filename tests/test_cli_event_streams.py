@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import time
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -14,11 +15,13 @@ from support.perf_buffers import Producer as PerfProducer
 from support.rings import Producer
 
 import rawbpf
-from rawbpf.cli.events import Event, Events, event_maps, open_events
+from rawbpf.cli.event_kind import event_maps, event_option
+from rawbpf.cli.events import Event, Events, open_events
+from rawbpf.cli.failure import Failure
 from rawbpf.cli.lines import Json, Lines
 from rawbpf.cli.stop import Stop
 from rawbpf.cli.watch import watch
-from rawbpf.errors import PermissionDenied
+from rawbpf.errors import FormatError, PermissionDenied
 from rawbpf.loader.object import Links
 from rawbpf.uapi.constants import BPF_RB_NO_WAKEUP
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs("module:elftools", "map_type:ringbuf", "prog_type:syscall")
 
+STARTED = struct.pack("=IIQ16s", 1, 0, 77, b"sh").ljust(128, b"\0")
 ENDED = struct.pack("=IIi", 2, 3, -1)
 FOREVER = 1000.0
 
@@ -82,8 +86,10 @@ def producer(obj: rawbpf.Object) -> Iterator[Producer]:
         yield made
 
 
-def opened(obj: rawbpf.Object, **types: str) -> Events:
-    return open_events(obj, types, asked=())
+def opened(obj: rawbpf.Object, option: str) -> Events:
+    """Open the events of a map, of which `option` says no more than the name, or what `--event` takes."""
+    wanted = event_option(option) if "=" in option else None
+    return open_events(obj, {option if wanted is None else wanted.map: wanted}, asked=())
 
 
 def shown(events: Events) -> tuple[list[str], list[dict[str, object]]]:
@@ -99,7 +105,7 @@ def shown(events: Events) -> tuple[list[str], list[dict[str, object]]]:
 
 def test_fields_are_columns_and_structs_are_objects(obj: rawbpf.Object, producer: Producer) -> None:
     producer.output(ENDED)
-    with opened(obj, events="ended") as events:
+    with opened(obj, "events=ended") as events:
         assert shown(events) == (
             ["events header.kind=ENDED header.cpu=3 code=-1"],
             [
@@ -114,7 +120,7 @@ def test_fields_are_columns_and_structs_are_objects(obj: rawbpf.Object, producer
 
 def test_without_a_type_events_are_hex(obj: rawbpf.Object, producer: Producer) -> None:
     producer.output(b"\x01\xff")
-    with opened(obj, events="") as events:
+    with opened(obj, "events") as events:
         assert shown(events) == (
             ["events value=01ff"],
             [{"event": "events", "type": None, "value": "01ff"}],
@@ -126,11 +132,96 @@ def test_a_record_that_is_shorter_than_its_type_is_hex_and_the_next_is_not(
 ) -> None:
     for record in (ENDED, ENDED[:11], ENDED + b"more", b""):
         producer.output(record)
-    with opened(obj, events="struct ended") as events:
+    with opened(obj, "events=ended") as events:
         lines, read = shown(events)
     assert [line.partition(" ")[2] for line in lines[::2]] == ["header.kind=ENDED header.cpu=3 code=-1"] * 2
     assert lines[1::2] == [f"events value={ENDED[:11].hex()}", 'events value=""']
-    assert [each["type"] for each in read] == ["struct ended", None, "struct ended", None]
+    assert [each["type"] for each in read] == ["ended", None, "ended", None]
+
+
+@pytest.mark.parametrize(
+    "types",
+    [
+        pytest.param("STARTED:started,ENDED:ended", id="enumerators"),
+        pytest.param("1:struct started,0x2:ended", id="numbers"),
+        pytest.param("2:ended,STARTED:started", id="both"),
+    ],
+)
+def test_a_field_tells_types_apart_and_what_it_does_not_know_is_hex(
+    obj: rawbpf.Object, producer: Producer, types: str
+) -> None:
+    strange = struct.pack("=II", 70000, 0)
+    for record in (STARTED, ENDED, strange, ENDED[:11], b"\2", STARTED + b"more"):
+        producer.output(record)
+    with opened(obj, f"events:header.kind={types}") as events:
+        lines, read = shown(events)
+    assert lines[0].startswith("events header.kind=STARTED header.cpu=0 when=77 comm=sh small=0 ")
+    assert lines[1:5] == [
+        "events header.kind=ENDED header.cpu=3 code=-1",
+        f"events value={strange.hex()}",
+        f"events value={ENDED[:11].hex()}",
+        "events value=02",
+    ]
+    assert lines[5] == lines[0]
+    started = "struct started" if "struct" in types else "started"
+    assert [each["type"] for each in read] == [started, "ended", None, None, None, started]
+    assert read[1]["value"] == {"header": {"kind": "ENDED", "cpu": 3}, "code": -1}
+
+
+@pytest.mark.parametrize(
+    ("option", "because"),
+    [
+        pytest.param(
+            "events:kind=1:started",
+            "tag='kind': struct started: no field 'kind': there are header, when",
+            id="no-field",
+        ),
+        pytest.param(
+            "events:header.kind=1:endd", "no struct, .* is called 'endd' in .*; there is 'ended'", id="no-type"
+        ),
+        pytest.param("events:header.kind=1:u32", "tag='header.kind': u32: .*u32 is no struct", id="no-struct"),
+        pytest.param("events:header.kind=STARTD:started", ".*no 'STARTD'; it has STARTED, ENDED", id="no-enumerator"),
+        pytest.param("events:header.kind=-1:ended", "the value of header.kind: expected an int in 0..", id="negative"),
+        pytest.param("events:header.kind=1:ended,STARTED:started", ".*1 and 'STARTED' are the same value", id="same"),
+        pytest.param("events:header.cpu=x:ended", "the value of header.cpu: expected an int .*got 'x'", id="no-number"),
+    ],
+)
+def test_types_that_a_field_cannot_tell_apart_are_refused(obj: rawbpf.Object, option: str, because: str) -> None:
+    with pytest.raises(Failure, match=f"^--event {option}: {because}"):
+        opened(obj, option)
+
+
+WHOLE = "expected MAP=STRUCT, such as events=event, or MAP:FIELD=VALUE:STRUCT,VALUE:STRUCT, such as events:kind="
+PART = "expected MAP:FIELD=VALUE:STRUCT,VALUE:STRUCT, such as events:kind=1:opened,2:closed, got '{}' there"
+
+
+@pytest.mark.parametrize(
+    ("option", "because"),
+    [
+        ("events", WHOLE),
+        ("events=", WHOLE),
+        ("=event", WHOLE),
+        ("events:kind", WHOLE),
+        ("events:kind=", WHOLE),
+        ("events:=event", WHOLE),
+        (":kind=1:event", WHOLE),
+        ("events:kind=event", PART.format("event")),
+        ("events:kind=1:event,", PART.format("")),
+        ("events:kind=1:event,2:", PART.format("2:")),
+        ("events:kind=:event", PART.format(":event")),
+        ("events:kind=1:one,0x1:two", "0x1 is there twice, for one and for two"),
+    ],
+)
+def test_half_an_option_says_what_a_whole_one_is(option: str, because: str) -> None:
+    with pytest.raises(ArgumentTypeError) as error:
+        event_option(option)
+    assert str(error.value).startswith(because)
+
+
+def test_a_very_long_option_is_not_repeated(obj: rawbpf.Object) -> None:
+    with pytest.raises(Failure) as error:
+        opened(obj, f"events={'x' * 5000}")
+    assert len(str(error.value)) < 700
 
 
 @pytest.mark.parametrize(
@@ -161,7 +252,7 @@ def test_the_struct_that_is_called_as_the_map_is_or_its_singular_is_taken(
     with ring:
         ring._types = cast("ObjectTypes", Types())
         obj.maps.add(name, ring)
-        with Producer(cast("rawbpf.RingBufMap", ring)) as producer, opened(obj, **{name: ""}) as events:
+        with Producer(cast("rawbpf.RingBufMap", ring)) as producer, opened(obj, name) as events:
             producer.output(ENDED)
             assert [each["type"] for each in shown(events)[1]] == [found]
 
@@ -170,7 +261,7 @@ def test_the_number_of_a_process_has_no_name_of_now_beside_it(backend: Backend) 
     with rawbpf.ObjectSpec.from_file(native("exec_events")).load(only=[]) as obj:
         ring = obj.maps["exec_events"]
         assert isinstance(ring, rawbpf.RingBufMap)
-        with Producer(ring) as producer, opened(obj, exec_events="") as events:
+        with Producer(ring) as producer, opened(obj, "exec_events") as events:
             producer.output(struct.pack("=III16s128s", os.getpid(), 1, 0, b"two words", b"/bin/x"))
             assert shown(events)[0] == [
                 f'exec_events pid={os.getpid()} ppid=1 uid=0(root) comm="two words" filename=/bin/x'
@@ -183,7 +274,7 @@ def test_what_found_no_room_in_a_perf_buffer_is_told(backend: Backend) -> None:
     with rawbpf.ObjectSpec.from_file(native("exec_events_perf")).load(only=[]) as obj:
         array = obj.maps["exec_events"]
         assert isinstance(array, rawbpf.PerfEventArrayMap)
-        with PerfProducer(array) as producer, opened(obj, exec_events="u32") as events:
+        with PerfProducer(array) as producer, opened(obj, "exec_events=u32") as events:
             while producer.output(record) == 0:
                 pass
             seen = Seen()
@@ -205,7 +296,7 @@ def test_a_map_is_read_a_part_at_a_time_and_to_its_end_at_the_end(obj: rawbpf.Ob
     while producer.output(b"", discard=count % 3 == 2) == 0:
         count += 1
     kept = count - count // 3
-    with opened(obj, events="") as events:
+    with opened(obj, "events") as events:
         seen = Seen()
         events.finish(seen)
         assert seen.values == [b""] * kept
@@ -214,7 +305,7 @@ def test_a_map_is_read_a_part_at_a_time_and_to_its_end_at_the_end(obj: rawbpf.Ob
 def test_the_end_does_not_wait_for_programs_that_go_on_writing(obj: rawbpf.Object, producer: Producer) -> None:
     for n in range(4):
         producer.output(struct.pack("=Q", n))
-    with opened(obj, events="") as events:
+    with opened(obj, "events") as events:
         seen = Seen(lambda: producer.output(bytes(8)))
         events.finish(seen)
         assert seen.values[:4] == [struct.pack("=Q", n) for n in range(4)]
@@ -229,7 +320,7 @@ def test_more_than_a_thousand_events_are_shown_in_turns(obj: rawbpf.Object, back
     with spec.load(only=[]) as large:
         ring = large.maps["exec_events"]
         assert isinstance(ring, rawbpf.RingBufMap)
-        with Producer(ring) as producer, opened(large, exec_events="u32") as events:
+        with Producer(ring) as producer, opened(large, "exec_events=u32") as events:
             for n in range(1500):
                 producer.output(struct.pack("=I", n))
             first, second = Seen(), Seen()
@@ -247,11 +338,44 @@ def test_what_a_signal_interrupts_is_read_at_the_end_after_detaching(obj: rawbpf
             producer.output(b"last")
 
     seen = Seen(lambda: order.append("told"))
-    with opened(obj, events="") as events, Stop() as stop, open(os.devnull, "w", encoding="ascii") as null:
+    with opened(obj, "events") as events, Stop() as stop, open(os.devnull, "w", encoding="ascii") as null:
         stop.asked = True
         look(events, seen, stop, null.fileno(), links=Detaching())
     assert seen.values == [b"last"]
     assert order == ["detached", "told"]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["while-it-runs", "at-its-end"])
+def test_a_corrupt_ring_ends_it_when_all_else_was_shown(obj: rawbpf.Object, producer: Producer, asked: bool) -> None:
+    shown_last: list[tuple[object, list[object]]] = []
+
+    class Detaching(Links):
+        def close(self) -> None:
+            producer.output(b"last")
+
+    class Ending(Seen):
+        def show(self, *_: object, **options: object) -> None:
+            shown_last.append((options["last"], self.values))
+
+    broken, other = (rawbpf.RingBufMap.create(max_entries=4096) for _ in range(2))
+    obj.maps.add("broken", broken)
+    obj.maps.add("other", other)
+    with broken.memory() as memory:
+        memory.consumer[0] = 8  # where nothing was written
+    with (
+        Producer(other) as producer_of_other,
+        open_events(obj, dict.fromkeys(["broken", "events", "other"]), asked=()) as events,
+        Stop() as stop,
+        open(os.devnull, "w", encoding="ascii") as null,
+    ):
+        stop.asked = asked
+        producer.output(b"first")
+        producer_of_other.output(b"other")
+        seen = Ending()
+        with pytest.raises(FormatError, match="the ring is corrupt at position 8: the producer's position 0"):
+            look(events, seen, stop, null.fileno(), links=Detaching(), interval=0.01, duration=30)
+    assert sorted(map(str, seen.values)) == ["b'first'", "b'last'", "b'other'"]
+    assert shown_last[-1] == (True, seen.values)
 
 
 def test_records_that_wake_nobody_are_read_at_the_next_interval(obj: rawbpf.Object, producer: Producer) -> None:
@@ -261,7 +385,7 @@ def test_records_that_wake_nobody_are_read_at_the_next_interval(obj: rawbpf.Obje
         def close(self) -> None:
             order.append("detached")
 
-    with opened(obj, events="") as events, Stop() as stop, open(os.devnull, "w", encoding="ascii") as null:
+    with opened(obj, "events") as events, Stop() as stop, open(os.devnull, "w", encoding="ascii") as null:
 
         def told() -> None:
             order.append("told")
@@ -336,15 +460,16 @@ def test_a_map_whose_events_cannot_be_read_is_told_unless_it_was_asked_for(
         raise PermissionDenied(13, call="perf_event_open", subject="it")
 
     monkeypatch.setattr(rawbpf.RingBufMap, "reader", refused)
-    with open_events(obj, {"events": ""}, asked=()) as events:
+    with open_events(obj, {"events": None}, asked=()) as events:
         assert events.filenos() == []
     assert capsys.readouterr().err.startswith("rawbpf: not shown: events: perf_event_open")
     with pytest.raises(PermissionDenied):
-        open_events(obj, {"events": ""}, asked=["events"])
+        open_events(obj, {"events": None}, asked=["events"])
 
 
 def test_maps_of_events_are_those_that_are_shown_and_those_that_are_asked_for() -> None:
     spec = rawbpf.ObjectSpec.from_file(native("rings"))
-    assert event_maps(spec, ["answers", "requests"], []) == {"answers": ""}
-    assert event_maps(spec, ["answers", "requests", "events"], [("events", "u32")]) == {"answers": "", "events": "u32"}
-    assert event_maps(spec, [], [("answers", "u64")]) == {"answers": "u64"}
+    word, long = event_option("events=u32"), event_option("answers=u64")
+    assert event_maps(spec, ["answers", "requests"], []) == {"answers": None}
+    assert event_maps(spec, ["answers", "requests", "events"], [word]) == {"answers": None, "events": word}
+    assert event_maps(spec, [], [long]) == {"answers": long}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -155,6 +156,20 @@ def test_events_are_of_the_type_that_is_asked_for() -> None:
             break
 
 
+@each_object
+def test_events_are_of_the_types_that_a_field_tells_apart(path: Path) -> None:
+    option = f"exec_events:uid={UID}:exec_event,{UID + 1}:struct exec_event"
+    with running(path, "--event", option, "--interval", FOREVER, "--json") as command:
+        for uid in (UID, UID + 1, UID + 2):
+            execute_as(uid, 1)
+        _, out, _ = command.end()
+    events = [each for each in map(json.loads, out.splitlines()) if "event" in each]
+    types = {each["value"]["uid"]: each["type"] for each in events if each["type"]}
+    assert types == {UID: "exec_event", UID + 1: "struct exec_event"}
+    other = (UID + 2).to_bytes(4, sys.byteorder).hex()
+    assert [each for each in events if each["type"] is None and other in each["value"]]
+
+
 @pytest.mark.parametrize(
     ("chosen", "maps", "has_events"),
     [
@@ -205,15 +220,17 @@ def test_an_object_without_events_and_a_map_of_two_types_are_refused() -> None:
         "rawbpf: --event events=x: the object has no such map; it has no maps of events\n"
     )
     assert run(RING, "--event", "exec_events=u32", "--event", "exec_events=u64")[2] == (
-        "rawbpf: --event exec_events=u64: the events of a map are of one type, and u32 is asked for\n"
+        "rawbpf: --event exec_events=u64: there is --event exec_events=u32; types that a field tells apart go "
+        "together: --event MAP:FIELD=VALUE:STRUCT,VALUE:STRUCT\n"
     )
 
 
-@pytest.mark.parametrize("written", ["exec_events", "exec_events=", "=exec_event"])
+@pytest.mark.parametrize("written", ["exec_events", "exec_events=", "=exec_event", "exec_events:uid="])
 def test_half_an_option_is_wrong_usage(written: str) -> None:
     status, _, err = run(RING, "--event", written)
     assert status == 2
-    assert err.endswith(f"expected MAP=STRUCT, such as events=event, got '{written}'\n")
+    assert "expected MAP=STRUCT, such as events=event, or " in err
+    assert err.endswith(f", got '{written}'\n")
 
 
 @each_object
@@ -226,6 +243,23 @@ def test_a_reader_that_goes_away_ends_it_quietly(path: Path) -> None:
         assert command.process.wait(timeout=30) == 0
         assert command.process.stderr is not None
         assert command.process.stderr.read() == ""
+
+
+def test_a_corrupt_ring_ends_it_with_the_tables_and_what_is_wrong() -> None:
+    code = (
+        "import sys\n"
+        "from rawbpf.event.ring import RingBufMap\n"
+        "reader = RingBufMap.reader\n"
+        "def of_a_corrupt_ring(m, **options):\n"
+        "    with m.memory() as memory:\n"
+        "        memory.consumer[0] = 8\n"
+        "    return reader(m, **options)\n"
+        f"RingBufMap.reader = of_a_corrupt_ring\n{CLI}"
+    )
+    status, out, err = run(RING, "--interval", FOREVER, "--json", code=code)
+    assert status == 1
+    assert [list(json.loads(line)["maps"]) for line in out.splitlines()] == [["parents"]]
+    assert re.search(r"^rawbpf: .*exec_events.*: the ring is corrupt at position 8: .*$", err.splitlines()[-1])
 
 
 @pytest.mark.needs("module:rich")

@@ -340,4 +340,5 @@ def test_version_and_help_are_no_errors() -> None:
     status, out, _ = run("--help")
     assert status == 0
     assert "examples:\n  sudo rawbpf run bpf/execcount.bpf.o" in out
+    assert "MAP:FIELD=VALUE:STRUCT,VALUE:STRUCT" in out
     assert (ROOT / "bpf/execcount.bpf.o").exists()

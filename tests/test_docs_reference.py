@@ -17,7 +17,7 @@ import rawbpf
 import rawbpf.errors
 from rawbpf.cli.parser import make_parser
 from rawbpf.codec import codec_for
-from rawbpf.codec.name import _NAMES
+from rawbpf.codec.name import NAMES
 from rawbpf.map.types import CLASSES
 from rawbpf.program.attach import obstacle
 from rawbpf.spec.section import Section, sections
@@ -58,7 +58,7 @@ def test_the_sections_are_those_of_the_table_in_its_order() -> None:
 def test_the_names_of_types_are_those_that_codec_for_takes() -> None:
     listed = [name for row in rows(below(page("reference/codec.md"), "Names"))[2:] for name in row[0].split()]
     names = {name.strip("`,") for name in listed}
-    assert names - {"T[N]", "T[N][M]", "u8[N]"} == set(_NAMES)
+    assert names - {"T[N]", "T[N][M]", "u8[N]"} == set(NAMES)
     for name in names:
         codec_for(name.replace("T", "u16").replace("[N]", "[4]").replace("[M]", "[2]"))
 

@@ -41,6 +41,7 @@ COMPILED = {
     "prints",
     "proxy",
     "refused",
+    "run_tagged",
     "send_records",
     "sizes",
     "stacks",

@@ -45,6 +45,22 @@ def test_what_names_no_type_is_not_found(name: str) -> None:
 
 
 @pytest.mark.guest_byte_order
+@pytest.mark.parametrize(
+    ("name", "word", "found"),
+    [
+        pytest.param("started", "struct", "struct", id="struct"),
+        pytest.param("started", "union", None, id="no-union"),
+        pytest.param("kind", "enum", "enum", id="enum"),
+        pytest.param("kind", "struct", None, id="no-struct"),
+        pytest.param("ended", "struct", None, id="typedef"),
+    ],
+)
+def test_a_word_before_the_name_finds_that_kind_alone(name: str, word: str, found: str | None) -> None:
+    type = find_type(LITTLE, "events.o", name, word)
+    assert (type and type.kind_name) == found
+
+
+@pytest.mark.guest_byte_order
 def test_an_object_without_dwarf_has_no_types_in_it() -> None:
     data = (OBJECTS / "rings.bpf.o").read_bytes()
     assert find_type(data, "rings.o", "__u64") is None

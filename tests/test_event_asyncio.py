@@ -15,26 +15,13 @@ import rawbpf
 from rawbpf.sim.simulator import Simulator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from rawbpf.event.reader import Reader
-    from rawbpf.syscall.protocol import Backend
 
 pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
 
 PATIENCE = 30
-
-
-@pytest.fixture
-def ring(backend: Backend) -> Iterator[rawbpf.RingBufMap]:
-    with rawbpf.RingBufMap.create(max_entries=PAGE) as made:
-        yield made
-
-
-@pytest.fixture
-def producer(ring: rawbpf.RingBufMap) -> Iterator[Producer]:
-    with Producer(ring) as made:
-        yield made
 
 
 async def first(reader: Reader[bytes]) -> bytes:

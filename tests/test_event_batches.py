@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
 
 import pytest
-from support.map_shapes import PAGE
 from support.records import EVENT, LENGTHS, packed
 from support.rings import Producer
 
 import rawbpf
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rawbpf.syscall.protocol import Backend
-
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
-
-
-@pytest.fixture
-def ring(backend: Backend) -> Iterator[rawbpf.RingBufMap]:
-    with rawbpf.RingBufMap.create(max_entries=2 * PAGE) as made:
-        yield made
-
-
-@pytest.fixture
-def producer(ring: rawbpf.RingBufMap) -> Iterator[Producer]:
-    with Producer(ring) as made:
-        yield made
 
 
 @pytest.mark.parametrize("change", LENGTHS)

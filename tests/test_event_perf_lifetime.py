@@ -26,6 +26,7 @@ from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import perf
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable, Iterator
 
     from rawbpf.event.perf_reader import PerfReader
@@ -341,7 +342,19 @@ def test_a_buffer_has_the_next_power_of_two_pages(backend: Backend, asked: int, 
         pytest.param({"wakeup_events": 2, "wakeup_watermark": 9}, ValueError, "one of them", id="records and bytes"),
         pytest.param({"type": 3.5}, TypeError, "3.5", id="no type"),
         pytest.param({"cpus": [0, 1 << 20]}, rawbpf.BpfError, "EINVAL: there is no CPU", id="no such CPU"),
-        pytest.param({"size_per_cpu": 1 << 50}, rawbpf.BpfError, "take a smaller size_per_cpu", id="too large"),
+        pytest.param({"cpus": 5}, TypeError, "cpus: expected the numbers of CPUs, .* got 5", id="a CPU"),
+        pytest.param({"cpus": [0, "1"]}, TypeError, "cpus: expected the numbers of CPUs", id="a CPU's name"),
+        pytest.param({"cpus": [1 << 40]}, OverflowError, "cpus: 1099511627776 is no number", id="a huge CPU"),
+        *(
+            pytest.param(
+                {"size_per_cpu": size},
+                ValueError,
+                f"size_per_cpu={size}: a buffer of {mebibytes} MiB for each CPU; the kernel makes none of more than "
+                rf"{PAGE >> 2} MiB \(262144 pages\)",
+                id=f"{mebibytes} MiB",
+            )
+            for size, mebibytes in ((1 << 40, 1 << 20), (1 << 63, 1 << 43), ((PAGE << 18) + 1, PAGE >> 1))
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_and_leaves_nothing_open(
@@ -350,6 +363,22 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing_open(
     with pytest.raises(error, match=message):
         events.reader(**options)
     assert producer.output(b"x", CPU) == -errno.ENOENT
+
+
+class Exhausted(Wrapper):
+    """A kernel that has no memory for buffers."""
+
+    def mmap(self, fd: int, length: int, offset: int = 0, writable: bool = True) -> mmap.mmap:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_a_buffer_that_the_kernel_has_no_memory_for_is_said(backend: Backend) -> None:
+    with (
+        using(Exhausted(backend)),
+        rawbpf.PerfEventArrayMap.create() as events,
+        pytest.raises(rawbpf.BpfError, match="ENOMEM: there is no memory for that much: take a smaller size_per_cpu"),
+    ):
+        events.reader(size_per_cpu=PAGE << 18)  # the largest that may be asked for
 
 
 # Corrupt memory ---------------------------------------------------------------------

@@ -47,12 +47,6 @@ def ring(polls: Polls) -> Iterator[rawbpf.RingBufMap]:
         yield made
 
 
-@pytest.fixture
-def producer(ring: rawbpf.RingBufMap) -> Iterator[Producer]:
-    with Producer(ring) as made:
-        yield made
-
-
 class Thread(threading.Thread):
     """Calls `function` and keeps what it returned or raised."""
 

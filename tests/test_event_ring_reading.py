@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.map_shapes import PAGE
 from support.rings import Producer
 
 import rawbpf
@@ -16,9 +15,8 @@ from rawbpf.event.stream import deadline
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
 
@@ -27,18 +25,6 @@ EVENT = {"pid": "u32", "cpu": "u32", "comm": "char[8]"}
 
 def event(pid: int, cpu: int = 0, comm: bytes = b"") -> bytes:
     return struct.pack("=II8s", pid, cpu, comm)
-
-
-@pytest.fixture
-def ring(backend: Backend) -> Iterator[rawbpf.RingBufMap]:
-    with rawbpf.RingBufMap.create(max_entries=PAGE, name="events") as made:
-        yield made
-
-
-@pytest.fixture
-def producer(ring: rawbpf.RingBufMap) -> Iterator[Producer]:
-    with Producer(ring) as made:
-        yield made
 
 
 def test_records_are_bytes_in_the_order_of_their_submission(ring: rawbpf.RingBufMap, producer: Producer) -> None:
@@ -102,11 +88,11 @@ SLOT = 16
 def test_two_readers_of_a_ring_share_its_records(ring: rawbpf.RingBufMap, producer: Producer) -> None:
     with ring.reader("u64") as one, ring.reader("u64") as other:
         seen = []
-        for n in range(3 * PAGE // SLOT):
+        for n in range(3 * ring.max_entries // SLOT):
             assert producer.output(n.to_bytes(8, sys.byteorder)) == 0
             # What one has taken is no more there for the other, however often the ring went round.
             seen += (one if n % 7 else other).drain(max=1)
-        assert seen == list(range(3 * PAGE // SLOT))
+        assert seen == list(range(3 * ring.max_entries // SLOT))
         assert one.drain() == other.drain() == []
 
 

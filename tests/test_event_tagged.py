@@ -7,21 +7,15 @@ import enum
 import os
 import struct
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
-from support.map_shapes import PAGE
 from support.needs import require
 from support.perf_buffers import Producer as PerfProducer
 from support.rings import Producer
 
 import rawbpf
 from rawbpf.errors import FormatError, SpecError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from rawbpf.syscall.protocol import Backend
 
 pytestmark = pytest.mark.needs("map_type:ringbuf", "prog_type:syscall")
 
@@ -42,18 +36,6 @@ def start(pid: int) -> bytes:
 
 def end(code: int) -> bytes:
     return struct.pack("=Ii", Kind.END, code)
-
-
-@pytest.fixture
-def ring(backend: Backend) -> Iterator[rawbpf.RingBufMap]:
-    with rawbpf.RingBufMap.create(max_entries=PAGE, name="events") as made:
-        yield made
-
-
-@pytest.fixture
-def producer(ring: rawbpf.RingBufMap) -> Iterator[Producer]:
-    with Producer(ring) as made:
-        yield made
 
 
 def test_each_record_is_of_the_type_that_its_tag_says(ring: rawbpf.RingBufMap, producer: Producer) -> None:

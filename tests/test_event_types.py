@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.guest, pytest.mark.guest_byte_order, pytest.mark.needs("module:elftools", "map_type:ringbuf")]
 
 EVENTS = native("events")
+BUILT_IN = (
+    "; names that need no object are u8, u16, u32, u64, s8, s16, s32, s64, be16, be32, be64, f32, f64, bool, char[N], "
+    "ipv4, ipv6, mac, bpf_spin_lock, bpf_timer, bpf_wq and T[N]"
+)
 LINE = "struct {0} *unused_{0} __attribute__((unused));"
 
 
@@ -64,7 +68,8 @@ def test_a_struct_is_found_in_the_types_of_the_object(backend: Backend, make: Ca
         started = events._struct("started")  # in DWARF alone
         assert (started.size, fields(started)[:3]) == (128, ["header", "when", "comm"])
         assert fields(events._struct("ended")) == ["header", "code"]  # a typedef
-        assert events._struct("struct started").size == events._struct(" struct  started ").size == 128
+        assert events._struct("struct started").size == events._struct("struct  started").size == 128  # as C has it
+        assert events._struct("enum kind").size == 4
         assert events._struct("kind").unpack(b"\x02\0\0\0" if EVENTS.name.endswith("bpf.o") else b"\0\0\0\x02") == 2
         assert events._struct("__u32").size == 4
 
@@ -115,9 +120,11 @@ def test_a_ring_opened_by_its_id_has_the_types_of_the_programs_that_use_it(backe
     [
         pytest.param("stated", "; there is 'started'", id="near"),
         pytest.param("Started", "; there is 'started'", id="case"),
-        pytest.param("nothing_like_it", "", id="nowhere-near"),
-        pytest.param("events", "", id="a-map"),
-        pytest.param("tell", "", id="a-program"),
+        pytest.param("nothing_like_it", BUILT_IN, id="nowhere-near"),
+        pytest.param("events", BUILT_IN, id="a-map"),
+        pytest.param("tell", BUILT_IN, id="a-program"),
+        pytest.param("u65", BUILT_IN, id="near-a-name-of-the-librarys-own"),
+        pytest.param("_u32", f"; there is '__u32', '__s32'{BUILT_IN}", id="near-names-of-both"),
     ],
 )
 def test_what_is_not_found_is_told_with_near_names_and_the_line_that_keeps_it(
@@ -131,8 +138,55 @@ def test_what_is_not_found_is_told_with_near_names_and_the_line_that_keeps_it(
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "because"),
+    [
+        pytest.param("union started", "no union is called 'started' in {}: 'started' is a struct there", id="struct"),
+        pytest.param("struct kind", "no struct is called 'kind' in {}: 'kind' is an enum there", id="enum"),
+        pytest.param("struct ended", "no struct is called 'ended' in {}: 'ended' is a typedef there", id="typedef"),
+        pytest.param("enum header", "no enum is called 'header' in {}: 'header' is a struct there", id="struct-in-BTF"),
+    ],
+)
+def test_a_word_before_the_name_finds_that_kind_alone(backend: Backend, name: str, because: str) -> None:
+    with rawbpf.load(EVENTS) as obj, pytest.raises(SpecError) as error:
+        obj.maps["events"]._struct(name)
+    assert str(error.value) == f"map 'events' (ringbuf): {because.format(EVENTS.name)}"
+
+
+def test_the_line_that_keeps_a_type_has_the_word_that_was_given(backend: Backend) -> None:
+    with (
+        rawbpf.load(EVENTS) as obj,
+        pytest.raises(SpecError, match=r"no union is called 'word' .*: union word \*unused"),
+    ):
+        obj.maps["events"]._struct("union word")
+
+
+@pytest.mark.parametrize("name", [" started", "started ", " struct started", " u32", "\n", " " * 5000])
+def test_names_with_spaces_around_them_are_refused(backend: Backend, name: str) -> None:
+    with rawbpf.load(EVENTS) as obj:
+        events = obj.maps["events"]
+        assert isinstance(events, rawbpf.RingBufMap)
+        for types, tag in ((name, None), ({1: name}, "kind")):
+            with pytest.raises(ValueError, match="expected the name of a type, without spaces around it") as error:
+                events.reader(types, tag=tag)
+            assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "struct " + "x" * 5000, "x y" * 5000, "u8[" * 5000])
+def test_a_very_long_name_is_not_repeated(backend: Backend, name: str) -> None:
+    with rawbpf.load(EVENTS) as obj, rawbpf.RingBufMap.create(max_entries=4096) as ring:
+        for each in (obj.maps["events"], ring):
+            assert isinstance(each, rawbpf.RingBufMap)
+            with pytest.raises(SpecError) as error:
+                each.reader(name)
+            assert len(str(error.value)) < 500
+
+
 def test_no_line_is_given_for_what_is_no_name_in_c(backend: Backend) -> None:
-    with rawbpf.load(EVENTS) as obj, pytest.raises(SpecError, match=r"is called 'two words' in events\.\w+\.o$"):
+    with (
+        rawbpf.load(EVENTS) as obj,
+        pytest.raises(SpecError, match=r"is called 'two words' in events\.\w+\.o; names [^*]*$"),
+    ):
         obj.maps["events"]._struct("two words")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 import random
 import select
 import struct
@@ -237,7 +238,12 @@ WRONG: list[Any] = [
     pytest.param(None, lambda p: p.post("text"), TypeError, "expected bytes, got str", id="text"),
     pytest.param(None, lambda p: p.post_many([b"a", 1]), TypeError, "expected bytes, got int", id="a number"),
     pytest.param(None, lambda p: p.post_many(b"abc"), TypeError, "one by one", id="memory without a type"),
+    pytest.param(None, lambda p: p.post_many(5), TypeError, "records: expected several, .*got int", id="no records"),
+    pytest.param("u32", lambda p: p.post_many(None), TypeError, "records: expected several, .*None", id="no values"),
     pytest.param(None, lambda p: p.reserve(), TypeError, "takes a size", id="no size"),
+    pytest.param(None, lambda p: p.reserve("x"), TypeError, "size: expected a number of bytes, got 'x'", id="a word"),
+    pytest.param(None, lambda p: p.reserve(1.5), TypeError, "size: expected a number of bytes, got 1.5", id="a half"),
+    pytest.param(None, lambda p: p.wait(0, size="x"), TypeError, "size: expected a number", id="a word to wait for"),
     pytest.param("u32", lambda p: p.post(1 << 32), OverflowError, "u32", id="too large a number"),
     pytest.param("u32", lambda p: p.post_many([1, -1]), OverflowError, r"\[1\]", id="a number of several"),
     pytest.param("u32", lambda p: p.post_many(bytes(7)), ValueError, "values of 4 bytes .*u32.*got 7", id="memory"),
@@ -402,6 +408,27 @@ def test_who_does_not_wait_is_told_at_once_whether_there_is_room(producer: UserR
     assert producer.wait(0.001, size=100) is False
 
 
+@pytest.mark.parametrize(
+    ("timeout", "error", "message"),
+    [
+        pytest.param("1", TypeError, "timeout: expected seconds or None, got '1'", id="a word"),
+        pytest.param(float("nan"), ValueError, "timeout: expected seconds or None, got nan", id="nan"),
+    ],
+)
+def test_what_is_no_time_to_wait_for_is_said(
+    producer: UserRingProducer, timeout: Any, error: type[Exception], message: str
+) -> None:
+    producer.post(bytes(PAGE - 8))
+    for call in (
+        lambda: producer.post(b"", timeout=timeout),
+        lambda: producer.post_many([b""], timeout=timeout),
+        lambda: producer.reserve(0, timeout=timeout),
+        lambda: producer.wait(timeout, size=1),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
 class Polls:
     """An epoll that counts how often it was asked."""
 
@@ -476,7 +503,7 @@ def test_a_write_that_waits_goes_on_when_a_program_made_room(
             view[:] = b"at last"
 
     puts = {
-        "post": lambda: producer.post(b"at last", timeout=None),
+        "post": lambda: producer.post(b"at last", timeout=math.inf),
         "post_many": lambda: producer.post_many([b"at last"], timeout=LONG),
         "reserve": reserve,
     }

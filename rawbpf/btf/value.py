@@ -5,7 +5,7 @@ Variables, functions and tags have names as well, and `struct event` may stand b
 
 from __future__ import annotations
 
-from rawbpf.btf.types import Composite, Enum, Float, Int, Typedef
+from rawbpf.btf.types import Composite, Enum, Float, Int, Struct, Typedef, Union
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,12 +16,19 @@ if TYPE_CHECKING:
 
 # Where several are called alike, the first of these.
 _ORDER = (Composite, Typedef, Enum, (Int, Float))
+_WORDS = {"struct": Struct, "union": Union, "enum": Enum}
+WORDS = tuple(_WORDS)
+"""What C has before the name of a type, where a typedef may have the same."""
 
 
-def find_value_type(btf: Btf, name: str) -> Type | None:
-    """Return the struct or union called `name`, else the typedef, the enum, or the number; None if there is none."""
+def find_value_type(btf: Btf, name: str, word: str = "") -> Type | None:
+    """Return the struct or union called `name`, else the typedef, the enum, or the number; None if there is none.
+
+    `word`: one of WORDS, for a type of that kind alone.
+    """
     found = btf.find_all(name)
-    return next((type for kinds in _ORDER for type in found if isinstance(type, kinds)), None)
+    order = (_WORDS[word],) if word else _ORDER
+    return next((type for kinds in order for type in found if isinstance(type, kinds)), None)
 
 
 def value_type_names(btf: Btf) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Events of programs as `rawbpf run` shows them: of which maps, of what type, and read as they come.
+"""Events of programs as `rawbpf run` shows them, read as they come; what they are is the business of `event_kind`.
 
 Records are read as bytes and decoded here, so that one that is shorter than its type is shown as it is. What was read
 is handed to the view at once: nothing waits in between for the next look at the maps. Times are those of reading.
@@ -7,52 +7,33 @@ is handed to the view at once: nothing waits in between for the next look at the
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from rawbpf.cli.failure import Failure, tell
-from rawbpf.cli.leaf import NUMBER, OTHER, PID, Leaf, leaves
+from rawbpf.cli.event_kind import kinds_of
+from rawbpf.cli.failure import tell
 from rawbpf.cli.lines import cell
 from rawbpf.cli.text import plain
-from rawbpf.codec import codec_for
-from rawbpf.codec.structure import StructCodec
-from rawbpf.errors import SpecError
-from rawbpf.event.decode import record_codec
+from rawbpf.errors import FormatError
 from rawbpf.event.perf_event_array import PerfEventArrayMap
 from rawbpf.event.ring import RingBufMap
-from rawbpf.syscall.rule import article
-from rawbpf.uapi.constants import BPF_MAP_TYPE_PERF_EVENT_ARRAY, BPF_MAP_TYPE_RINGBUF
-from rawbpf.uapi.names import map_type_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
     from types import TracebackType
     from typing import Self
 
+    from rawbpf.cli.event_kind import Asked, EventMap, Kind, Kinds
     from rawbpf.cli.lines import View
     from rawbpf.cli.names import Names
-    from rawbpf.codec import Codec
     from rawbpf.loader.object import Object
-    from rawbpf.loader.spec import ObjectSpec
 
-    EventMap = RingBufMap | PerfEventArrayMap
-
-_TYPES = (BPF_MAP_TYPE_RINGBUF, BPF_MAP_TYPE_PERF_EVENT_ARRAY)
 # How many events of a map are read before the next map, a signal or a look is due.
 _MOST = 1024
 # No record takes less, with its header.
 _SMALLEST = 8
 # How long to wait at the end for a record that a program is just writing: seconds.
 _GRACE = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What an event is: in which map, of which type (None: bytes), and its columns."""
-
-    map: str
-    type: str | None
-    leaves: Sequence[Leaf]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +71,12 @@ class Loss:
 
 
 class Stream:
-    """A map whose events are read. `kind` and `codec` say what its records are; without a codec they are bytes."""
+    """A map whose events are read. `kinds` says what its records are."""
 
-    def __init__(self, m: EventMap, kind: Kind, codec: Codec[object] | None) -> None:
-        self._kind = kind
-        self._codec = codec
-        self._bytes = Kind(kind.map, None, [Leaf((), "value", OTHER)])
+    def __init__(self, m: EventMap, name: str, kinds: Kinds) -> None:
+        self._kinds = kinds
         self._losses: list[Loss] = []
-        self._reader = m.reader(on_lost=lambda cpu, count: self._losses.append(Loss(kind.map, cpu, count)))
+        self._reader = m.reader(on_lost=lambda cpu, count: self._losses.append(Loss(name, cpu, count)))
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when there are events."""
@@ -124,27 +103,30 @@ class Stream:
         self._reader.close()
 
     def _event(self, record: bytes) -> Event:
-        codec = self._codec
-        if codec is None or len(record) < codec.size:
-            return Event(self._bytes, record)
-        return Event(self._kind, codec.unpack(record[: codec.size]))
+        kind = self._kinds.of(record)
+        codec = kind.codec
+        return Event(kind, record if codec is None else codec.unpack(record[: codec.size]))
 
 
 class Events:
-    """The events of several maps, for a `with` block."""
+    """The events of several maps, for a `with` block. `broken`: why one of them cannot be read any more, if so.
 
-    def __init__(self, streams: Sequence[Stream]) -> None:
+    Memory that is corrupt ends the reading of its map alone: what the others have can still be shown.
+    """
+
+    def __init__(self, streams: list[Stream]) -> None:
         self._streams = streams
+        self.broken: FormatError | None = None
 
     def filenos(self) -> list[int]:
         """Return descriptors, one of which is readable when there are events."""
         return [stream.fileno() for stream in self._streams]
 
     def show(self, view: View) -> bool:
-        """Show what has come, or the first of it, and return whether there was anything. Raises: FormatError."""
+        """Show what has come, or the first of it, and return whether there was anything."""
         shown = False
-        for stream in self._streams:
-            found = stream.read(_MOST)
+        for stream in self._streams[:]:
+            found = self._read(stream, _MOST)
             if found:
                 view.tell(found, time.time())
                 shown = True
@@ -153,16 +135,25 @@ class Events:
     def finish(self, view: View) -> None:
         """Show all that there is by now, also what a program is just writing, but not what comes meanwhile.
 
-        Programs that stay attached by their pins would go on for ever. Raises: FormatError.
+        Programs that stay attached by their pins would go on for ever.
         """
-        for stream in self._streams:
+        for stream in self._streams[:]:
             left = stream.available // _SMALLEST
             while left > 0 and stream.available:
-                found = stream.read(min(left, _MOST), _GRACE)
+                found = self._read(stream, min(left, _MOST), _GRACE)
                 if not found:
                     break
                 view.tell(found, time.time())
                 left -= len(found)
+
+    def _read(self, stream: Stream, most: int, timeout: float = 0.0) -> list[Event | Loss]:
+        try:
+            return stream.read(most, timeout)
+        except FormatError as error:
+            self.broken = self.broken or error
+            self._streams.remove(stream)
+            stream.close()
+            return []
 
     def close(self) -> None:
         """Close the readers. Idempotent."""
@@ -178,28 +169,8 @@ class Events:
         self.close()
 
 
-def event_maps(spec: ObjectSpec, names: Sequence[str], wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Return the maps of events among `names` and in `wanted`, each with the name of its type, empty where none is.
-
-    `wanted`: pairs of map and type. Raises: Failure for a map that has no events, and for one that is there twice.
-    """
-    having = [name for name, each in spec.maps.items() if each.map_type in _TYPES]
-    found = {name: "" for name in names if name in having}
-    for name, type in wanted:
-        if name not in having:
-            known = f"its maps of events are {', '.join(sorted(having))}" if having else "it has no maps of events"
-            why = "the object has no such map"
-            if name in spec.maps and not spec.maps[name].is_data:
-                why = f"{article(map_type_name(spec.maps[name].map_type))} has no events"
-            raise Failure(f"--event {name}={type}: {why}; {known}")
-        if found.get(name):
-            raise Failure(f"--event {name}={type}: the events of a map are of one type, and {found[name]} is asked for")
-        found[name] = type
-    return found
-
-
-def open_events(obj: Object, types: Mapping[str, str], *, asked: Collection[str]) -> Events:
-    """Open readers of maps, by name with their types; empty: of the struct that is called as the map is, else bytes.
+def open_events(obj: Object, wanted: Mapping[str, Asked | None], *, asked: Collection[str]) -> Events:
+    """Open readers of maps, by name with what is asked of them.
 
     Raises: Failure for a type that there is not; what opening a reader raises for a map that was `asked` for. Others
     are told and left out.
@@ -207,13 +178,12 @@ def open_events(obj: Object, types: Mapping[str, str], *, asked: Collection[str]
     streams: list[Stream] = []
     events = Events(streams)
     try:
-        for name, type in types.items():
+        for name, each in wanted.items():
             m = obj.maps[name]
             assert isinstance(m, (RingBufMap, PerfEventArrayMap))
-            called, codec = _asked(m, name, type) if type else _guessed(m, name)
-            kind = Kind(name, called, [] if codec is None else _columns(codec))
+            kinds = kinds_of(m, name, each)
             try:
-                streams.append(Stream(m, kind, codec))
+                streams.append(Stream(m, name, kinds))
             except OSError as error:
                 if name in asked:
                     raise
@@ -222,34 +192,3 @@ def open_events(obj: Object, types: Mapping[str, str], *, asked: Collection[str]
         events.close()
         raise
     return events
-
-
-def _asked(m: EventMap, name: str, type: str) -> tuple[str, Codec[object]]:
-    try:
-        return type, record_codec(m, type)
-    except (SpecError, ValueError) as error:
-        message = str(error).removeprefix(f"map {m._shape}: ")
-        raise Failure(f"--event {name}={type}: {message}") from error
-
-
-def _guessed(m: EventMap, name: str) -> tuple[str | None, Codec[object] | None]:
-    # As C programs call them: the map `events` has records of `struct event`.
-    for called in (name, *_singulars(name)):
-        try:
-            found = None if m._types is None else m._types.find(called)
-            codec = None if found is None else codec_for(found)
-        except ValueError:  # what is damaged, or no type of values, is not what was meant
-            continue
-        if isinstance(codec, StructCodec):
-            return called, codec
-    return None, None
-
-
-def _singulars(name: str) -> list[str]:
-    endings = (("ies", "y"), ("es", ""), ("s", ""))
-    return [name.removesuffix(many) + one for many, one in endings if name.endswith(many)]
-
-
-def _columns(codec: Codec[object]) -> list[Leaf]:
-    # What a process is called now is not what it was called then, and its number may be another's by now.
-    return [replace(leaf, kind=NUMBER) if leaf.kind == PID else leaf for leaf in leaves(codec, "value")]

@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace, _SubParsersAction
 
+    from rawbpf.cli.event_kind import Asked
     from rawbpf.cli.pin import Pinnable, Pins
     from rawbpf.cli.stop import Stop
     from rawbpf.loader.object import Links, Object
@@ -34,6 +35,8 @@ examples:
         those of people's accounts, for a minute, as a JSON object per second
   sudo rawbpf run bpf/exec_events.bpf.o --event exec_events=exec_event --json
         each program that starts, when it does, and what the maps have per second
+  sudo rawbpf run lives.bpf.o --event lives:kind=STARTED:started,ENDED:ended
+        of the map lives, records of struct started and of struct ended, which begin with an enum kind
   sudo rawbpf run bpf/uid_filter.bpf.o --pin /sys/fs/bpf/uid_filter
         its maps for others to read and write, and it goes on counting after the end,
         until the files are removed that it names then
@@ -65,8 +68,9 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
         default=[],
         type=_event,
         metavar="MAP=STRUCT",
-        help="of which type the events in this ring buffer or perf event array are; repeatable "
-        "(default: the struct that is called as the map is, or its singular, else hex)",
+        help="of which type the events in this ring buffer or perf event array are; where a field tells several "
+        "types apart, MAP:FIELD=VALUE:STRUCT,VALUE:STRUCT; repeatable (default: the struct that is called as the map "
+        "is, or its singular, else hex)",
     )
     parser.add_argument(
         "--set",
@@ -94,7 +98,8 @@ def run(arguments: Namespace, stop: Stop) -> int:
     Raises: Failure; Stopped when a signal came before it had started; BrokenPipeError when the output's
     reader went away.
     """
-    from rawbpf.cli.events import event_maps, open_events
+    from rawbpf.cli.event_kind import event_maps
+    from rawbpf.cli.events import open_events
     from rawbpf.cli.output import Output
     from rawbpf.cli.variable import Globals
     from rawbpf.cli.watch import choose_view, sources, watch
@@ -104,7 +109,7 @@ def run(arguments: Namespace, stop: Stop) -> int:
     with stop.raising():
         spec = _read(path)
     names = _chosen_maps(spec, arguments.map)
-    types = event_maps(spec, names, arguments.event)
+    with_events = event_maps(spec, names, arguments.event)
     if not spec.programs and not names:
         raise Failure(f"{escaped(path)}: nothing to do: the object has no programs and no maps")
     for name, reason in _leave_out(spec, path):
@@ -121,17 +126,17 @@ def run(arguments: Namespace, stop: Stop) -> int:
             with stop.raising():
                 obj = stack.enter_context(spec.load(pin_dir=None if pins is None else pins.directory))
             # Before anything is attached: the first events have a reader, and names that are wrong end it here.
-            asked = {*arguments.map, *(name for name, _ in arguments.event)}
-            events = stack.enter_context(open_events(obj, types, asked=asked))
+            asked = {*arguments.map, *(each.map for each in arguments.event)}
+            events = stack.enter_context(open_events(obj, with_events, asked=asked))
             links = stack.enter_context(obj.attach())
             _check_attached(spec, links, path)
-            tables = [name for name in names if name not in types]
+            tables = [name for name in names if name not in with_events]
             shown = sources(spec, obj, tables, asked=bool(arguments.map))
             if pins is not None and arguments.pin is not None:
                 pins.add(_pinnable_maps(spec, obj))
                 pins.add(_pinnable_links(obj, links), attach=True)
             title = os.path.basename(path)
-            view = choose_view(output, stop, title, as_json=arguments.json, has_events=bool(types))
+            view = choose_view(output, stop, title, as_json=arguments.json, has_events=bool(with_events))
             stack.callback(view.close)
             shown_too = Globals(spec, obj)
             watch(
@@ -269,11 +274,10 @@ def _directory(written: str) -> str:
     return written
 
 
-def _event(written: str) -> tuple[str, str]:
-    name, equals, type = written.partition("=")
-    if not name or not equals or not type:
-        raise ArgumentTypeError(f"expected MAP=STRUCT, such as events=event, got {written!r}")
-    return name, type
+def _event(written: str) -> Asked:
+    from rawbpf.cli.event_kind import event_option
+
+    return event_option(written)
 
 
 def _setting(written: str) -> tuple[str, str]:

@@ -130,7 +130,8 @@ def watch(
     """Show the maps every `interval` seconds for `duration` seconds, or until `stop`; then detach and show the end.
 
     `variables` are shown with them, `events` as they come. At the end it detaches first: what is read then has all
-    that programs wrote. `pins` are kept once the maps were shown. Raises: as `Output.flush`; BpfError; FormatError.
+    that programs wrote. `pins` are kept once the maps were shown. Corrupt memory of a map of events is an end, too.
+    Raises: as `Output.flush`; BpfError; FormatError, for such memory when all else was shown.
     """
     started = time.monotonic()
     end = math.inf if duration is None else started + duration
@@ -145,6 +146,8 @@ def watch(
             break
         # What is readable and gives nothing is a record that a program is still writing.
         found = events.show(view)
+        if events.broken is not None:
+            break
         resume = now + _REST if ready and not found else 0.0
         if now >= following or stop.resized:
             stop.resized = False
@@ -155,6 +158,8 @@ def watch(
     links.close()
     events.finish(view)
     _show(shown, variables, view, pins, last=True)
+    if events.broken is not None:
+        raise events.broken
 
 
 def _show(shown: Sequence[Source], variables: Globals, view: View, pins: Pins | None, *, last: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rawbpf.codec.base import NATIVE
+from rawbpf.codec.base import NATIVE, shown
 from rawbpf.codec.scalar import TRUTH, FloatCodec, IntCodec
 
 TYPE_CHECKING = False
@@ -17,7 +17,8 @@ _BIG = {"be16": 2, "be32": 4, "be64": 8}
 _FLOATS = {"f32": 4, "f64": 8}
 _ADDRESSES = ("ipv4", "ipv6", "mac")
 _SPECIAL = ("bpf_spin_lock", "bpf_timer", "bpf_wq")
-_NAMES = (*_INTS, *_BIG, *_FLOATS, "bool", "char[N]", *_ADDRESSES, *_SPECIAL)
+NAMES = (*_INTS, *_BIG, *_FLOATS, "bool", "char[N]", *_ADDRESSES, *_SPECIAL)
+"""The names of types, besides `T[N]`."""
 _LARGEST = (1 << 32) - 1
 
 _known: dict[tuple[str, str], Codec[object]] = {}
@@ -40,17 +41,17 @@ def _parsed(name: str, byteorder: ByteOrder) -> Codec[object]:
         number, close, after = part.partition("]")
         number = number.strip()
         if not close or after.strip() or not (number.isascii() and number.isdecimal()):
-            raise ValueError(f"{name!r} is no type: an array is written T[N], with N a number")
+            raise ValueError(f"{shown(name)} is no type: an array is written T[N], with N a number")
         counts.append(int(number))
     codec = _elements(base.strip(), counts, byteorder)
     if codec is None:
-        raise ValueError(f"{name!r} is no type: expected one of {', '.join(_NAMES)}, or T[N]{_close(base.strip())}")
+        raise ValueError(f"{shown(name)} is no type: expected one of {', '.join(NAMES)}, or T[N]{_close(base.strip())}")
     for count in reversed(counts):
         from rawbpf.codec.array import ArrayCodec
 
         codec = ArrayCodec(codec, count)
     if codec.size > _LARGEST:
-        raise ValueError(f"{name!r} has more than {_LARGEST} bytes")
+        raise ValueError(f"{shown(name)} has more than {_LARGEST} bytes")
     return codec
 
 

@@ -40,23 +40,25 @@ _UNSIGNED = (0x07, 0x08, 0x10)
 
 # The first ones go before the others where several are called alike.
 _ORDER = ((_STRUCT, _CLASS, _UNION), (_TYPEDEF,), (_ENUM,), (_BASE,))
+_WORDS = {"struct": (_STRUCT, _CLASS), "union": (_UNION,), "enum": (_ENUM,)}
 _NAMED = frozenset(tag for tags in _ORDER for tag in tags)
 
 
-def find_type(data: bytes, file: str, name: str) -> Type | None:
+def find_type(data: bytes, file: str, name: str, word: str = "") -> Type | None:
     """Return the struct, union, typedef, enum or base type called `name` of the object file in `data`, as BTF.
 
-    None where DWARF has none, or there is no DWARF. `file` is the file's name, for messages.
+    None where DWARF has none, or there is no DWARF. `file` is the file's name, for messages. `word`: only a `struct`,
+    a `union` or an `enum`.
     Raises: FormatError for damaged bytes; ImportError without pyelftools.
     """
     dwarf = Dwarf(read(data, file))
-    found: list[Entry | None] = [None] * len(_ORDER)
+    order = (_WORDS[word],) if word else _ORDER
+    found: dict[int, Entry] = {}
     for entry in _definitions(dwarf):
-        rank = next(index for index, tags in enumerate(_ORDER) if entry.tag in tags)
-        if found[rank] is None and entry.text(DW_AT_NAME) == name:
+        rank = next((index for index, tags in enumerate(order) if entry.tag in tags), None)
+        if rank is not None and rank not in found and entry.text(DW_AT_NAME) == name:
             found[rank] = entry
-    best = next(filter(None, found), None)
-    return None if best is None else _Converter(dwarf).type(best)
+    return _Converter(dwarf).type(found[min(found)]) if found else None
 
 
 def type_names(data: bytes, file: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from itertools import chain
 from struct import Struct
 
 from rawbpf.codec import Codec, codec_for
+from rawbpf.codec.base import shown
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -43,6 +44,8 @@ def record_codec(m: Map[Any, Any], type: Description) -> Codec[Any]:
 
     Raises: SpecError, TypeError, ValueError.
     """
+    if isinstance(type, str) and type != type.strip():
+        raise ValueError(f"{shown(type)}: expected the name of a type, without spaces around it")
     try:
         return codec_for(type)
     except ValueError:

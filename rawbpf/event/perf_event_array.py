@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rawbpf.event.perf_source import PerfSource
 
 _REFUSALS = {9: "it is no perf event"}  # EBADF
-_SIZE_PER_CPU = 256 << 10
+SIZE_PER_CPU = 256 << 10
+"""Bytes of the buffer of a CPU, unless a reader is made with another number."""
 
 
 class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
@@ -48,7 +49,7 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
             *,
             callback: Callable[[bytes], object] | None = None,
             on_lost: Callable[[int, int], object] | None = None,
-            size_per_cpu: int = _SIZE_PER_CPU,
+            size_per_cpu: int = SIZE_PER_CPU,
             wakeup_events: int = 1,
             wakeup_watermark: int | None = None,
             overwrite: bool = False,
@@ -62,7 +63,7 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
             tag: str | None = None,
             callback: Callable[[Any], object] | None = None,
             on_lost: Callable[[int, int], object] | None = None,
-            size_per_cpu: int = _SIZE_PER_CPU,
+            size_per_cpu: int = SIZE_PER_CPU,
             wakeup_events: int = 1,
             wakeup_watermark: int | None = None,
             overwrite: bool = False,
@@ -76,7 +77,7 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         tag: str | None = None,
         callback: Callable[[Any], object] | None = None,
         on_lost: Callable[[int, int], object] | None = None,
-        size_per_cpu: int = _SIZE_PER_CPU,
+        size_per_cpu: int = SIZE_PER_CPU,
         wakeup_events: int = 1,
         wakeup_watermark: int | None = None,
         overwrite: bool = False,
@@ -90,14 +91,15 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         program wrote, what has a type is cut to its size. A program writes at most 65516 bytes at a time: more are
         lost without being counted, or make the buffer corrupt.
         `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called when records found no room.
-        `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages. Who waits is woken by every
-        `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others are there
-        already. `overwrite`: the newest records are kept and the oldest written over, unread and uncounted.
+        `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages, at most 262144 of them. Who waits is
+        woken by every `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others
+        are there already. `overwrite`: the newest records are kept and the oldest written over, unread and uncounted.
         `cpus`: those to read, also such that are offline, which raises. A CPU that comes online later has no event:
         programs there get ENOENT. The reader's close takes the events out of the array.
         Raises: Closed; BpfError (ENODEV, EINVAL: no such CPU; ENOMEM); PermissionDenied (EPERM, EACCES: not without
-        CAP_PERFMON, or more memory than may be locked); IndexOutOfRange; SpecError, TypeError and ValueError for wrong
-        arguments; RuntimeError where another reader has one of the slots. Since: Linux 4.4; `overwrite` since 4.7.
+        CAP_PERFMON, or more memory than may be locked); IndexOutOfRange; SpecError, TypeError, ValueError and
+        OverflowError for wrong arguments; RuntimeError where another reader has one of the slots. Since: Linux 4.4;
+        `overwrite` since 4.7.
         Source: kernel/events/core.c:perf_mmap
         """
         from rawbpf.event.decode import decoder_for
@@ -117,11 +119,4 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
     def _sources(self) -> Sequence[PerfSource]:
         from rawbpf.event.perf_reader import open_sources
 
-        return open_sources(
-            self,
-            size_per_cpu=_SIZE_PER_CPU,
-            wakeup_events=1,
-            wakeup_watermark=None,
-            overwrite=False,
-            cpus=None,
-        )
+        return open_sources(self)

@@ -6,10 +6,13 @@ Opens the events, maps their buffers and puts them into the array. How events ar
 
 from __future__ import annotations
 
+from operator import index
+
 from rawbpf.codec.base import NATIVE
 from rawbpf.errors import BpfError
 from rawbpf.event.ending import sources_of
 from rawbpf.event.perf_event import PerfEvent
+from rawbpf.event.perf_event_array import SIZE_PER_CPU
 from rawbpf.event.perf_source import NewestSource, PerfSource
 from rawbpf.event.reader import Reader
 from rawbpf.map.handle import Handle
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
     T = TypeVar("T", default=Any)
 
 _EPERM, _ENOMEM, _ENODEV, _EINVAL = 1, 12, 19, 22
+# Pointers to the pages of a buffer lie in one piece, of which the page allocator gives no larger one than 4 MiB.
+# Source: kernel/events/ring_buffer.c:rb_alloc (v6.12)
+_MOST_PAGES = 1 << 18
+_LARGEST_CPU = (1 << 31) - 1
 _HINTS = {
     _EPERM: "kernel.perf_event_mlock_kb and RLIMIT_MEMLOCK allow no more memory: take a smaller size_per_cpu",
     _ENOMEM: "there is no memory for that much: take a smaller size_per_cpu",
@@ -79,11 +86,11 @@ class PerfReader(Reader["T"]):
 def open_sources(
     m: Map[Any, Any],
     *,
-    size_per_cpu: int,
-    wakeup_events: int,
-    wakeup_watermark: int | None,
-    overwrite: bool,
-    cpus: Iterable[int] | None,
+    size_per_cpu: int = SIZE_PER_CPU,
+    wakeup_events: int = 1,
+    wakeup_watermark: int | None = None,
+    overwrite: bool = False,
+    cpus: Iterable[int] | None = None,
 ) -> list[PerfSource]:
     """Put an event with a buffer into the slot of each CPU, as `PerfEventArrayMap.reader` describes it.
 
@@ -95,14 +102,17 @@ def open_sources(
         _at_least_one(wakeup_watermark=wakeup_watermark)
         if wakeup_events != 1:
             raise ValueError("wakeup_events counts records, wakeup_watermark bytes: one of them says when to wake")
-    wanted = list(range(m.max_entries)) if cpus is None else sorted(set(cpus))
-    if not wanted:
-        raise ValueError("cpus: expected at least one")
+    pages = 1 << (-(-size_per_cpu // page) - 1).bit_length()
+    if pages > _MOST_PAGES:
+        raise ValueError(
+            f"size_per_cpu={size_per_cpu}: a buffer of {pages * page >> 20} MiB for each CPU; the kernel makes none of "
+            f"more than {_MOST_PAGES * page >> 20} MiB ({_MOST_PAGES} pages)"
+        )
+    wanted = list(range(m.max_entries)) if cpus is None else _numbers(cpus)
     taken = {source.cpu for source in sources_of(m) if isinstance(source, PerfSource) and source.array is m._handle}
     if not taken.isdisjoint(wanted):
         slots = ", ".join(map(str, sorted(taken)))
         raise RuntimeError(f"another reader of {m._handle.describe} has the slots of CPUs {slots}: close it first")
-    pages = 1 << (-(-size_per_cpu // page) - 1).bit_length()
     sources: list[PerfSource] = []
     try:
         for cpu in wanted:
@@ -143,6 +153,18 @@ def _placed(array: Handle, event: Handle, cpu: int, length: int, page_size: int,
         event.close()
         raise
     return (NewestSource if overwrite else PerfSource)(array, event, cpu, memory, page_size)
+
+
+def _numbers(cpus: Iterable[int]) -> list[int]:
+    try:
+        found = sorted({index(cpu) for cpu in cpus})
+    except TypeError:
+        raise TypeError(f"cpus: expected the numbers of CPUs, such as [0, 1], got {cpus!r}") from None
+    if not found:
+        raise ValueError("cpus: expected at least one")
+    if found[-1] > _LARGEST_CPU:
+        raise OverflowError(f"cpus: {found[-1]} is no number of a CPU")
+    return found
 
 
 def _at_least_one(**arguments: int) -> None:

@@ -15,6 +15,7 @@ from rawbpf.errors import MapFull
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.order import Order
 from rawbpf.event.ring_writer import RingWriter, room_for
+from rawbpf.event.stream import deadline
 from rawbpf.syscall.descriptor import Descriptor
 from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.constants import BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ
@@ -178,6 +179,8 @@ class UserRingProducer(Descriptor):
         return writer
 
     def _check(self, size: int, what: str = "the record") -> None:
+        if not hasattr(size, "__index__"):
+            raise TypeError(f"size: expected a number of bytes, got {size!r}")
         if not 0 <= size <= self._largest:
             raise ValueError(f"{what} has {size} bytes: {self._describe} takes records of 0 to {self._largest}")
 
@@ -185,7 +188,7 @@ class UserRingProducer(Descriptor):
     def _split(self, records: Iterable[object]) -> Batch:
         if _memory_of(records) is not None:
             raise TypeError("expected records one by one: to tell those side by side apart, give the producer a type=")
-        pieces = [_octets(each) for each in records]
+        pieces = [_octets(each) for each in _one_by_one(records)]
         sizes = set(map(len, pieces))
         if sizes and max(sizes) > self._largest:
             for index, piece in enumerate(pieces):
@@ -198,7 +201,7 @@ class UserRingProducer(Descriptor):
         self._check(size)
         block = _memory_of(records)
         if block is None:
-            block = memoryview(codec.pack_many(records))
+            block = memoryview(codec.pack_many(_one_by_one(records)))
         count, rest = divmod(len(block), size)
         if rest:
             raise ValueError(f"expected values of {size} bytes side by side ({codec.name}), got {len(block)} bytes")
@@ -216,11 +219,11 @@ class UserRingProducer(Descriptor):
     def _wait(self, room: int, timeout: float | None) -> bool:
         if self._open().free() >= room:
             return True
-        if timeout is not None and timeout <= 0:
+        until = deadline(timeout)
+        if until is not None and until <= monotonic():
             return False
         from select import EPOLLET, EPOLLIN, EPOLLOUT, epoll
 
-        deadline = None if timeout is None else monotonic() + timeout
         waker = os.eventfd(0, os.EFD_CLOEXEC)
         try:
             with epoll() as poller:
@@ -230,7 +233,7 @@ class UserRingProducer(Descriptor):
                     poller.register(waker, EPOLLIN)
                     self._wakers.append(waker)
                 while self._open().free() < room:
-                    left = None if deadline is None else deadline - monotonic()
+                    left = None if until is None else until - monotonic()
                     if left is not None and left <= 0:
                         return False
                     poller.poll(left)
@@ -328,6 +331,15 @@ def _octets(record: object) -> bytes | memoryview:
         what = type(record).__name__
         raise TypeError(f"expected bytes, got {what}: for values, give the producer a type=")
     return octets
+
+
+def _one_by_one(records: Iterable[object]) -> Iterable[object]:
+    try:
+        iter(records)
+    except TypeError:
+        what = type(records).__name__
+        raise TypeError(f"records: expected several, such as a list of them, got {what}: post() writes one") from None
+    return records
 
 
 def _memory_of(value: object) -> memoryview | None:

@@ -62,9 +62,13 @@ class TaggedDecoder(Decoder):
             raise ValueError(f"tag={tag!r} does not lie at the same place in all: {where}")
         ((self._offset, self._size),) = places
 
+    def codec_of(self, record: memoryview | bytes) -> Codec[Any] | None:
+        """Return the codec of the type that the tag of a record says; None where it says none."""
+        return self._types.get(bytes(record[self._offset : self._offset + self._size]))
+
     def one(self, record: memoryview) -> Any:  # noqa: ANN401  # known only at run time
         """Return the event of one record. Raises: FormatError for one that is too short for its type."""
-        codec = self._types.get(bytes(record[self._offset : self._offset + self._size]))
+        codec = self.codec_of(record)
         if codec is None:
             return bytes(record)
         if len(record) < codec.size:

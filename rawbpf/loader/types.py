@@ -29,13 +29,16 @@ class ObjectTypes:
         self._btf: Btf | None = content.btf
         self._file = content.file
 
-    def find(self, name: str) -> Type | None:
-        """Return the type called `name`, None if there is none. Raises: FormatError; ImportError without pyelftools."""
-        found = find_value_type(self._btf, name) if self._btf is not None else None
+    def find(self, name: str, word: str = "") -> Type | None:
+        """Return the type called `name`, None if there is none. `word`: only a `struct`, a `union` or an `enum`.
+
+        Raises: FormatError; ImportError without pyelftools.
+        """
+        found = find_value_type(self._btf, name, word) if self._btf is not None else None
         if found is None and self._file:
             from rawbpf.elf.dwarf_types import find_type
 
-            found = find_type(self._file, self.origin, name)
+            found = find_type(self._file, self.origin, name, word)
         return found
 
     def names(self) -> Iterator[str]:

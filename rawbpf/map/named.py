@@ -7,12 +7,15 @@ for theirs. Kernel side: kernel/bpf/syscall.c:map_create, bpf_prog_get_info_by_f
 
 from __future__ import annotations
 
-from rawbpf.btf.value import find_value_type, value_type_names
+from rawbpf.btf.value import WORDS, find_value_type, value_type_names
 from rawbpf.codec import codec_for
+from rawbpf.codec.base import shown
+from rawbpf.codec.name import NAMES
 from rawbpf.errors import BpfError, SpecError
 from rawbpf.map.btf import read_btf
 from rawbpf.syscall import obj
 from rawbpf.syscall.prog import prog_info
+from rawbpf.syscall.rule import article
 from rawbpf.uapi.info import MAP_INFO, PROG_INFO
 
 TYPE_CHECKING = False
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
         def origin(self) -> str:
             """What messages call it."""
 
-        def find(self, name: str) -> Type | None:
-            """Return the type called `name`, None if there is none."""
+        def find(self, name: str, word: str = "") -> Type | None:
+            """Return the type called `name`, None if there is none. `word`: only a `struct`, `union` or `enum`."""
 
         def names(self) -> Iterable[str]:
             """Return the names that there are."""
@@ -42,26 +45,28 @@ if TYPE_CHECKING:
 
 # Names that are longer are near to none.
 _LONGEST = 255
-_WORDS = ("struct", "union", "enum")
+_BUILT_IN = f"{', '.join(NAMES)} and T[N]"
 
 
 def named_codec(m: Map[Any, Any], name: str) -> Codec[Any]:
-    """Return the codec of the struct, union, typedef, enum or number called `name`, also with the word `struct` before.
+    """Return the codec of the struct, union, typedef, enum or number called `name`.
 
+    With the word `struct`, `union` or `enum` before it, only such a one is found.
     Raises: SpecError if there is none; FormatError for damaged types; Closed.
     """
-    word, _, bare = name.strip().rpartition(" ")
-    if word.strip() in _WORDS:
-        name = bare
-    types = m._types
-    found = types.find(name) if types is not None else None
-    for btf in () if found is not None else _kernel_types(m):
-        found = find_value_type(btf, name)
-        if found is not None:
-            break
+    word, _, bare = name.partition(" ")
+    word, name = (word, bare.strip()) if word in WORDS else ("", name)
+    found = _found(m, name, word)
     if found is None:
-        raise SpecError(f"map {m._shape}: {_lacking(m, name)}")
+        raise SpecError(f"map {m._shape}: {_lacking(m, name, word)}")
     return codec_for(found)
+
+
+def _found(m: Map[Any, Any], name: str, word: str) -> Type | None:
+    found = None if m._types is None else m._types.find(name, word)
+    if found is not None:
+        return found
+    return next(filter(None, (find_value_type(btf, name, word) for btf in _kernel_types(m))), None)
 
 
 def _kernel_types(m: Map[Any, Any]) -> Iterator[Btf]:
@@ -87,7 +92,7 @@ def _ids_of_programs(backend: Backend, map_id: int) -> Iterator[int]:
             yield PROG_INFO.integer(info, "btf_id")
 
 
-def _lacking(m: Map[Any, Any], name: str) -> str:
+def _lacking(m: Map[Any, Any], name: str, word: str) -> str:
     types = m._types
     if types is not None:
         names, where = types.names(), types.origin
@@ -98,17 +103,22 @@ def _lacking(m: Map[Any, Any], name: str) -> str:
     if not known:
         if types is None:
             return (
-                f"neither it nor a program that uses it has types in the kernel, and so no {name!r}: describe its "
-                "records, as in {'pid': 'u32', 'comm': 'char[16]'}"
+                f"neither it nor a program that uses it has types in the kernel, and so no {shown(name)}: describe its "
+                f"records, as in {{'pid': 'u32', 'comm': 'char[16]'}}, or give {_BUILT_IN}"
             )
-        return f"{where} has no types, and so no {name!r}: compile with -g"
-    text = f"no struct, union, typedef, enum or number is called {name!r} in {where}"
+        return f"{where} has no types, and so no {shown(name)}: compile with -g, or give {_BUILT_IN}"
+    text = f"no {word or 'struct, union, typedef, enum or number'} is called {shown(name)} in {where}"
+    other = _found(m, name, "") if word else None
+    if other is not None:
+        return f"{text}: {name!r} is {article(other.kind_name)} there"
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known)
+    close = get_close_matches(name, known) if len(name) <= _LONGEST else []
     if close:
         text += f"; there is {', '.join(map(repr, close))}"
-    if name.isascii() and name.isidentifier():
-        line = f"struct {name} *unused_{name} __attribute__((unused));"
+    if not close or get_close_matches(name, NAMES):
+        text += f"; names that need no object are {_BUILT_IN}"
+    if name.isascii() and name.isidentifier() and len(name) <= _LONGEST:
+        line = f"{word or 'struct'} {name} *unused_{name} __attribute__((unused));"
         text += f". For a struct that only the inside of a function uses, write outside of it: {line}"
     return text
