@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 import pytest
 from support.records import EVENT, LENGTHS, packed
 from support.rings import Producer
 
 import rawbpf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rawbpf.event.batch import Batch
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
 
@@ -80,6 +86,33 @@ def test_a_loop_that_is_left_has_taken_its_batch(ring: rawbpf.RingBufMap, produc
             assert batch.bytes() == [b"a"]
             break
         assert reader.drain() == [b"b"]
+
+
+@pytest.mark.parametrize("look", [len, lambda batch: batch.records()], ids=["at nothing", "in vain"])
+def test_a_loop_that_is_left_by_an_exception_has_taken_nothing_of_what_it_did_not_see(
+    ring: rawbpf.RingBufMap, producer: Producer, look: Callable[[Batch], object]
+) -> None:
+    with ring.reader("u32") as reader:
+        producer.output(struct.pack("=I", 5))
+        producer.output(b"ab")  # too short
+
+        def loop() -> None:
+            for batch in reader.batches(0):
+                look(batch)
+                raise ZeroDivisionError
+
+        with pytest.raises((ZeroDivisionError, rawbpf.FormatError)):
+            loop()
+        assert reader.read(0) == 5
+        with pytest.raises(rawbpf.FormatError, match="too short"):
+            reader.read(0)
+        assert reader.stats.available == 0
+
+
+def test_a_loop_that_only_counts_goes_on(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    with ring.reader() as reader:
+        producer.output(b"a")
+        assert [len(batch) for batch in reader.batches(0)] == [1]
 
 
 def test_closing_in_the_middle_of_a_batch_keeps_it_until_the_loop_goes_on(

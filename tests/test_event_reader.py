@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -412,6 +413,58 @@ def test_two_threads_do_not_read_at_a_time(ring: rawbpf.RingBufMap, polls: Polls
         reader.read(0)
     reader.close()
     assert isinstance(thread.ended(), rawbpf.Closed)
+
+
+def test_a_thread_does_not_read_beside_the_loop_of_another(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    for n in range(3):
+        producer.output(bytes([n]))
+    with ring.reader() as reader:
+        loop = iter(reader)
+        assert next(loop) == b"\0"
+        for read in (reader.read, reader.drain, lambda: next(reader.batches(0)), reader.lease):
+            refusal = Thread(read).ended()
+            assert isinstance(refusal, RuntimeError)
+            assert "being read by another thread" in str(refusal)
+        assert next(loop) == b"\1"
+        assert Thread(loop.__next__).ended() == b"\2"
+        del loop
+        producer.output(b"\3")
+        assert Thread(lambda: reader.read(0)).ended() == b"\3"
+
+
+def test_threads_that_read_one_reader_get_each_event_once_or_are_refused(
+    ring: rawbpf.RingBufMap, producer: Producer
+) -> None:
+    count, got = 300, [list[bytes]() for _ in range(4)]
+    done = threading.Event()
+
+    def read(mine: list[bytes]) -> None:
+        while not done.is_set():
+            try:
+                mine.extend(reader.drain(2))
+                event = reader.read(0)
+            except RuntimeError:
+                continue
+            mine.extend([event] if event is not None else [])
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ring.reader() as reader:
+            threads = [Thread(partial(read, mine)) for mine in got]
+            for n in range(count):
+                assert producer.output(struct.pack("=I", n)) == 0
+                while reader.stats.available > 2 * PAGE // 3:
+                    pass
+            done.set()
+            for thread in threads:
+                assert thread.ended() is None
+            got.append(reader.drain())
+            assert reader.stats.records == count
+    finally:
+        done.set()
+        sys.setswitchinterval(before)
+    assert sorted(struct.unpack("=I", event)[0] for mine in got for event in mine) == list(range(count))
 
 
 # Refused records and damaged memory -------------------------------------------------------

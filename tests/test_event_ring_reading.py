@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import struct
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +20,7 @@ from rawbpf.uapi import constants as c
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
 
@@ -107,6 +111,21 @@ def test_a_reader_does_not_move_the_position_back(ring: rawbpf.RingBufMap, produ
         assert other.stats.available == 0
 
 
+def test_a_reader_that_lags_by_more_than_the_ring_holds_does_neither(
+    ring: rawbpf.RingBufMap, producer: Producer
+) -> None:
+    with ring.reader() as slow, ring.reader() as other:
+        assert producer.output(b"first") == 0
+        loop = iter(slow)
+        assert next(loop) == b"first"
+        for n in range(2 * ring.max_entries // 512):
+            assert producer.output(bytes([n]) * 500) == 0
+            assert other.drain()[-1] == bytes([n]) * 500
+        del loop  # which stores how far it came
+        assert producer.output(b"next") == 0
+        assert (slow.read(0), other.read(0)) == (b"next", None)
+
+
 def test_a_map_is_added_to_a_reader_once(ring: rawbpf.RingBufMap) -> None:
     with ring.reader() as reader, pytest.raises(ValueError, match="being read by this reader already"):
         reader.add(ring)
@@ -119,11 +138,49 @@ def test_what_is_no_function_is_refused(ring: rawbpf.RingBufMap, name: str) -> N
         ring.reader(**wrong)
 
 
+def test_a_callback_that_nobody_would_await_is_refused(ring: rawbpf.RingBufMap) -> None:
+    async def called(_: bytes) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="callback: nobody would await"):
+        ring.reader(callback=called)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_reader_is_not_copied(ring: rawbpf.RingBufMap, copied: Callable[[object], object]) -> None:
+    with ring.reader() as reader, pytest.raises(TypeError, match=r"m\.reader\(\) makes another"):
+        copied(reader)
+
+
+def test_a_wait_may_be_longer_than_the_kernel_can_be_told(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    with ring.reader() as reader:
+        timer = threading.Timer(0.01, producer.output, (b"late",))
+        timer.start()
+        assert reader.read(1e300) == b"late"
+        timer.join()
+
+
+def test_a_poll_calls_with_what_all_rings_have(ring: rawbpf.RingBufMap, producer: Producer, backend: Backend) -> None:
+    events: list[bytes] = []
+    with (
+        rawbpf.RingBufMap.create(max_entries=ring.max_entries, backend=backend) as second,
+        Producer(second) as other,
+        ring.reader(callback=events.append).add(second) as reader,
+    ):
+        for n in range(3):
+            producer.output(bytes([n]))
+            other.output(bytes([n + 10]))
+        assert reader.poll(0) == 6
+        assert sorted(events) == [bytes([n]) for n in (0, 1, 2, 10, 11, 12)]
+        assert reader.poll(0) == 0
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
         (lambda reader: reader.read("x"), TypeError, "timeout: expected seconds or None, got 'x'"),
         (lambda reader: reader.read(math.nan), ValueError, "timeout: expected seconds or None, got nan"),
+        (lambda reader: reader.drain(2.5), TypeError, "max: expected a number of events or None, got 2.5"),
         (lambda reader: reader.drain(-1), ValueError, "max: expected a number of events or None, got -1"),
     ],
 )

@@ -6,6 +6,7 @@ import array
 import math
 import random
 import select
+import signal
 import struct
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import drains
 from support.drains import KEPT, draining
+from support.interrupts import interrupted
 from support.map_shapes import PAGE
 
 import rawbpf
@@ -580,6 +582,47 @@ def test_threads_write_to_one_ring_at_the_same_time(ring: rawbpf.UserRingBufMap,
         drain.take()
     total = each * threads
     assert (drain.count, drain.total) == (total, total * (total - 1) // 2)
+
+
+def test_ctrl_c_leaves_no_record_that_stands_in_the_way(ring: rawbpf.UserRingBufMap, drain: Drain) -> None:
+    # One after the other of the calls that the package makes is interrupted.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    seen = set()
+    try:
+        for after in range(40):
+            with ring.producer() as producer:
+                try:
+                    with interrupted(after), producer.record(8) as view:
+                        view[:] = b"whole..."
+                except KeyboardInterrupt:
+                    pass
+            seen.add(tuple(drain.each()))
+            with ring.producer() as producer:
+                assert producer.free == PAGE, after
+                producer.post(b"next")
+            assert drain.each() == [kept(b"next")], after
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == {(), (kept(b"whole..."),)}
+
+
+def test_ctrl_c_in_the_making_of_a_record_discards_it(ring: rawbpf.UserRingBufMap, drain: Drain) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ring.producer() as producer:
+            for after in range(1, 40):
+                try:
+                    with interrupted(after):
+                        producer.record(8).__enter__()
+                except KeyboardInterrupt:
+                    assert producer._reserved == {}, after
+                    assert drain.each() == []
+                    continue
+                break
+            else:
+                pytest.fail("always interrupted")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_interrupts_a_writer_cannot_write_too(ring: rawbpf.UserRingBufMap, drain: Drain) -> None:

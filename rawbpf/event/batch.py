@@ -1,7 +1,8 @@
 """Many records at once, where they lie: columns, arrays, lists; and one at a time, where it lies.
 
-Both lend memory of a buffer. The producer may use it again as soon as it was given back, so that what was handed out is
-released then: whoever still uses it gets a ValueError and not another record's bytes. Knows spans and codecs.
+Both lend memory of a buffer. The producer may use it again as soon as it was given back, so that what was handed out
+is released then: whoever still uses it gets a ValueError and not another record's bytes. What was cast or sliced from
+it, and arrays, cannot be taken back, and show what comes next. Knows spans and codecs.
 """
 
 from __future__ import annotations
@@ -27,15 +28,18 @@ class Batch:
     """The records that were there when `Reader.batches()` looked: `len()` tells how many.
 
     It is good until the loop asks for the next one or ends. Records of equal length that lie in a row are read where
-    they lie; where lengths differ, columns and arrays are put together from copies.
+    they lie; where lengths differ, columns and arrays are put together from copies. Copy what is to outlive the batch:
+    its views are released, and what was cast or sliced from them shows other records then.
     """
 
-    __slots__ = ("_decoder", "_span", "_views")
+    __slots__ = ("_decoder", "_seen", "_span", "_views")
 
     def __init__(self, span: Span, decoder: Decoder) -> None:
         self._span: Span | None = span
         self._decoder = decoder
         self._views: list[memoryview] = []
+        # Whether something was handed out: then the batch was delivered, however the loop goes on.
+        self._seen = False
 
     def __len__(self) -> int:
         """Return how many records there are. Raises: ValueError when the batch was given back, as all that follows."""
@@ -47,6 +51,7 @@ class Batch:
         found: list[Bytes] = []
         for run in span.runs:
             found += cut(span.memory, span.lead, run, 0, run[1])
+        self._seen = True
         return found
 
     def records(self) -> list[Any]:
@@ -57,6 +62,7 @@ class Batch:
             # Decoded once more, it says itself why.
             position, start, _, runs = span.after(len(events))
             self._decoder.decode(type(span)(span.memory, runs, span.lead, start, span.end, position))
+        self._seen = True
         return events
 
     def column(self, field: str | None = None) -> memoryview:
@@ -67,9 +73,9 @@ class Batch:
         the records have no type, or several; FormatError for a record that is too short.
         """
         codec = self._codec()
-        if field is None:
-            return self._joined(codec.view)
-        return self._joined(lambda memory: codec.column(memory, field))
+        column = self._joined(codec.view if field is None else lambda memory: codec.column(memory, field))
+        self._seen = True
+        return column
 
     def columns(self) -> dict[str, memoryview]:
         """Return the fields of the records by name: numbers as `column`, all else as rows of bytes, which are copies.
@@ -92,6 +98,7 @@ class Batch:
             except ValueError:
                 parts = [b"".join(cut(span.memory, span.lead, run, field.offset, field.size)) for run in span.runs]
                 found[field.attribute] = memoryview(b"".join(parts)).cast("B", [span.count, field.size])
+        self._seen = True
         return found
 
     def to_numpy(self) -> Array:
@@ -113,9 +120,12 @@ class Batch:
         if len(span.runs) == 1:
             view = rows(span.memory, span.lead, span.runs[0])
             self._views.append(view)
-            return codec.as_numpy(view)
-        parts = [b"".join(cut(span.memory, span.lead, run, 0, codec.size)) for run in span.runs]
-        return codec.as_numpy(b"".join(parts))
+            array = codec.as_numpy(view)
+        else:
+            parts = [b"".join(cut(span.memory, span.lead, run, 0, codec.size)) for run in span.runs]
+            array = codec.as_numpy(b"".join(parts))
+        self._seen = True
+        return array
 
     def _joined(self, viewed: Callable[[memoryview], memoryview]) -> memoryview:
         span = self._records()
@@ -154,7 +164,8 @@ class Batch:
 class Lease:
     """The next record, where it lies: what `with` hands out is a view of its bytes, None where none came in time.
 
-    It is good until the end of the block, or `give_back()`; the record was delivered then, if anybody saw it.
+    It is good until the end of the block, or `give_back()`; the record was delivered then, if anybody saw it. What was
+    cast or sliced from the view, and kept, shows other records afterwards.
     """
 
     __slots__ = ("_returned", "_seen", "_view")

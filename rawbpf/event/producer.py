@@ -15,7 +15,7 @@ from rawbpf.errors import MapFull
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.order import Order
 from rawbpf.event.ring_writer import RingWriter, room_for
-from rawbpf.event.stream import deadline
+from rawbpf.event.stream import LONGEST, deadline
 from rawbpf.syscall.descriptor import Descriptor
 from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.constants import BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from rawbpf.codec import Codec, Description
+    from rawbpf.event.ring_writer import Reserved
     from rawbpf.event.user_ring import UserRingBufMap
 
     R = TypeVar("R")
@@ -66,8 +67,8 @@ class UserRingProducer(Descriptor):
         self._describe = handle.describe
         self._turn = turn
         self._writer: RingWriter | None = writer
-        # What is being written, by the identity of its view: that, what the writer knows it by, and its size.
-        self._reserved: dict[int, tuple[memoryview, int, int]] = {}
+        # What is being written.
+        self._reserved: Reserved = {}
         self._wakers: list[int] = []
 
     @property
@@ -112,14 +113,18 @@ class UserRingProducer(Descriptor):
 
         `size`: its bytes; those of the producer's type unless given. It holds what was there before. Meanwhile
         programs see neither this record nor any later one.
+        A Ctrl-C may come before the caller has it: `close()` then gives it back.
         Raises: as `post`.
         """
+        return self._reserve(size, timeout)
+
+    def _reserve(self, size: int | None, timeout: float | None, context: RecordContext | None = None) -> memoryview:
         if size is None:
             if self._codec is None:
                 raise TypeError("reserve() takes a size, where the producer has no type")
             size = self._codec.size
         self._check(size)
-        while (view := self._turn.alone(self._take, size)) is None:
+        while (view := self._turn.alone(self._take, size, context)) is None:
             self._await_room(size, timeout, "reserve")
         return view
 
@@ -236,7 +241,7 @@ class UserRingProducer(Descriptor):
                     left = None if until is None else until - monotonic()
                     if left is not None and left <= 0:
                         return False
-                    poller.poll(left)
+                    poller.poll(left if left is None else min(left, LONGEST))
                 return True
         finally:
             with self._turn.lock:
@@ -244,28 +249,27 @@ class UserRingProducer(Descriptor):
                     self._wakers.remove(waker)
                 os.close(waker)
 
-    def _take(self, size: int) -> memoryview | None:
+    def _take(self, size: int, context: RecordContext | None) -> memoryview | None:
         writer = self._open()
-        reserved = writer.reserve(size)
-        if reserved is None:
+        taken = writer.reserve(size)
+        if taken is None:
             return None
-        # Known to close() before programs can come to it.
-        view, at = reserved
-        self._reserved[id(view)] = view, at, size
-        writer.publish(size)
+        view, at = taken
+        if context is not None:
+            context._view = view
+        # Known to close(), and to the context, before programs can come to it.
+        writer.publish(view, at, self._reserved)
         return view
 
     def _commit(self, view: memoryview, bits: int) -> None:
-        writer = self._open()
-        found = self._reserved.pop(id(view), None)
-        if found is None:
+        writer, key = self._open(), id(view)
+        if key not in self._reserved:
             raise ValueError("expected what reserve() of this producer returned, neither submitted nor discarded yet")
-        _, at, size = found
         try:
             view.release()
         except BufferError:
             pass  # others look at it, who were told
-        writer.commit(at, size | bits)
+        writer.commit(key, bits, self._reserved)
 
 
 class RecordContext:
@@ -280,15 +284,25 @@ class RecordContext:
         self._view: memoryview | None = None
 
     def __enter__(self) -> memoryview:
-        self._view = self._producer.reserve(self._size, timeout=self._timeout)
-        return self._view
+        try:
+            return self._producer._reserve(self._size, self._timeout, self)
+        except BaseException:  # an interrupt may come when it is reserved already
+            self._end(self._producer.discard)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        view, self._view = self._view, None
+        try:
+            self._end(self._producer.submit if kind is None else self._producer.discard)
+        except BaseException:
+            self._end(self._producer.discard)
+            raise
+
+    def _end(self, how: Callable[[memoryview], None]) -> None:
+        view = self._view
         if view is not None and id(view) in self._producer._reserved:
-            (self._producer.submit if kind is None else self._producer.discard)(view)
+            how(view)
 
 
 class Turn:

@@ -6,16 +6,18 @@ interrupts cannot break: docs/explanation/ring-memory.md.
 
 from __future__ import annotations
 
+from _thread import get_ident
+
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.stats import Stats
-from rawbpf.event.stream import ALL, CLOSED, CORRUPT, READABLE, Stream, deadline, listed
+from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream, deadline, listed
 from rawbpf.syscall.lifetime import mark, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
     from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Any, NoReturn, Self, TypeVar
 
     from rawbpf.event.batch import Batch, Lease
     from rawbpf.event.decode import Types
@@ -67,9 +69,12 @@ class Reader(Stream[T]):
 
     def _iterated(self) -> Iterator[T]:
         try:
+            self._looping = get_ident()
             while self._more(None):
                 yield from self._events
+                self._looping = get_ident()
         finally:
+            self._looping = 0
             self._leave_off()
 
     def __aiter__(self) -> AsyncIterator[T]:
@@ -85,10 +90,16 @@ class Reader(Stream[T]):
         Raises: Closed; FormatError for a record that is shorter than its type, and is passed over, and for corrupt
         memory, which closes the reader; RuntimeError while another thread reads, or has a batch or a lease.
         """
-        if self._events.__length_hint__() or self._more(deadline(timeout)):
-            self._settle(1)
-            for event in self._events:
-                return event
+        self._enter()
+        try:
+            if self._events.__length_hint__() or self._found(deadline(timeout)):
+                self._settle(1)
+                for event in self._events:
+                    return event
+        finally:
+            self._busy = False  # not by a call, at whose beginning an interrupt might come
+            if self._ended:
+                self._shut()
         self._check()
         return None
 
@@ -99,6 +110,8 @@ class Reader(Stream[T]):
         """
         self._check()
         most = ALL if max is None else max
+        if not hasattr(most, "__index__"):
+            raise TypeError(f"max: expected a number of events or None, got {max!r}")
         if most < 0:
             raise ValueError(f"max: expected a number of events or None, got {max!r}")
         self._enter()
@@ -117,14 +130,14 @@ class Reader(Stream[T]):
             if not events:
                 # Descriptors that somebody waits for: a simulated kernel looks at them when it is asked.
                 self._backend.poll(self._fds, 0)
+            events, rest = events[:most], events[most:]
+            later, records = listed(rest), self._records + len(events)
+            self._list, self._events, self._given, self._records = rest, later, len(rest), records
+            return events
         finally:
             self._busy = False  # not by a call, at whose beginning an interrupt might come
             if self._ended:
                 self._shut()
-        events, rest = events[:most], events[most:]
-        later, records = listed(rest), self._records + len(events)
-        self._list, self._events, self._given, self._records = rest, later, len(rest), records
-        return events
 
     def _drained(self, most: int) -> tuple[list[T], list[tuple[Source, int]]]:
         # The events, late ones first, and which positions are to be stored when they are delivered.
@@ -158,7 +171,7 @@ class Reader(Stream[T]):
         return events, owed
 
     def poll(self, timeout: float | None = None) -> int:
-        """Call `callback` with each event that is there, at most 1024, and return how many those were.
+        """Call `callback` with each event that is there, about 1024 at most, and return how many those were.
 
         Waits for the first, at most `timeout` seconds (0: do not wait; None: for ever). What the callback raises comes
         out of here; the position is then behind the event that it was called with.
@@ -167,8 +180,10 @@ class Reader(Stream[T]):
         callback = self._callback
         if callback is None:
             raise TypeError("there is no callback to call: m.reader(callback=...) takes one")
-        called = 0
-        if self._events.__length_hint__() or self._more(deadline(timeout)):
+        called, until = 0, deadline(timeout)
+        # A buffer at a time: what others have comes in the next turn.
+        while called < CHUNK and (self._events.__length_hint__() or self._more(until)):
+            until = 0.0
             try:
                 for event in self._events:
                     called += 1
@@ -183,7 +198,8 @@ class Reader(Stream[T]):
         """Yield what is there, all records of a buffer at a time, as long as something comes within `timeout` seconds.
 
         0: do not wait; None: for ever. A batch is good until the next is asked for: the position is then stored
-        behind its last record. Ends when the reader is closed. Raises: as `read`, but no record is refused.
+        behind its last record. A loop that ends before, by `break` or an exception, leaves a batch in the buffer if
+        nothing was taken of it. Ends when the reader is closed. Raises: as `read`, but no record is refused.
         """
         self._check()
         return self._batches(timeout)
@@ -195,11 +211,15 @@ class Reader(Stream[T]):
             assert self._span is not None
             batch = Batch(self._span, self._decoder)
             given = self._span.count + self._events.__length_hint__()
-            self._lent = True
+            self._lent, over = True, False
             try:
                 yield batch
+                over = True
             finally:
-                self._lent, self._given = False, given  # first, and not by a call: an interrupt might come there
+                # First, and not by a call: an interrupt might come there.
+                self._lent = False
+                if over or batch._seen:
+                    self._given = given
                 batch._end()
                 self._leave_off()
 
@@ -286,6 +306,9 @@ class Reader(Stream[T]):
                 self._busy = self._lent = False
                 self._waiting.clear()
                 self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a reader cannot be copied or pickled: m.reader() makes another")
 
     def __repr__(self) -> str:
         state = "closed" if self._ended else f"{self.stats.available} bytes wait"

@@ -84,8 +84,8 @@ class RingSource:
     def commit(self, position: int, order: Order) -> None:
         """Store the consumer's position, which gives the room before it back."""
         position %= self._wrap
-        if 0 < (self._consumer[0] - position) % self._wrap <= self._size:
-            return  # another reader is ahead
+        if 0 < (self._consumer[0] - position) % self._wrap < self._wrap >> 1:
+            return  # another reader is ahead, perhaps by more than the ring has room for
         order.loads()
         self._stored = position
         self._consumer[0] = position  # the last thing done: after it nothing can fail

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from rawbpf.event.ring_memory import RingMemory
 
     Raw = bytes | bytearray | memoryview
+    # By the identity of its view: that, where its header lies, and its size.
+    Reserved = dict[int, tuple[memoryview, int, int]]
 
 _HEADER = 8
 # A header as one number: the length comes first, and what the kernel uses in its own records is 0.
@@ -96,14 +98,23 @@ class RingWriter:
         self._words[start >> 3] = (size | BPF_RINGBUF_BUSY_BIT) << _SHIFT
         return self._bytes[start + _HEADER : start + _HEADER + size], start >> 2
 
-    def publish(self, size: int) -> None:
-        """Move the producer's position past a record of `size` bytes."""
-        self._publish(room_for(size))
-
-    def commit(self, at: int, length: int) -> None:
-        """Store the length of a record that `reserve` returned, which says that it is complete, or discarded."""
+    def publish(self, view: memoryview, at: int, reserved: Reserved) -> None:
+        """Move the producer's position past what `reserve` returned, which is then among those `reserved`."""
+        key, size = id(view), len(view)
         self._order.loads()
-        self._lengths[at] = length
+        producer = self._producer
+        behind = (producer[0] + room_for(size)) % self._positions
+        # One step, as no call comes between: an interrupt finds both done, or neither.
+        reserved[key] = view, at, size
+        producer[0] = behind
+
+    def commit(self, key: int, bits: int, reserved: Reserved) -> None:
+        """Store the length of the record that is `reserved` as `key`, which says that it is complete, or discarded."""
+        _, at, size = reserved[key]
+        self._order.loads()
+        # One step, as in `publish`.
+        self._lengths[at] = size | bits
+        del reserved[key]
 
     def put_block(self, block: memoryview, size: int, first: int) -> int:
         """Write records of `size` bytes that lie side by side, from record `first` on; return how many fitted."""

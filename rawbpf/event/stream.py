@@ -11,6 +11,7 @@ at every call, so that what belongs together is stored without one between.
 
 from __future__ import annotations
 
+from _thread import get_ident
 from math import inf, isnan
 from time import monotonic
 
@@ -55,6 +56,9 @@ CHUNK = 1024
 ALL = 1 << 62
 # How long to wait for a record that is still being written, which nobody signals: seconds, twice as long each time.
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.016
+_ASYNC = 0x80  # CO_COROUTINE
+# Seconds that the kernel can be told to wait at once, and some more: who asks for longer waits again.
+LONGEST = 1_000_000.0
 CLOSED = "the reader was closed"
 CORRUPT = "the reader closed itself: the memory is corrupt"
 
@@ -76,6 +80,7 @@ class Stream(Generic[T]):
         "_given",
         "_lent",
         "_list",
+        "_looping",
         "_on_lost",
         "_open",
         "_opened_at",
@@ -114,8 +119,10 @@ class Stream(Generic[T]):
         self._poller: epoll | None = None
         # Why nothing can be read any more.
         self._ended = ""
-        # Who is inside, besides whoever was lent memory, and tasks that wait.
+        # Who is inside, besides whoever was lent memory, and tasks that wait; and which thread loops over the events,
+        # of which it takes most without coming in.
         self._busy = False
+        self._looping = 0
         self._lent = False
         self._waiting: list[None] = []
         # The records that are being delivered, where they came from, their decoded events, and how many of those were
@@ -136,6 +143,8 @@ class Stream(Generic[T]):
             for name, what in (("callback", callback), ("on_lost", on_lost)):
                 if what is not None and not callable(what):
                     raise TypeError(f"{name}: expected a function, got {what!r}")
+                if getattr(getattr(what, "__code__", None), "co_flags", 0) & _ASYNC:
+                    raise TypeError(f"{name}: nobody would await {what!r}: use `async for` over the reader")
             self._wake = Wake(self._backend)
             self._open.append(None)
             self._fds = [self._wake.fd]
@@ -163,24 +172,30 @@ class Stream(Generic[T]):
         # Wait for events, or for a span where they are not to be decoded; False at the time `until`, and when closed.
         self._enter()
         try:
-            pause = 0.0
-            while not self._ended:
-                if self._fill(most, decode):
-                    return True
-                # The position was stored: is there still nothing, now that the kernel sees that?
-                self._order.full()
-                if self._fill(most, decode):
-                    return True
-                left = None if until is None else until - monotonic()
-                if left is not None and left <= 0:
-                    return False
-                pause = self._wait(left, pause)
+            if self._found(until, most, decode=decode):
+                return True
         finally:
             self._busy = False  # not by a call, at whose beginning an interrupt might come
             if self._ended:
                 self._shut()
         if self._ended is not CLOSED:
             self._check()
+        return False
+
+    def _found(self, until: float | None, most: int = CHUNK, *, decode: bool = True) -> bool:
+        # What `_more` does, for who is inside already.
+        pause = 0.0
+        while not self._ended:
+            if self._fill(most, decode):
+                return True
+            # The position was stored: is there still nothing, now that the kernel sees that?
+            self._order.full()
+            if self._fill(most, decode):
+                return True
+            left = None if until is None else until - monotonic()
+            if left is not None and left <= 0:
+                break
+            pause = self._wait(left, pause)
         return False
 
     def _fill(self, most: int, decode: bool) -> bool:
@@ -279,7 +294,7 @@ class Stream(Generic[T]):
         fds, longer = self._to_poll(pause)
         if longer:
             timeout = pause if timeout is None else min(timeout, pause)
-        self._woken(self._backend.poll(fds, timeout))
+        self._woken(self._backend.poll(fds, timeout if timeout is None else min(timeout, LONGEST)))
         return longer
 
     def _woken(self, ready: Sequence[int]) -> None:
@@ -299,7 +314,9 @@ class Stream(Generic[T]):
         return fds, min(2 * pause or _PAUSE, _LONGEST_PAUSE)
 
     def _enter(self) -> None:
-        if self._busy:
+        # The thread first: none comes between the last question and the answer, as they change at calls only.
+        elsewhere = self._looping and self._looping != get_ident()
+        if self._busy or elsewhere:
             raise RuntimeError(
                 f"the events of {self._what} are being read by another thread, or further up in this one"
             )
@@ -309,9 +326,13 @@ class Stream(Generic[T]):
 
     def _leave_off(self) -> None:
         if not self._busy and not self._lent:
-            self._settle()
-            if self._ended:
-                self._shut()
+            self._busy = True
+            try:
+                self._settle()
+            finally:
+                self._busy = False
+                if self._ended:
+                    self._shut()
 
     def _stop_waiting(self) -> None:
         self._waiting.pop()
