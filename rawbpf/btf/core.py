@@ -121,13 +121,14 @@ class Core:
         fixup = self.fixup(record)
         if fixup.new is not None:
             return (
-                f"CO-RE: {what} has {fixup.new_size} bytes in this kernel and {fixup.old_size} in the program's types: "
-                "only pointers and integers without a sign can then be loaded; read it with bpf_probe_read_kernel()"
+                f"CO-RE: {what} has {fixup.new_size} bytes in the kernel's types and {fixup.old_size} in the "
+                "program's, and of another width only pointers and integers without a sign can be loaded: read it with "
+                "bpf_probe_read_kernel()"
             )
         question = "bpf_core_enum_value_exists" if record[2] in _ENUMERATORS else "bpf_core_field_exists"
         return (
-            f"CO-RE: the types of this kernel have no {what} that suits the program: "
-            f"guard its use by {question}(), or declare it as this kernel has it"
+            f"CO-RE: the kernel's types have no {what} that suits the program: "
+            f"guard its use by {question}(), or declare it as the kernel has it"
         )
 
     def spell(self, record: Record) -> str:
