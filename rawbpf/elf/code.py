@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _CALL = 0x85
 _TEXT = ".text"
 _MAX_ALIASES = 16
+_AS_WHAT = (
+    "mark what the kernel's configuration says __kconfig, compile with -g, and link what other objects define "
+    "into one with this"
+)
 
 
 class Function:
@@ -57,12 +61,16 @@ class _Code:
 
 
 def read_functions(
-    elf: Container, maps_at: Mapping[int, str], data_sections: Mapping[int, str], ext: BtfExt | None
+    elf: Container,
+    maps_at: Mapping[int, str],
+    data_sections: Mapping[int, str],
+    externs: Mapping[str, MapReference],
+    ext: BtfExt | None,
 ) -> list[Function]:
     """Return every function of the object, its instructions symbolic.
 
     `maps_at`: the names of maps by their place in `.maps`; `data_sections`: the names of data maps by
-    their section's index.
+    their section's index; `externs`: what the names of undefined symbols stand for.
 
     Raises: FormatError for damaged code, SpecError for references to what cannot be had.
     """
@@ -70,7 +78,7 @@ def read_functions(
     _no_namesakes(codes)
     functions = _functions(elf, codes)
     for code in codes.values():
-        _relocate(elf, code, codes, maps_at, data_sections)
+        _relocate(elf, code, codes, maps_at, data_sections, externs)
         _local_calls(code)
         if ext is not None:
             _annotate(code, ext)
@@ -158,20 +166,18 @@ def _relocate(
     codes: Mapping[int, _Code],
     maps_at: Mapping[int, str],
     data_sections: Mapping[int, str],
+    externs: Mapping[str, MapReference],
 ) -> None:
     maps = elf.find(".maps")
     for offset, kind, symbol in elf.relocations(code.section):
         instruction = code.at.get(offset)
         where = f"section {code.section.name!r}, byte {offset}"
         target = elf.section_of(symbol)
-        if target is None:
-            raise SpecError(
-                f"{where}: {symbol.name!r} is defined outside this object: kernel symbols, kernel functions and "
-                ".kconfig variables are not supported yet"
-            )
         if instruction is None:
             raise FormatError(f"{where}: a relocation that is at no instruction", code.section.offset + offset)
-        if kind == R_BPF_64_32 and instruction.opcode == _CALL:
+        if target is None:
+            _refer(instruction, kind, symbol, externs, where)
+        elif kind == R_BPF_64_32 and instruction.opcode == _CALL:
             # The immediate counts slots from the next instruction on: -1 is the symbol itself.
             place = symbol.value + 8 * (instruction.imm + 1)
             instruction.reference = _function(codes, target, place, symbol, where)
@@ -197,6 +203,20 @@ def _relocate(
                 )
         else:
             raise FormatError(f"{where}: relocation of type {kind} at '{instruction}'", code.section.offset + offset)
+
+
+def _refer(
+    instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping[str, MapReference], where: str
+) -> None:
+    # What others define.
+    extern = externs.get(symbol.name)
+    if extern is None:
+        raise SpecError(f"{where}: {symbol.name!r} is defined outside this object: {_AS_WHAT}")
+    if kind != R_BPF_64_64 or instruction.opcode != LD_IMM64:
+        raise SpecError(f"{where}: '{instruction}' does not load the address of the variable {symbol.name!r}")
+    instruction.src = c.BPF_PSEUDO_MAP_VALUE
+    instruction.reference = MapReference(extern.name, (extern.offset or 0) + _signed(instruction.imm))
+    instruction.imm = 0
 
 
 def _signed(imm: int) -> int:

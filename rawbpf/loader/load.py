@@ -11,6 +11,7 @@ from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.loader.relocate import relocate_types, targets
+from rawbpf.spec.map import KCONFIG
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
@@ -54,6 +55,10 @@ def load(
     chosen = _choose(content, only)
     core = relocate_types(content, chosen, targets(backend, target_btf))
     token_fd = None if token is None else descriptor_number(token, "token=")
+    if KCONFIG in content.maps and not (maps and KCONFIG in maps):
+        from rawbpf.loader.kconfig import fill_config
+
+        fill_config(backend, content)
     obj = Object(content.name, backend)
     btf_fd = 0
     try:

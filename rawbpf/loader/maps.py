@@ -48,7 +48,8 @@ _NUMBERS = {
 }
 _ELSEWHERE = "others may be using it: load with another pin_dir"
 _DEFAULT_PIN_DIR = "/sys/fs/bpf"
-_PREFIX = 8
+# Room that the name of a data section gets, even of a shorter one.
+_SUFFIX = 7
 # The kernel adds BPF_F_RDONLY_PROG to these by itself.
 _READ_ONLY_TO_PROGRAMS = (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH, c.BPF_MAP_TYPE_INSN_ARRAY)
 
@@ -205,11 +206,16 @@ def _create_empty(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, 
 
 
 def _kernel_name(spec: MapSpec, object_name: str) -> str:
-    # Several objects have a `.bss`: as libbpf, put the object's name in front.
+    # Several objects have a `.bss`: as libbpf, put the object's name in front, unless the section's is one's own.
+    # Source: tools/lib/bpf/libbpf.c:internal_map_name (v6.12)
+    room = c.BPF_OBJ_NAME_LEN - 1
     if not spec.is_data:
-        return spec.name[: c.BPF_OBJ_NAME_LEN - 1]
-    stem = "".join(char if char.isalnum() and char.isascii() else "_" for char in object_name.partition(".")[0])
-    return (stem[:_PREFIX] + spec.name)[: c.BPF_OBJ_NAME_LEN - 1]
+        return spec.name[:room]
+    own = "." in spec.name[1:]
+    prefix = "" if own else object_name.partition(".")[0][: max(0, room - max(_SUFFIX, len(spec.name)))]
+    return "".join(each if each.isascii() and (each.isalnum() or each in "._") else "_" for each in prefix + spec.name)[
+        :room
+    ]
 
 
 def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:

@@ -72,16 +72,12 @@ class ObjectData:
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
-        from rawbpf.spec.variable import VariableSpec
-
         # By identity: a variable belongs to the map object, whatever name the map was given since.
         copies = {id(spec): spec.copy() for spec in self.maps.values()}
         variables = {}
         for name, v in self.variables.items():
             of = copies.get(id(v.map)) or copies.setdefault(id(v.map), v.map.copy())
-            variables[name] = VariableSpec(
-                v.name, of, v.offset, v.size, v.type, constant=v.constant, byteorder=v.byteorder
-            )
+            variables[name] = v.copy(of)
         return ObjectData(
             self.name,
             byteorder=self.byteorder,

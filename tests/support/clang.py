@@ -16,6 +16,20 @@ char _license[] SEC("license") = "GPL";
 """
 """What sources may use: sections, and what bpf_core_read.h has macros for."""
 
+LIBBPF = """
+#define SEC(name) __attribute__((section(name), used))
+#define __kconfig __attribute__((section(".kconfig")))
+#define __ksym __attribute__((section(".ksyms")))
+#define __weak __attribute__((weak))
+#define __hidden __attribute__((visibility("hidden")))
+#define __noinline __attribute__((noinline))
+typedef unsigned char u8; typedef unsigned short u16; typedef unsigned int u32; typedef unsigned long long u64;
+typedef signed char s8; typedef int s32; typedef long long s64;
+enum libbpf_tristate { TRI_NO = 0, TRI_YES = 1, TRI_MODULE = 2 };
+char LICENSE[] SEC("license") = "GPL";
+"""
+"""Another one, of what bpf_helpers.h and vmlinux.h have."""
+
 
 def compiled(directory: Path, source: str, *, target: str = "bpf", prelude: str = PRELUDE) -> Path:
     """Return the object that clang makes of `source` in `directory`, with the `prelude` before it."""
