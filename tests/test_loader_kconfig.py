@@ -32,9 +32,7 @@ SEC("socket") int read(void *ctx) { return (long)CONFIG_X; }
 
 @pytest.fixture
 def compile_spec(tmp_path: Path) -> Compile:
-    return lambda source: rawbpf.ObjectSpec.from_bytes(
-        compiled(tmp_path, source, prelude=LIBBPF).read_bytes(), name="it.bpf.o"
-    )
+    return lambda source: rawbpf.ObjectSpec.from_file(compiled(tmp_path, source, prelude=LIBBPF))
 
 
 @pytest.fixture
@@ -105,7 +103,7 @@ def test_the_map_is_what_libbpf_makes(backend: Backend, compile_spec: Compile) -
     assert [i.src for i in loads] == [c.BPF_PSEUDO_MAP_VALUE]
     spec.variables["CONFIG_BPF_SYSCALL"].value = True
     with spec.load(only=[]) as obj:
-        assert obj.maps[".kconfig"].info.name == "it.kconfig"
+        assert obj.maps[".kconfig"].info.name == "made.kconfig"
         assert obj.maps[".kconfig"].info.value_size == 35
 
 

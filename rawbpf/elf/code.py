@@ -9,7 +9,7 @@ Source: Documentation/bpf/llvm_reloc.rst, tools/lib/bpf/libbpf.c:bpf_program__re
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import LD_IMM64, FunctionReference, Line, MapReference, decode
+from rawbpf.asm.instruction import LD_IMM64, FunctionReference, KernelReference, Line, MapReference, decode
 from rawbpf.elf.container import (
     R_BPF_64_32,
     R_BPF_64_64,
@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf.ext import BtfExt
     from rawbpf.elf.container import Container, Section, Symbol
+    from rawbpf.elf.externs import Extern
 
 _CALL = 0x85
 _TEXT = ".text"
 _MAX_ALIASES = 16
 _AS_WHAT = (
-    "mark what the kernel's configuration says __kconfig, compile with -g, and link what other objects define "
-    "into one with this"
+    "declare what is the kernel's with __ksym or __kconfig and compile with -g, "
+    "and link this with the object that defines it otherwise (bpftool gen object)"
 )
 
 
@@ -64,7 +65,7 @@ def read_functions(
     elf: Container,
     maps_at: Mapping[int, str],
     data_sections: Mapping[int, str],
-    externs: Mapping[str, MapReference],
+    externs: Mapping[str, Extern],
     ext: BtfExt | None,
 ) -> list[Function]:
     """Return every function of the object, its instructions symbolic.
@@ -166,7 +167,7 @@ def _relocate(
     codes: Mapping[int, _Code],
     maps_at: Mapping[int, str],
     data_sections: Mapping[int, str],
-    externs: Mapping[str, MapReference],
+    externs: Mapping[str, Extern],
 ) -> None:
     maps = elf.find(".maps")
     for offset, kind, symbol in elf.relocations(code.section):
@@ -205,18 +206,25 @@ def _relocate(
             raise FormatError(f"{where}: relocation of type {kind} at '{instruction}'", code.section.offset + offset)
 
 
-def _refer(
-    instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping[str, MapReference], where: str
-) -> None:
+def _refer(instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping[str, Extern], where: str) -> None:
     # What others define.
     extern = externs.get(symbol.name)
     if extern is None:
-        raise SpecError(f"{where}: {symbol.name!r} is defined outside this object: {_AS_WHAT}")
+        raise SpecError(f"{where}: {symbol.name!r} is not defined in this object: {_AS_WHAT}")
+    reference = extern.reference
+    if kind == R_BPF_64_32 and instruction.opcode == _CALL and isinstance(reference, KernelReference):
+        instruction.src, instruction.imm, instruction.reference = c.BPF_PSEUDO_KFUNC_CALL, 0, reference
+        return
     if kind != R_BPF_64_64 or instruction.opcode != LD_IMM64:
-        raise SpecError(f"{where}: '{instruction}' does not load the address of the variable {symbol.name!r}")
-    instruction.src = c.BPF_PSEUDO_MAP_VALUE
-    instruction.reference = MapReference(extern.name, (extern.offset or 0) + _signed(instruction.imm))
-    instruction.imm = 0
+        raise SpecError(f"{where}: '{instruction}' neither calls {symbol.name!r} nor loads its address")
+    addend = _signed(instruction.imm)
+    if isinstance(reference, MapReference):
+        reference = MapReference(reference.name, (reference.offset or 0) + addend)
+    elif addend:
+        raise SpecError(
+            f"{where}: of {symbol.name!r} only the address itself can be loaded, not one {addend:+d} from it"
+        )
+    instruction.src, instruction.imm, instruction.reference = extern.src, 0, reference
 
 
 def _signed(imm: int) -> int:

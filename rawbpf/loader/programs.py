@@ -5,6 +5,7 @@ from __future__ import annotations
 from rawbpf.asm.instruction import MapReference
 from rawbpf.btf.ext import pack_func_info, pack_line_info
 from rawbpf.errors import SpecError, VerifierError
+from rawbpf.loader.externs import Externs
 from rawbpf.loader.link import function_starts, line_starts, link
 from rawbpf.loader.patch import is_poisoned
 from rawbpf.program.completion import with_map
@@ -39,40 +40,44 @@ def load_programs(
     token: int | None,
 ) -> None:
     """Give `obj` the programs `chosen` of `content`, whose types `core` has relocated. Raises: as `ObjectSpec.load`."""
-    for spec in chosen:
-        check_numbers(f"program {spec.name!r}", spec, _NUMBERS)
-        if not spec.prog_type:
-            raise SpecError(
-                f"program {spec.name!r} is in section {spec.section!r}, which names no program type: "
-                f"set spec.programs[{spec.name!r}].prog_type, or leave it out with only="
-            )
-        instructions = link(spec, content.functions)
-        options: LoadOptions = {
-            "prog_flags": spec.prog_flags,
-            "kern_version": content.kernel_version,
-            "token_fd": token or 0,
-        }
-        if btf_fd:
-            options |= _types(instructions, btf_fd)
-        try:
-            program = load_program(
-                obj.backend,
-                prog_type=spec.prog_type,
-                instructions=[_patched(instruction, obj.maps, spec.name) for instruction in instructions],
-                name=spec.name,
-                license=content.license,
-                expected_attach_type=spec.expected_attach_type,
-                section=spec.definition,
-                target=spec.attach_target,
-                log_level=log_level,
-                log_size=log_size,
-                **options,
-            )
-        except VerifierError as error:
-            if core is not None:
-                _explain(error, instructions, core)
-            raise
-        obj.add_program(program)
+    linked = [link(spec, content.functions) for spec in chosen]
+    with Externs(obj.backend, content.ksyms) as externs:
+        externs.resolve(linked)
+        for spec, instructions in zip(chosen, linked, strict=True):
+            check_numbers(f"program {spec.name!r}", spec, _NUMBERS)
+            if not spec.prog_type:
+                raise SpecError(
+                    f"program {spec.name!r} is in section {spec.section!r}, which names no program type: "
+                    f"set spec.programs[{spec.name!r}].prog_type, or leave it out with only="
+                )
+            options: LoadOptions = {
+                "prog_flags": spec.prog_flags,
+                "kern_version": content.kernel_version,
+                "token_fd": token or 0,
+                "fd_array": externs.fd_array,
+            }
+            if btf_fd:
+                options |= _types(instructions, btf_fd)
+            try:
+                program = load_program(
+                    obj.backend,
+                    prog_type=spec.prog_type,
+                    instructions=[_patched(each, obj.maps, externs, spec.name) for each in instructions],
+                    name=spec.name,
+                    license=content.license,
+                    expected_attach_type=spec.expected_attach_type,
+                    section=spec.definition,
+                    target=spec.attach_target,
+                    log_level=log_level,
+                    log_size=log_size,
+                    **options,
+                )
+            except VerifierError as error:
+                externs.explain(error)
+                if core is not None:
+                    _explain(error, instructions, core)
+                raise
+            obj.add_program(program)
 
 
 def _types(instructions: list[Instruction], btf_fd: int) -> LoadOptions:
@@ -97,10 +102,12 @@ def _explain(error: VerifierError, instructions: list[Instruction], core: Core) 
         slot += instruction.slots
 
 
-def _patched(instruction: Instruction, maps: Mapping[str, Map[Any, Any]], program: str) -> Instruction:
+def _patched(
+    instruction: Instruction, maps: Mapping[str, Map[Any, Any]], externs: Externs, program: str
+) -> Instruction:
     reference = instruction.reference
     if not isinstance(reference, MapReference):
-        return instruction
+        return externs.patched(instruction)
     if reference.name not in maps:
         raise SpecError(f"program {program!r} refers to map {reference.name!r}, which the specification no longer has")
     return with_map(instruction, reference, maps[reference.name].fileno())

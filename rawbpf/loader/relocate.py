@@ -48,12 +48,12 @@ def relocate(spec: ObjectSpec, target_btf: Btf | Iterable[Btf] | None = None) ->
 def targets(backend: Backend, given: Btf | Iterable[Btf] | None) -> Iterator[Btf]:
     """Yield the types that `target_btf=` means, each when it is needed: by default those of `backend`'s kernel."""
     from rawbpf.btf import Btf, indexed
-    from rawbpf.map.btf import module_types
+    from rawbpf.map.btf import modules
 
     if given is None:
         kernel = indexed(backend.host.btf())
         yield kernel
-        yield from module_types(backend, kernel)
+        yield from (module.types for module in modules(backend, kernel))
     elif isinstance(given, Btf):
         yield given
     else:

@@ -66,10 +66,24 @@ def _read_info(backend: Backend, fd: int) -> BtfInfo:
     )
 
 
-def module_types(backend: Backend, kernel: Btf) -> list[Btf]:
-    """Return the types of each module, which continue those of the `kernel`; none where listing them is not allowed.
+class Module:
+    """A module of the kernel: its `name`, its `types`, and the `id` of the BTF object that has them."""
 
-    Raises: FormatError; BpfError.
+    __slots__ = ("id", "name", "types")
+
+    def __init__(self, name: str, btf_id: int, types: Btf) -> None:
+        self.name = name
+        self.id = btf_id
+        self.types = types
+
+    def __repr__(self) -> str:
+        return f"<Module {self.name!r}: {self.types!r}>"
+
+
+def modules(backend: Backend, kernel: Btf) -> list[Module]:
+    """Return the modules, whose types continue those of the `kernel`; none where listing them is not allowed.
+
+    Raises: FormatError; BpfError. Since: Linux 5.11.
     """
     from rawbpf.btf import Btf
 
@@ -78,7 +92,8 @@ def module_types(backend: Backend, kernel: Btf) -> list[Btf]:
         for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id):
             info = _read_info(backend, fd)
             if info.kernel and info.name != "vmlinux":
-                found.append(Btf.from_bytes(_read_content(backend, fd, info.size), kernel))
+                types = Btf.from_bytes(_read_content(backend, fd, info.size), kernel)
+                found.append(Module(info.name, info.id, types))
     except BpfError as error:
         if error.errno not in (_EPERM, _EINVAL):  # before Linux 5.4 they cannot be listed, and modules have none
             raise

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf.btf import Btf
+    from rawbpf.spec.ksym import KsymSpec
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.program import ProgramSpec
     from rawbpf.spec.variable import VariableSpec
@@ -24,6 +25,7 @@ class ObjectData:
     in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0. `file` is
     the whole file where it has debug information, in which types are looked up that BTF lacks; else empty.
     `core_order`: the names of functions in the order in which their CO-RE relocations are to be resolved.
+    `ksyms` are the symbols of the kernel that it declares.
     """
 
     __slots__ = (
@@ -34,6 +36,7 @@ class ObjectData:
         "file",
         "functions",
         "kernel_version",
+        "ksyms",
         "license",
         "maps",
         "name",
@@ -56,6 +59,7 @@ class ObjectData:
         btf_bytes: bytes = b"",
         file: bytes = b"",
         core_order: tuple[str, ...] = (),
+        ksyms: dict[str, KsymSpec] | None = None,
     ) -> None:
         self.name = name
         self.byteorder = byteorder
@@ -69,6 +73,7 @@ class ObjectData:
         self.btf_bytes = btf_bytes
         self.file = file
         self.core_order = core_order
+        self.ksyms = {} if ksyms is None else ksyms
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
@@ -91,6 +96,7 @@ class ObjectData:
             btf_bytes=self.btf_bytes,
             file=self.file,
             core_order=self.core_order,
+            ksyms=dict(self.ksyms),
         )
 
     def __repr__(self) -> str:
