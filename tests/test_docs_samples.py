@@ -35,6 +35,7 @@ COMPILED = {
     "co_re",
     "event_types",
     "inner_maps",
+    "kernel_facts",
     "networks",
     "openers",
     "per_task",
