@@ -107,6 +107,24 @@ def test_the_map_is_what_libbpf_makes(backend: Backend, compile_spec: Compile) -
         assert obj.maps[".kconfig"].info.value_size == 35
 
 
+@pytest.mark.parametrize(
+    ("name", "names"),
+    [
+        pytest.param("it.bpf.o", ["it.kconfig", "it.bss", ".data.mine"], id="short"),
+        pytest.param("longest_of_all.bpf.o", ["longest.kconfig", "longest_.bss", ".data.mine"], id="long"),
+        pytest.param("odd-é.o", ["odd___.kconfig", "odd___.bss", ".data.mine"], id="other characters"),
+    ],
+)
+def test_the_kernel_knows_data_sections_by_libbpfs_names(
+    backend: Backend, tmp_path: Path, name: str, names: list[str]
+) -> None:
+    source = 'int total; int mine SEC(".data.mine") = 1; extern int CONFIG_X __kconfig __weak;'
+    source += 'SEC("socket") int f(void *ctx) { mine = total = CONFIG_X; return 0; }'
+    data = compiled(tmp_path, source, prelude=LIBBPF).read_bytes()
+    with rawbpf.ObjectSpec.from_bytes(data, name=name).load(only=[]) as obj:
+        assert [obj.maps[each].info.name for each in (".kconfig", ".bss", ".data.mine")] == names
+
+
 RULES = [
     # (declaration, what the configuration says or None, the value)
     pytest.param("_Bool CONFIG_X", "y", True, id="bool y"),
@@ -174,7 +192,14 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing_open(
         spec.load(only=[], backend=sim)
 
 
-TYPES = ["struct { int a; } CONFIG_X", "int *CONFIG_X", "int CONFIG_X[2]", "char CONFIG_X[2][2]", "enum other CONFIG_X"]
+TYPES = [
+    "struct { int a; } CONFIG_X",
+    "int *CONFIG_X",
+    "int CONFIG_X[2]",
+    "char CONFIG_X[2][2]",
+    "_Bool CONFIG_X[2]",
+    "enum other CONFIG_X",
+]
 
 
 @pytest.mark.parametrize("declaration", TYPES)

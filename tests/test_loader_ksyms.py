@@ -251,6 +251,18 @@ def test_symbols_without_a_type_are_addresses(backend: Backend, compile_spec: Co
         assert obj.variables["missing"].value == 0
 
 
+@pytest.mark.real_kernel("it asks about the running kernel")
+@pytest.mark.needs("capability:CAP_SYS_ADMIN", "file:/proc/kallsyms")
+def test_a_name_of_several_symbols_is_no_address(backend: Backend, compile_spec: Compile) -> None:
+    seen: dict[str, set[int]] = {}
+    for address, symbol in backend.host.kallsyms():
+        seen.setdefault(symbol, set()).add(address)
+    name = next(symbol for symbol, addresses in seen.items() if len(addresses) > 1 and symbol.isidentifier())
+    spec = compile_spec(f'extern const void {name} __ksym; SEC("tc") int f(void *c) {{ return (long)&{name}; }}')
+    with pytest.raises(SpecError, match=rf"'{name}' is the name of several things, at 0x[0-9a-f]+, 0x"):
+        spec.load()
+
+
 REFUSALS = [
     pytest.param(
         "extern int bpf_iter_num_nex(void *it) __ksym;",

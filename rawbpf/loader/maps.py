@@ -50,6 +50,7 @@ _ELSEWHERE = "others may be using it: load with another pin_dir"
 _DEFAULT_PIN_DIR = "/sys/fs/bpf"
 # Room that the name of a data section gets, even of a shorter one.
 _SUFFIX = 7
+_ALLOWED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_."
 # The kernel adds BPF_F_RDONLY_PROG to these by itself.
 _READ_ONLY_TO_PROGRAMS = (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH, c.BPF_MAP_TYPE_INSN_ARRAY)
 
@@ -211,11 +212,10 @@ def _kernel_name(spec: MapSpec, object_name: str) -> str:
     room = c.BPF_OBJ_NAME_LEN - 1
     if not spec.is_data:
         return spec.name[:room]
-    own = "." in spec.name[1:]
-    prefix = "" if own else object_name.partition(".")[0][: max(0, room - max(_SUFFIX, len(spec.name)))]
-    return "".join(each if each.isascii() and (each.isalnum() or each in "._") else "_" for each in prefix + spec.name)[
-        :room
-    ]
+    own = spec.name.encode("utf-8", "surrogateescape")
+    prefix = object_name.partition(".")[0].encode("utf-8", "surrogateescape")
+    whole = own if b"." in own[1:] else prefix[: max(0, room - max(_SUFFIX, len(own)))] + own
+    return "".join(chr(byte) if chr(byte) in _ALLOWED else "_" for byte in whole[:room])
 
 
 def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:
