@@ -13,6 +13,7 @@ from support.clang import LIBBPF, compiled
 
 import rawbpf
 from rawbpf.asm.instruction import MapReference
+from rawbpf.btf import Builder
 from rawbpf.errors import NotSupported, SpecError
 from rawbpf.loader.kconfig import version_code
 from rawbpf.sim.simulator import Simulator
@@ -254,6 +255,48 @@ def test_without_a_configuration_the_error_says_what_to_set(
     spec = compile_spec("extern int CONFIG_X __kconfig __weak;" + READ)
     with pytest.raises(NotSupported, match=r"nowhere; set spec\.variables\['CONFIG_X'\]\.value instead"):
         spec.load(only=[], backend=sim)
+
+
+def value_of(backend: Backend, spec: rawbpf.ObjectSpec, name: str) -> object:
+    with spec.load(only=[], backend=backend) as obj:
+        return obj.variables[name].value
+
+
+@pytest.mark.parametrize(("release", "has"), [("5.14", False), ("5.15", True)])
+def test_whether_there_are_cookies_is_found_out(compile_spec: Compile, release: str, has: bool) -> None:
+    name = "LINUX_HAS_BPF_COOKIE"
+    spec = compile_spec(f"extern _Bool {name} __kconfig;" + READ.replace("CONFIG_X", name))
+    with Simulator(release) as older:
+        assert value_of(older, spec, name) is has
+
+
+WRAPPERS = [
+    pytest.param(["__x64_sys_bpf", "create_local_trace_kprobe"], True, id="wrapped"),
+    pytest.param(["__arm64_sys_bpf", "create_local_trace_kprobe", "__x64_sys_write"], True, id="another machine's"),
+    pytest.param(["sys_bpf", "create_local_trace_kprobe"], False, id="not wrapped"),
+    pytest.param(["__x64_sys_bpf"], False, id="no kprobes, as libbpf says"),
+]
+
+
+@pytest.mark.parametrize("source", ["types", "symbols"])
+@pytest.mark.parametrize(("functions", "has"), WRAPPERS)
+def test_whether_system_calls_are_wrapped_is_seen_by_names_of_functions(
+    compile_spec: Compile, sim: Simulator, monkeypatch: pytest.MonkeyPatch, functions: list[str], has: bool, source: str
+) -> None:
+    def types() -> memoryview:
+        if source == "symbols":
+            raise NotSupported(2, call="open", subject="BTF", hint="there is none")
+        b = Builder()
+        prototype = b.func_proto(0, [])
+        for each in functions:
+            b.func(each, prototype)
+        return memoryview(b.to_bytes())
+
+    monkeypatch.setattr(sim.host, "btf", types)
+    monkeypatch.setattr(sim.host, "kallsyms", lambda: ((16, each) for each in functions))
+    name = "LINUX_HAS_SYSCALL_WRAPPER"
+    spec = compile_spec(f"extern _Bool {name} __kconfig;" + READ.replace("CONFIG_X", name))
+    assert value_of(sim, spec, name) is has
 
 
 @pytest.mark.parametrize(

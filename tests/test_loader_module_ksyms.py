@@ -6,6 +6,7 @@ code that would be loaded.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from rawbpf.loader.externs import Externs, find_typed
 from rawbpf.map.btf import Module, modules
 from rawbpf.spec.ksym import KsymSpec
 from rawbpf.syscall.btf import btf_load
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.obj import obj_get_info_by_fd
+from rawbpf.uapi import constants as c
 from rawbpf.uapi.info import BTF_INFO
 
 if TYPE_CHECKING:
@@ -156,6 +159,19 @@ def test_the_kernels_own_come_first_and_modules_are_not_asked_for_them(backend: 
     got = find_typed(symbol, kernel, never())
     assert got is not None
     assert (got.id, got.module) == (found.id, None)
+
+
+def test_where_modules_cannot_be_listed_there_are_none_and_the_error_says_so(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = FaultBackend(backend, {c.BPF_BTF_GET_NEXT_ID: [(1, errno.EPERM)]})
+    assert list(modules(refused, indexed(backend.host.btf()))) == []
+    monkeypatch.setattr(backend.host, "capabilities", lambda: frozenset({"CAP_BPF"}))
+    with (
+        pytest.raises(NotFound, match=r"'nobody_has_this' \(modules are seen with CAP_SYS_ADMIN only\)"),
+        Externs(refused, ksyms(nobody_has_this="function")) as externs,
+    ):
+        externs.resolve([[build.call_kernel("nobody_has_this")]])
 
 
 def test_modules_of_the_kernel_are_listed_with_types_that_continue_its_own(backend: Backend) -> None:
