@@ -19,7 +19,7 @@ from rawbpf.syscall.current import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from rawbpf.syscall.protocol import Backend, Host
 
@@ -27,6 +27,8 @@ _EPERM, _ENOENT = 1, 2
 # No function of the kernel is as long, and what lies between the kernel and its modules is longer.
 _FARTHEST = 1 << 20
 _KALLSYMS = "/proc/kallsyms"
+# What clang's link-time optimisation puts behind the names of what was static.
+_RENAMED = ".llvm."
 
 _last: tuple[Host, KernelSymbols] | None = None
 
@@ -80,14 +82,9 @@ class KernelSymbols:
         try:
             found = cls(host.kallsyms())
         except FileNotFoundError:
-            hint = "this kernel has no table of its symbols (CONFIG_KALLSYMS is off)"
-            raise NotSupported(_ENOENT, call="open", subject=_KALLSYMS, hint=hint) from None
+            raise _no_table() from None
         if not found._names:
-            hint = (
-                "the kernel shows addresses of 0 to this process: it needs CAP_SYSLOG, "
-                "and kernel.kptr_restrict below 2 (sysctl)"
-            )
-            raise PermissionDenied(_EPERM, call="read", subject=_KALLSYMS, hint=hint)
+            raise _hidden()
         return found
 
     def __len__(self) -> int:
@@ -138,6 +135,42 @@ def kernel_symbols(host: Host) -> KernelSymbols:
     if kept is None or kept[0] is not host:
         _last = kept = host, KernelSymbols.read(host)
     return kept[1]
+
+
+def find_addresses(host: Host, names: Collection[str]) -> dict[str, set[int]]:
+    """Return the addresses of those of `names` that the kernel of `host` has, a static function's several.
+
+    What the linker renamed (`NAME.llvm.123`) counts where nothing has the name itself. Raises: as `ksym`.
+    """
+    exact: dict[str, set[int]] = {}
+    renamed: dict[str, set[int]] = {}
+    shown = False
+    try:
+        for address, name in host.kallsyms():
+            shown = shown or address != 0
+            if name in names:
+                exact.setdefault(name, set()).add(address)
+            elif _RENAMED in name and name.partition(_RENAMED)[0] in names:
+                renamed.setdefault(name.partition(_RENAMED)[0], set()).add(address)
+    except FileNotFoundError:
+        raise _no_table() from None
+    found = renamed | exact
+    if found and not shown:
+        raise _hidden()
+    return found
+
+
+def _no_table() -> NotSupported:
+    hint = "this kernel has no table of its symbols (CONFIG_KALLSYMS is off)"
+    return NotSupported(_ENOENT, call="open", subject=_KALLSYMS, hint=hint)
+
+
+def _hidden() -> PermissionDenied:
+    hint = (
+        "the kernel shows addresses of 0 to this process: it needs CAP_SYSLOG, "
+        "and kernel.kptr_restrict below 2 (sysctl)"
+    )
+    return PermissionDenied(_EPERM, call="read", subject=_KALLSYMS, hint=hint)
 
 
 def _mappings(pid: int) -> Iterator[tuple[int, int, int, str]]:

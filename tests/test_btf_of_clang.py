@@ -130,8 +130,7 @@ def test_what_the_kernel_has_is_declared_so_that_it_takes_it(
     before, after = Btf.from_bytes(data), Btf.from_bytes(fixup_datasecs(data, sections))
     assert sorted(size for _, _, size in placed(after, ".ksyms")) == [4, 4, 4]
     kconfig = placed(after, ".kconfig")
-    assert {name: size for name, _, size in kconfig} == {"CONFIG_BPF": 1, "LINUX_KERNEL_VERSION": 4}
-    assert [offset for _, offset, _ in kconfig] == [0, 4]
+    assert kconfig == [("LINUX_KERNEL_VERSION", 0, 4), ("CONFIG_BPF", 4, 1)]
     for name in ("kernel_symbol", "typed_symbol"):
         assert str(after[name]) == f"int {name};"
     assert not [type for type in after if isinstance(type, (Var, Func)) and type.linkage == "extern"]
@@ -195,13 +194,14 @@ def test_variables_are_sorted_by_the_place_that_they_got() -> None:
     assert placed(fixed, ".data") == [("hidden", 8, 72), ("total", 80, 8)]
 
 
-def test_variables_of_an_unknown_section_lie_one_after_the_other_by_their_alignment() -> None:
+def test_variables_of_an_unknown_section_lie_one_after_the_other_the_widest_first_then_the_smallest() -> None:
     b = Builder("big")
     byte, word = b.int("char", 1), b.int("int", 4)
-    variables = [b.var("a", byte), b.var("b", word, "extern"), b.var("c", byte)]
+    text = b.array(byte, 3, word)
+    variables = [b.var("text", text), b.var("z", byte), b.var("b", word, "extern"), b.var("a", byte)]
     b.datasec(".kconfig", 0, [(id, 0, 0) for id in variables])
     fixed = Btf.from_bytes(fixup_datasecs(b.to_bytes(), {}))
-    assert placed(fixed, ".kconfig") == [("a", 0, 1), ("b", 4, 4), ("c", 8, 1)]
+    assert placed(fixed, ".kconfig") == [("b", 0, 4), ("a", 4, 1), ("z", 5, 1), ("text", 6, 3)]
     assert str(fixed["b"]) == "int b;"
 
 

@@ -186,7 +186,7 @@ def elf_with(change: str) -> bytes:
         ("machine", FormatError, "x.o: not a BPF object: machine is x86-64: compile with clang"),
         ("half an instruction", FormatError, "section 'xdp': 12 bytes of code"),
         ("a call of nothing", FormatError, "section 'xdp', byte 0: a call of byte 48"),
-        ("extern", SpecError, "section 'xdp', byte 0: 'jiffies' is defined outside this object"),
+        ("extern", SpecError, "section 'xdp', byte 0: 'jiffies' is not defined in this object"),
         ("strings", SpecError, "refers to 'text' in section 'strings'"),
         ("static half", FormatError, "function 'main' .*whole instructions"),
         ("overlap", FormatError, "function 'main' .*of its own"),

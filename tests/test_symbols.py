@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from support.child import run_as_nobody
 
 import rawbpf
-from rawbpf.symbols import KernelSymbols, ProcessFiles, Symbol, kernel_symbols
+from rawbpf.sim.host import SimulatedHost
+from rawbpf.symbols import KernelSymbols, ProcessFiles, Symbol, find_addresses, kernel_symbols
 from rawbpf.syscall.kernel import KernelBackend
 
 if TYPE_CHECKING:
@@ -110,6 +112,34 @@ def test_the_table_is_read_once_per_kernel(backend: Backend) -> None:
     assert first is again
     assert reads == ["kallsyms"]
     assert kernel_symbols(backend.host) is not first
+
+
+class Table(SimulatedHost):
+    """A machine whose kernel has these symbols."""
+
+    def __init__(self, *rows: tuple[int, str]) -> None:
+        super().__init__("6.18.0", 1)
+        self._rows = rows
+
+    def kallsyms(self) -> Iterator[tuple[int, str]]:
+        return iter(self._rows)
+
+
+def test_addresses_are_found_by_name() -> None:
+    host = Table((16, "a"), (32, "b"), (48, "b"), (0, "first"), (64, "c.llvm.123"), (80, "d"), (96, "d.llvm.5"))
+    assert find_addresses(host, {"a", "b", "c", "d", "e", "first"}) == {
+        "a": {16},
+        "b": {32, 48},
+        "c": {64},
+        "d": {80},
+        "first": {0},  # of what lies at 0 indeed, such as variables of each CPU
+    }
+
+
+def test_addresses_that_the_kernel_hides_are_not_taken_for_0() -> None:
+    with pytest.raises(rawbpf.PermissionDenied, match="CAP_SYSLOG"):
+        find_addresses(Table((0, "a"), (0, "b")), {"a"})
+    assert find_addresses(Table((0, "a"), (0, "b")), {"absent"}) == {}
 
 
 @pytest.mark.real_kernel("it asks about the running kernel")

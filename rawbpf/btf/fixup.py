@@ -32,7 +32,8 @@ def fixup_datasecs(data: bytes, sections: Mapping[str, tuple[int, Mapping[str, i
 
     `sections`: for each section its size and the offsets of its global variables, in bytes, as the
     ELF file says them. Variables are sorted by offset, static ones keep theirs. A section that is not
-    among them gets its variables one after the other, as `.kconfig` needs. What `.ksyms` declares
+    among them, such as `.kconfig`, gets its variables one after the other, as libbpf lays them out: those of
+    the greatest alignment first, then the smaller ones, then by name. What `.ksyms` declares
     stands there as an `int`: the true types are in `data`, where the loader looks them up.
 
     Raises: FormatError when `data` is no BTF, or a section's variables are broken.
@@ -133,7 +134,10 @@ def _fix(words: array[int], section: Datasec, known: tuple[int, Mapping[str, int
     size, offsets = known if known is not None else (0, {})
     entries = []
     end = 0
-    for entry in section.variables:
+    variables = section.variables
+    if known is None and name != KSYMS:
+        variables = tuple(sorted(variables, key=_order))
+    for entry in variables:
         variable = entry[0]
         if name == KSYMS or isinstance(variable, Func):
             id, offset, own_size = _place_ksym(words, variable, end, tail)
@@ -163,6 +167,14 @@ def _place_ksym(words: array[int], variable: Var | Func, end: int, tail: _Tail) 
         return tail.var_id(), offset, _PLACEHOLDER_SIZE
     words[variable._at + 2] = tail.int_id()
     return variable.id, offset, _PLACEHOLDER_SIZE
+
+
+def _order(entry: tuple[Var | Func, int, int]) -> tuple[int, int, str]:
+    # As libbpf sorts what it has to place. Source: tools/lib/bpf/libbpf.c:cmp_externs (v6.12)
+    variable, _, size = entry
+    if isinstance(variable, Func):
+        return 0, 0, variable.name
+    return -align_of(variable), size or size_of(variable), variable.name
 
 
 def _place_after(variable: Var, size: int, end: int) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@ Source: Documentation/bpf/llvm_reloc.rst, tools/lib/bpf/libbpf.c:bpf_program__re
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import LD_IMM64, FunctionReference, Line, MapReference, decode
+from rawbpf.asm.instruction import LD_IMM64, FunctionReference, KernelReference, Line, MapReference, decode
 from rawbpf.elf.container import (
     R_BPF_64_32,
     R_BPF_64_64,
@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf.ext import BtfExt
     from rawbpf.elf.container import Container, Section, Symbol
+    from rawbpf.elf.externs import Extern
 
 _CALL = 0x85
 _TEXT = ".text"
 _MAX_ALIASES = 16
+_AS_WHAT = (
+    "declare what is the kernel's with __ksym or __kconfig and compile with -g, "
+    "and link this with the object that defines it otherwise (bpftool gen object)"
+)
 
 
 class Function:
@@ -57,12 +62,16 @@ class _Code:
 
 
 def read_functions(
-    elf: Container, maps_at: Mapping[tuple[int, int], str], data_sections: Mapping[int, str], ext: BtfExt | None
+    elf: Container,
+    maps_at: Mapping[tuple[int, int], str],
+    data_sections: Mapping[int, str],
+    externs: Mapping[str, Extern],
+    ext: BtfExt | None,
 ) -> list[Function]:
     """Return every function of the object, its instructions symbolic.
 
     `maps_at`: the names of maps by (section's index, byte) of their definition; `data_sections`: the names of data
-    maps by their section's index.
+    maps by their section's index; `externs`: what the names of undefined symbols stand for.
 
     Raises: FormatError for damaged code, SpecError for references to what cannot be had.
     """
@@ -70,7 +79,7 @@ def read_functions(
     _no_namesakes(codes)
     functions = _functions(elf, codes)
     for code in codes.values():
-        _relocate(elf, code, codes, maps_at, data_sections)
+        _relocate(elf, code, codes, maps_at, data_sections, externs)
         _local_calls(code)
         if ext is not None:
             _annotate(code, ext)
@@ -158,20 +167,18 @@ def _relocate(
     codes: Mapping[int, _Code],
     maps_at: Mapping[tuple[int, int], str],
     data_sections: Mapping[int, str],
+    externs: Mapping[str, Extern],
 ) -> None:
     with_maps = {index for index, _ in maps_at}
     for offset, kind, symbol in elf.relocations(code.section):
         instruction = code.at.get(offset)
         where = f"section {code.section.name!r}, byte {offset}"
         target = elf.section_of(symbol)
-        if target is None:
-            raise SpecError(
-                f"{where}: {symbol.name!r} is defined outside this object: kernel symbols, kernel functions and "
-                ".kconfig variables are not supported yet"
-            )
         if instruction is None:
             raise FormatError(f"{where}: a relocation that is at no instruction", code.section.offset + offset)
-        if kind == R_BPF_64_32 and instruction.opcode == _CALL:
+        if target is None:
+            _refer(instruction, kind, symbol, externs, where)
+        elif kind == R_BPF_64_32 and instruction.opcode == _CALL:
             # The immediate counts slots from the next instruction on: -1 is the symbol itself.
             place = symbol.value + 8 * (instruction.imm + 1)
             instruction.reference = _function(codes, target, place, symbol, where)
@@ -198,6 +205,27 @@ def _relocate(
                 )
         else:
             raise FormatError(f"{where}: relocation of type {kind} at '{instruction}'", code.section.offset + offset)
+
+
+def _refer(instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping[str, Extern], where: str) -> None:
+    # What others define.
+    extern = externs.get(symbol.name)
+    if extern is None:
+        raise SpecError(f"{where}: {symbol.name!r} is not defined in this object: {_AS_WHAT}")
+    reference = extern.reference
+    if kind == R_BPF_64_32 and instruction.opcode == _CALL and isinstance(reference, KernelReference):
+        instruction.src, instruction.imm, instruction.reference = c.BPF_PSEUDO_KFUNC_CALL, 0, reference
+        return
+    if kind != R_BPF_64_64 or instruction.opcode != LD_IMM64:
+        raise SpecError(f"{where}: '{instruction}' neither calls {symbol.name!r} nor loads its address")
+    addend = _signed(instruction.imm)
+    if isinstance(reference, MapReference):
+        reference = MapReference(reference.name, (reference.offset or 0) + addend)
+    elif addend:
+        raise SpecError(
+            f"{where}: of {symbol.name!r} only the address itself can be loaded, not one {addend:+d} from it"
+        )
+    instruction.src, instruction.imm, instruction.reference = extern.src, 0, reference
 
 
 def _signed(imm: int) -> int:

@@ -25,6 +25,7 @@ from rawbpf.elf.container import (
     STV_INTERNAL,
     read,
 )
+from rawbpf.elf.externs import read_externs
 from rawbpf.elf.maps import read_definitions
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import MapSpec
@@ -68,9 +69,15 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     definitions = read_definitions(elf, btf)
     out.maps.update(definitions.maps)
     data_sections = _data_sections(elf, btf, out)
+    externs = read_externs(elf, out)
     extension = elf.find(".BTF.ext")
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
-    _functions(out, read_functions(elf, definitions.at, data_sections, ext))
+    functions = read_functions(elf, definitions.at, data_sections, externs, ext)
+    _functions(out, functions)
+    if ext is not None:
+        order = {section: place for place, section in enumerate(ext.core_relo)}
+        related = [function for function in functions if function.section in order]
+        out.core_order = tuple(f.name for f in sorted(related, key=lambda f: order[f.section]))
     _tail_calls(out, definitions.arrays)
     return out
 

@@ -48,7 +48,9 @@ _NUMBERS = {
 }
 _ELSEWHERE = "others may be using it: load with another pin_dir"
 _DEFAULT_PIN_DIR = "/sys/fs/bpf"
-_PREFIX = 8
+# Room that the name of a data section gets, even of a shorter one.
+_SUFFIX = 7
+_ALLOWED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_."
 # The kernel adds BPF_F_RDONLY_PROG to these by itself.
 _READ_ONLY_TO_PROGRAMS = (c.BPF_MAP_TYPE_DEVMAP, c.BPF_MAP_TYPE_DEVMAP_HASH, c.BPF_MAP_TYPE_INSN_ARRAY)
 
@@ -205,11 +207,15 @@ def _create_empty(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, 
 
 
 def _kernel_name(spec: MapSpec, object_name: str) -> str:
-    # Several objects have a `.bss`: as libbpf, put the object's name in front.
+    # Several objects have a `.bss`: as libbpf, put the object's name in front, unless the section's is one's own.
+    # Source: tools/lib/bpf/libbpf.c:internal_map_name (v6.12)
+    room = c.BPF_OBJ_NAME_LEN - 1
     if not spec.is_data:
-        return spec.name[: c.BPF_OBJ_NAME_LEN - 1]
-    stem = "".join(char if char.isalnum() and char.isascii() else "_" for char in object_name.partition(".")[0])
-    return (stem[:_PREFIX] + spec.name)[: c.BPF_OBJ_NAME_LEN - 1]
+        return spec.name[:room]
+    own = spec.name.encode("utf-8", "surrogateescape")
+    prefix = object_name.partition(".")[0].encode("utf-8", "surrogateescape")
+    whole = own if b"." in own[1:] else prefix[: max(0, room - max(_SUFFIX, len(own)))] + own
+    return "".join(chr(byte) if chr(byte) in _ALLOWED else "_" for byte in whole[:room])
 
 
 def _from_pin(obj: Object, spec: MapSpec, path: str) -> Map[Any, Any] | None:

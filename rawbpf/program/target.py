@@ -46,7 +46,7 @@ def attach_btf_id(backend: Backend, attach_type: int, name: str) -> int:
     found = indexed(backend.host.btf()).find(prefix + name, kind)
     if found is not None:
         return found.id
-    hint = f"this kernel's BTF has no {noun} {name!r}{_close(backend, prefix, name)}"
+    hint = f"this kernel's BTF has no {noun} {name!r}{close_names(backend, prefix, name)}"
     raise BpfError(_ENOENT, call="find", subject=f"{noun} {name}", hint=hint, backend=backend.name)
 
 
@@ -67,12 +67,16 @@ def _id(backend: Backend, name: str, kind: type[Type], noun: str) -> int:
     found = indexed(backend.host.btf()).find(name, kind)
     if found is not None:
         return found.id
-    close = _close(backend, "", name)
+    close = close_names(backend, "", name)
     hint = f"this kernel's own BTF has no {noun} {name!r}{close}; those of its modules are not looked at"
     raise NotFound(_ENOENT, call="find", subject=f"{noun} {name}", hint=hint, backend=backend.name)
 
 
-def _close(backend: Backend, prefix: str, name: str) -> str:
+def close_names(backend: Backend, prefix: str, name: str) -> str:
+    """Return a half-sentence on names in the kernel's BTF that are close to `prefix` and `name`; empty for none.
+
+    Raises: NotSupported where the kernel has no BTF.
+    """
     import re
 
     from rawbpf.link.names import did_you_mean

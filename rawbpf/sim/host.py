@@ -28,6 +28,7 @@ class SimulatedHost:
     """A machine with `possible_cpus` CPUs and one NUMA node."""
 
     numa_nodes = (0,)
+    version = ""
 
     def __init__(self, release: str, possible_cpus: int) -> None:
         if type(possible_cpus) is not int:
@@ -39,6 +40,8 @@ class SimulatedHost:
         self.possible_cpus = possible_cpus
         self.page_size: int = os.sysconf("SC_PAGESIZE")
         self.byteorder: Literal["little", "big"] = sys.byteorder
+        self.configuration: dict[str, str] = {}
+        """What `kconfig` says: options are set here, as in `host.configuration["CONFIG_HZ"] = "250"`."""
         self.memory_available: int | None = 4 << 30
         """Bytes that a map may take: lower than the real machine's, where that must not run out."""
 
@@ -79,8 +82,8 @@ class SimulatedHost:
         return iter(())
 
     def kconfig(self) -> Mapping[str, str]:
-        """No configuration."""
-        return {}
+        """The configuration that it was given; none by default."""
+        return self.configuration
 
     def tracepoint(self, category: str, name: str) -> int:
         """Refuse: nothing happens here that could be traced. Raises: NotSupported (ENOENT)."""

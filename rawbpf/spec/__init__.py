@@ -7,6 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rawbpf.spec.config import ConfigSpec as ConfigSpec
+    from rawbpf.spec.ksym import KsymSpec as KsymSpec
     from rawbpf.spec.map import MapSpec as MapSpec
     from rawbpf.spec.object import ObjectData as ObjectData
     from rawbpf.spec.program import ProgramSpec as ProgramSpec
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from rawbpf.spec.variable import VariableSpec as VariableSpec
 
 _HOMES = {
+    "ConfigSpec": "config",
+    "KsymSpec": "ksym",
     "MapSpec": "map",
     "ObjectData": "object",
     "ProgramSpec": "program",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 PIN_NONE = 0
 PIN_BY_NAME = 1
 """`LIBBPF_PIN_BY_NAME`: the map is shared through a pin of its own name."""
+KCONFIG = ".kconfig"
+"""The name of the map that holds what the kernel's configuration says."""
 
 
 class MapSpec:
@@ -89,7 +91,7 @@ class MapSpec:
 
     @property
     def is_data(self) -> bool:
-        """Whether this is a data section (`.rodata`, `.data`, `.bss`): one value that holds variables."""
+        """Whether this is a data section (`.rodata`, `.data`, `.bss`, `.kconfig`): one value that holds variables."""
         return self.section.startswith(".") and self.section != ".maps"
 
     def read(self, offset: int, size: int) -> bytes:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf.btf import Btf
+    from rawbpf.spec.ksym import KsymSpec
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.program import ProgramSpec
     from rawbpf.spec.variable import VariableSpec
@@ -23,15 +24,19 @@ class ObjectData:
     `btf` is the object's own BTF, `btf_bytes` the same as the kernel takes it (data sections filled
     in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0. `file` is
     the whole file where it has debug information, in which types are looked up that BTF lacks; else empty.
+    `core_order`: the names of functions in the order in which their CO-RE relocations are to be resolved.
+    `ksyms` are the symbols of the kernel that it declares.
     """
 
     __slots__ = (
         "btf",
         "btf_bytes",
         "byteorder",
+        "core_order",
         "file",
         "functions",
         "kernel_version",
+        "ksyms",
         "license",
         "maps",
         "name",
@@ -53,6 +58,8 @@ class ObjectData:
         btf: Btf | None = None,
         btf_bytes: bytes = b"",
         file: bytes = b"",
+        core_order: tuple[str, ...] = (),
+        ksyms: dict[str, KsymSpec] | None = None,
     ) -> None:
         self.name = name
         self.byteorder = byteorder
@@ -65,19 +72,17 @@ class ObjectData:
         self.btf = btf
         self.btf_bytes = btf_bytes
         self.file = file
+        self.core_order = core_order
+        self.ksyms = {} if ksyms is None else ksyms
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
-        from rawbpf.spec.variable import VariableSpec
-
         # By identity: a variable belongs to the map object, whatever name the map was given since.
         copies = {id(spec): spec.copy() for spec in self.maps.values()}
         variables = {}
         for name, v in self.variables.items():
             of = copies.get(id(v.map)) or copies.setdefault(id(v.map), v.map.copy())
-            variables[name] = VariableSpec(
-                v.name, of, v.offset, v.size, v.type, constant=v.constant, byteorder=v.byteorder
-            )
+            variables[name] = v.copy(of)
         return ObjectData(
             self.name,
             byteorder=self.byteorder,
@@ -90,6 +95,8 @@ class ObjectData:
             btf=self.btf,
             btf_bytes=self.btf_bytes,
             file=self.file,
+            core_order=self.core_order,
+            ksyms=dict(self.ksyms),
         )
 
     def __repr__(self) -> str:

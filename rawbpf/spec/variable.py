@@ -58,6 +58,9 @@ class VariableSpec:
 
     @value.setter
     def value(self, value: object) -> None:
+        self._set(value)
+
+    def _set(self, value: object) -> None:
         codec = self._codec()
         if codec is not None:
             try:
@@ -71,6 +74,12 @@ class VariableSpec:
         else:
             raise TypeError(f"variable {self.name!r} has no type in BTF and takes {self.size} bytes, not {value!r}")
         self.map.write(self.offset, content)
+
+    def copy(self, of: MapSpec) -> VariableSpec:
+        """Return a copy that lies in the map `of`."""
+        return VariableSpec(
+            self.name, of, self.offset, self.size, self.type, constant=self.constant, byteorder=self.byteorder
+        )
 
     def _codec(self) -> Codec[object] | None:
         if self.type is None:

@@ -50,6 +50,15 @@ class KernelHost:
         return self._possible_cpus
 
     @property
+    def version(self) -> str:
+        """What `uname -v` prints, or /proc/version_signature where there is one: distributions' exact version."""
+        try:
+            with open("/proc/version_signature", encoding="utf-8", errors="replace") as file:
+                return file.read().strip()
+        except OSError:
+            return os.uname().version
+
+    @property
     def memory_available(self) -> int | None:
         """Bytes that can be allocated without swapping, read anew; None where that is not known."""
         try:

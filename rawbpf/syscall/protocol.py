@@ -35,6 +35,10 @@ if TYPE_CHECKING:
             """The kernel's release, as `uname -r` prints it."""
 
         @property
+        def version(self) -> str:
+            """What `uname -v` prints, or /proc/version_signature where there is one: distributions' exact version."""
+
+        @property
         def byteorder(self) -> Literal["little", "big"]:
             """The byte order of the CPUs."""
 

@@ -18,6 +18,7 @@ class RecordedHost:
         self.possible_cpus = int(str(told["possible_cpus"]))
         self.page_size = int(str(told["page_size"]))
         self.release = str(told["release"])
+        self.version = ""
         self.byteorder: Literal["little", "big"] = "big" if told["byteorder"] == "big" else "little"
         self.memory_available: int | None = None
         self.numa_nodes = (0,)

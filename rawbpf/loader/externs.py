@@ -1,0 +1,226 @@
+"""The kernel's side of `.ksyms`: what it has under the names that an object declares, and instructions that say so.
+
+Variables and functions are ids in the BTF of the kernel or of a module, plain addresses come from its table of
+symbols. What is weak and missing has the address 0, and a call of it is one that the verifier takes only
+where it is never reached.
+
+Source: tools/lib/bpf/libbpf.c:bpf_object__resolve_externs, bpf_object__relocate_data (v6.12);
+kernel/bpf/verifier.c:check_pseudo_btf_id, fetch_kfunc_meta.
+"""
+
+from __future__ import annotations
+
+from rawbpf.asm.instruction import KernelReference
+from rawbpf.btf import indexed
+from rawbpf.btf.core_compare import Comparison, essential_name
+from rawbpf.btf.text import declare
+from rawbpf.btf.types import Func, FuncProto, Var, strip
+from rawbpf.errors import NotFound, NotSupported, SpecError
+from rawbpf.map.btf import modules
+from rawbpf.program.target import close_names, function_id, variable_id
+from rawbpf.symbols import find_addresses
+from rawbpf.syscall.obj import btf_get_fd_by_id
+from rawbpf.uapi import constants as c
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Self
+
+    from rawbpf.asm.instruction import Instruction
+    from rawbpf.btf import Btf
+    from rawbpf.errors import VerifierError
+    from rawbpf.map.btf import Module
+    from rawbpf.spec.ksym import KsymSpec
+    from rawbpf.syscall.protocol import Backend
+
+POISON = 2002000000
+"""The helper that is called in the place of a missing function, above which its index counts. libbpf has the same."""
+
+_ENOENT = 2
+
+
+class Found:
+    """Where the kernel has a symbol: an `address`, or an `id` in its BTF or in that of a `module`."""
+
+    __slots__ = ("address", "id", "module")
+
+    def __init__(self, address: int = 0, btf_id: int = 0, module: Module | None = None) -> None:
+        self.address = address
+        self.id = btf_id
+        self.module = module
+
+
+def find_typed(symbol: KsymSpec, kernel: Btf, loaded: Iterable[Module]) -> Found | None:
+    """Return where `kernel`, or else the first of the `loaded` modules, has `symbol`, whose type is declared.
+
+    None where there is none, also for a weak function that takes or returns something else. A flavor
+    (`NAME___mine`) is no part of a function's name, so that an object may declare several forms of one and use what
+    is there.
+
+    Raises: SpecError where it has another type; FormatError.
+    """
+    if symbol.type is None:
+        return None
+    is_function = isinstance(symbol.type, FuncProto)
+    name = essential_name(symbol.name) if is_function else symbol.name
+    kind = Func if is_function else Var
+    module = None
+    found = kernel.find(name, kind)
+    if found is None:
+        for module in loaded:
+            found = module.types.find(name, kind)
+            if found is not None:
+                break
+    if not isinstance(found, (Func, Var)):
+        return None
+    theirs = strip(found.type)
+    if Comparison().compatible(symbol.type, theirs):
+        return Found(btf_id=found.id, module=module)
+    if is_function and symbol.weak:
+        return None
+    where = "the kernel" if module is None else f"module {module.name!r}"
+    raise SpecError(
+        f"the object declares '{declare(symbol.type, name)}', and what {where} has is '{declare(theirs, name)}'"
+    )
+
+
+class Externs:
+    """What an object declares of the kernel, as `resolve` finds it; closes the modules' BTF when it is closed.
+
+    `fd_array` is what programs are loaded with whose calls count in it: index 0 is the kernel itself.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        declared: Mapping[str, KsymSpec],
+        find_modules: Callable[[Backend, Btf], list[Module]] = modules,
+    ) -> None:
+        self.fd_array: list[int] = []
+        self._backend = backend
+        self._declared = declared
+        self._find_modules = find_modules
+        self._modules: list[Module] | None = None
+        self._fds: dict[int, int] = {}
+        self._found: dict[str, Found] = {}
+        self._missing: dict[int, str] = {}
+
+    def resolve(self, code: Iterable[Iterable[Instruction]]) -> None:
+        """Find all that is declared and that the programs in `code` refer to.
+
+        Raises: NotFound (ENOENT) for what is missing and not weak; SpecError for other types, and for a name of
+        several addresses; PermissionDenied where addresses are hidden; NotSupported where the kernel has no BTF or
+        no symbols; BpfError; FormatError.
+        """
+        names = {i.reference.name for body in code for i in body if isinstance(i.reference, KernelReference)}
+        # In libbpf's order, by which modules are numbered.
+        wanted = sorted((self._declared[name] for name in names & self._declared.keys()), key=lambda each: each.index)
+        addresses = {symbol.name for symbol in wanted if symbol.type is None}
+        known = find_addresses(self._backend.host, addresses) if addresses else {}
+        for symbol in wanted:
+            found = self._typed(symbol) if symbol.type is not None else _only(symbol.name, known.get(symbol.name))
+            if found is not None:
+                self._found[symbol.name] = found
+                if found.module is not None and isinstance(symbol.type, FuncProto):
+                    self._index(found.module)
+            elif symbol.weak:
+                self._missing[POISON + symbol.index] = symbol.name
+            else:
+                raise self._not_found(symbol)
+
+    def patched(self, instruction: Instruction) -> Instruction:
+        """Return `instruction`, which refers to a symbol of the kernel by name, as the kernel takes it."""
+        reference = instruction.reference
+        if not isinstance(reference, KernelReference):
+            return instruction
+        symbol, found = self._declared.get(reference.name), self._found.get(reference.name)
+        if symbol is None:  # put there by who edited the program
+            find = function_id if instruction.is_call else variable_id
+            return instruction.replace(imm=find(self._backend, reference.name), reference=False)
+        if instruction.is_call:
+            if not isinstance(symbol.type, FuncProto):
+                raise SpecError(f"{symbol.name!r} is called, and declared as no function")
+            if found is None:
+                return instruction.replace(dst=0, src=0, offset=0, imm=POISON + symbol.index, reference=False)
+            offset = 0 if found.module is None else self._index(found.module)
+            return instruction.replace(imm=found.id, offset=offset, reference=False)
+        if symbol.type is None or found is None:
+            return instruction.replace(src=0, imm=0 if found is None else found.address, reference=False)
+        fd = 0 if found.module is None else self._fd(found.module)
+        return instruction.replace(src=c.BPF_PSEUDO_BTF_ID, imm=fd << 32 | found.id, reference=False)
+
+    def explain(self, error: VerifierError) -> None:
+        """Say in `error`'s text which function is missing, if a call of one is what was refused."""
+        for number, name in self._missing.items():
+            if f"#{number}" in error.summary:
+                error.summary = error.hint = (
+                    f"{name!r} is called, which is __weak, and which the kernel lacks or has with another prototype: "
+                    f"call it only if bpf_ksym_exists({name})"
+                )
+
+    def _typed(self, symbol: KsymSpec) -> Found | None:
+        try:
+            kernel = indexed(self._backend.host.btf())
+        except NotSupported:
+            if symbol.weak:
+                return None
+            raise
+        try:
+            return find_typed(symbol, kernel, self._loaded(kernel))
+        except SpecError as error:
+            raise SpecError(f"kernel symbol {symbol.name!r}: {error}") from None
+
+    def _loaded(self, kernel: Btf) -> Iterator[Module]:
+        if self._modules is None:
+            self._modules = self._find_modules(self._backend, kernel)
+        yield from self._modules
+
+    def _fd(self, module: Module) -> int:
+        if module.id not in self._fds:
+            self._fds[module.id] = btf_get_fd_by_id(self._backend, module.id)
+        return self._fds[module.id]
+
+    def _index(self, module: Module) -> int:
+        fd = self._fd(module)
+        if not self.fd_array:
+            self.fd_array.append(0)
+        if fd not in self.fd_array:
+            self.fd_array.append(fd)
+        return self.fd_array.index(fd)
+
+    def _not_found(self, symbol: KsymSpec) -> NotFound:
+        if symbol.type is None:
+            noun, hint = "symbol", f"the kernel's table of symbols has no {symbol.name!r}"
+        else:
+            noun = "function" if isinstance(symbol.type, FuncProto) else "variable"
+            name = essential_name(symbol.name) if noun == "function" else symbol.name
+            hint = f"neither the kernel's BTF nor that of a module has a {noun} {name!r}"
+            if "CAP_SYS_ADMIN" not in self._backend.host.capabilities():
+                hint += " (modules are seen with CAP_SYS_ADMIN only)"
+            hint += close_names(self._backend, "", name)
+        hint += "; declare it __weak if the object can do without"
+        return NotFound(_ENOENT, call="find", subject=f"{noun} {symbol.name}", hint=hint, backend=self._backend.name)
+
+    def close(self) -> None:
+        """Close the BTF of modules, which loaded programs hold by themselves. Idempotent."""
+        while self._fds:
+            self._backend.close(self._fds.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _only(name: str, addresses: set[int] | None) -> Found | None:
+    if addresses is None:
+        return None
+    if len(addresses) > 1:
+        several = ", ".join(map(hex, sorted(addresses)))
+        raise SpecError(f"kernel symbol {name!r} is the name of several things, at {several}: which is meant?")
+    return Found(address=min(addresses))

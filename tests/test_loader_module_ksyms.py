@@ -1,0 +1,182 @@
+"""What modules have: functions are called by the index of their BTF's descriptor, variables loaded with it.
+
+The modules are BTF made here, which continues the kernel's, behind descriptors of other BTF; what is looked at is the
+code that would be loaded.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rawbpf.asm import build
+from rawbpf.btf import Btf, Builder, Func, FuncProto, Int, Type, Var, indexed
+from rawbpf.btf.build import assemble
+from rawbpf.errors import NotFound, SpecError
+from rawbpf.loader.externs import Externs, find_typed
+from rawbpf.map.btf import Module, modules
+from rawbpf.spec.ksym import KsymSpec
+from rawbpf.syscall.btf import btf_load
+from rawbpf.syscall.fault import FaultBackend
+from rawbpf.syscall.obj import obj_get_info_by_fd
+from rawbpf.uapi import constants as c
+from rawbpf.uapi.info import BTF_INFO
+
+if TYPE_CHECKING:
+    from rawbpf.syscall.protocol import Backend
+
+pytestmark = pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+GLOBAL = 1
+
+
+def split(base: Btf, functions: list[str], variables: list[str]) -> Btf:
+    """Return BTF that continues `base`: functions `int name(int)`, and variables of int."""
+    number = base.find("int", Int)
+    assert number is not None
+    strings, words, first = b"\0", [], len(base)
+
+    def named(text: str) -> int:
+        nonlocal strings
+        strings += text.encode() + b"\0"
+        return len(base.strings) + len(strings) - len(text) - 1
+
+    words += [0, FuncProto.kind << 24 | 1, number.id, named("x"), number.id]
+    for name in functions:
+        words += [named(name), Func.kind << 24 | GLOBAL, first]
+    for name in variables:
+        words += [named(name), Var.kind << 24, number.id, GLOBAL]
+    return Btf.from_bytes(assemble(words, strings, sys.byteorder), base)
+
+
+def declared() -> dict[str, Type]:
+    """Return the types that an object would declare: of a function, of another one, and of a variable."""
+    b = Builder()
+    number = b.int("int", 4, signed=True)
+    one, two = b.func_proto(number, [("x", number)]), b.func_proto(number, [("x", number), ("y", number)])
+    btf = Btf.from_bytes(b.to_bytes())
+    return {"function": btf[one], "other": btf[two], "variable": btf[number]}
+
+
+TYPES = declared()
+
+
+def ksyms(**kinds: str) -> dict[str, KsymSpec]:
+    """Return what is declared, in the order of names; `kinds`: a word of `TYPES` for each, with `weak` before it."""
+    return {
+        name: KsymSpec(name, TYPES[kind.split()[-1]], weak=kind.startswith("weak"), index=index)
+        for index, (name, kind) in enumerate(sorted(kinds.items()))
+    }
+
+
+@pytest.fixture
+def loaded(backend: Backend) -> Iterator[list[Module]]:
+    """Modules `first` and `second` of the kernel below, each with the id of some BTF that can be opened."""
+    base = indexed(backend.host.btf())
+    some = Builder()
+    some.int("int", 4)
+    fds = [btf_load(backend, some.to_bytes()) for _ in range(2)]
+    ids = [BTF_INFO.integer(obj_get_info_by_fd(backend, fd, BTF_INFO.size), "id") for fd in fds]
+    try:
+        yield [
+            Module("first", ids[0], split(base, ["z_of_first", "both"], ["first_variable"])),
+            Module("second", ids[1], split(base, ["a_of_second", "both"], [])),
+        ]
+    finally:
+        for fd in fds:
+            backend.close(fd)
+
+
+def test_functions_count_modules_in_the_order_of_names(backend: Backend, loaded: list[Module]) -> None:
+    code = [build.call_kernel("z_of_first"), build.call_kernel("a_of_second"), build.call_kernel("z_of_first")]
+    wanted = ksyms(z_of_first="function", a_of_second="function")
+    with Externs(backend, wanted, lambda *_: loaded) as externs:
+        externs.resolve([code])
+        calls = [externs.patched(each) for each in code]
+        ids = [found.id for module in loaded for name in wanted if (found := module.types.find(name, Func))]
+        assert [(i.src, i.imm, i.offset) for i in calls] == [(2, ids[0], 2), (2, ids[1], 1), (2, ids[0], 2)]
+        assert externs.fd_array[0] == 0
+        held = [BTF_INFO.integer(obj_get_info_by_fd(backend, fd, BTF_INFO.size), "id") for fd in externs.fd_array[1:]]
+        assert held == [loaded[1].id, loaded[0].id]
+
+
+def test_of_two_modules_the_first_counts(backend: Backend, loaded: list[Module]) -> None:
+    found = find_typed(ksyms(both="function")["both"], indexed(backend.host.btf()), loaded)
+    assert found is not None
+    assert found.module is loaded[0]
+
+
+def test_variables_and_addresses_of_functions_come_with_the_descriptor(backend: Backend, loaded: list[Module]) -> None:
+    code = [build.ld_kernel_variable(1, "first_variable"), build.ld_kernel_variable(2, "a_of_second")]
+    wanted = ksyms(first_variable="variable", a_of_second="weak function")
+    with Externs(backend, wanted, lambda *_: loaded) as externs:
+        externs.resolve([code])
+        variable, function = (externs.patched(each) for each in code)
+        assert (variable.src, variable.imm & 0xFFFFFFFF) == (3, loaded[0].types["first_variable"].id)
+        assert (function.src, function.imm & 0xFFFFFFFF) == (3, loaded[1].types["a_of_second"].id)
+        fds = [variable.imm >> 32, function.imm >> 32]
+        held = [BTF_INFO.integer(obj_get_info_by_fd(backend, fd, BTF_INFO.size), "id") for fd in fds]
+        assert held == [loaded[0].id, loaded[1].id]
+        # Only what may be called is counted, and this is no matter of the variable's module.
+        assert externs.fd_array == [0, fds[1]]
+
+
+def test_descriptors_are_closed_also_where_something_is_missing(backend: Backend, loaded: list[Module]) -> None:
+    code = [build.call_kernel("a_of_second"), build.call_kernel("nobody_has_this")]
+    before = len(os.listdir("/proc/self/fd"))
+    wanted = ksyms(a_of_second="function", nobody_has_this="function")
+    with (
+        pytest.raises(NotFound, match="neither the kernel's BTF nor that of a module has a function 'nobody_has_this'"),
+        Externs(backend, wanted, lambda *_: loaded) as externs,
+    ):
+        externs.resolve([code])
+    assert len(os.listdir("/proc/self/fd")) == before
+    externs.close()
+
+
+def test_another_prototype_names_the_module(backend: Backend, loaded: list[Module]) -> None:
+    kernel = indexed(backend.host.btf())
+    with pytest.raises(SpecError, match=r"and what module 'second' has is 'int a_of_second\(int x\)'"):
+        find_typed(ksyms(a_of_second="other")["a_of_second"], kernel, loaded)
+    assert find_typed(ksyms(a_of_second="weak other")["a_of_second"], kernel, loaded) is None
+
+
+def test_the_kernels_own_come_first_and_modules_are_not_asked_for_them(backend: Backend) -> None:
+    kernel = indexed(backend.host.btf())
+    name = next(each for each in ("do_exit", "schedule") if kernel.find(each, Func) is not None)
+    found = kernel.find(name, Func)
+    assert found is not None
+
+    def never() -> Iterator[Module]:
+        yield pytest.fail("modules were listed")
+
+    assert isinstance(found.type, FuncProto)
+    symbol = KsymSpec(name, found.type, weak=False, index=0)
+    got = find_typed(symbol, kernel, never())
+    assert got is not None
+    assert (got.id, got.module) == (found.id, None)
+
+
+def test_where_modules_cannot_be_listed_there_are_none_and_the_error_says_so(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = FaultBackend(backend, {c.BPF_BTF_GET_NEXT_ID: [(1, errno.EPERM)]})
+    assert list(modules(refused, indexed(backend.host.btf()))) == []
+    monkeypatch.setattr(backend.host, "capabilities", lambda: frozenset({"CAP_BPF"}))
+    with (
+        pytest.raises(NotFound, match=r"'nobody_has_this' \(modules are seen with CAP_SYS_ADMIN only\)"),
+        Externs(refused, ksyms(nobody_has_this="function")) as externs,
+    ):
+        externs.resolve([[build.call_kernel("nobody_has_this")]])
+
+
+def test_modules_of_the_kernel_are_listed_with_types_that_continue_its_own(backend: Backend) -> None:
+    kernel = indexed(backend.host.btf())
+    names = {name for name in os.listdir("/sys/kernel/btf") if name != "vmlinux"} if backend.name == "kernel" else set()
+    found = modules(backend, kernel)
+    assert {module.name for module in found} == names
+    assert all(module.types.base is kernel and module.types.first_id == len(kernel) for module in found)
