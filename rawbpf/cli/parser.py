@@ -7,6 +7,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from rawbpf import __version__
 from rawbpf.cli import bench, run
+from rawbpf.cli import object as object_noun
 from rawbpf.cli.failure import escaped
 from rawbpf.cli.output import failed_write
 
@@ -70,4 +71,5 @@ def make_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run.add_to(commands)
     bench.add_to(commands)
+    object_noun.add_to(commands)
     return parser

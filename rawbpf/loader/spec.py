@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Literal, TypedDict, Unpack
 
+    from rawbpf.asm.instruction import Instruction
     from rawbpf.btf import Btf
     from rawbpf.loader.object import Object
     from rawbpf.map.base import Map
@@ -94,6 +95,11 @@ class ObjectSpec:
         return self._content.variables
 
     @property
+    def functions(self) -> dict[str, list[Instruction]]:
+        """The instructions of the subprograms, by name: functions that programs call."""
+        return self._content.functions
+
+    @property
     def btf(self) -> Btf | None:
         """The object's types; None where it was compiled without -g."""
         return self._content.btf
@@ -157,9 +163,13 @@ class ObjectSpec:
         self._content = content
 
     def __repr__(self) -> str:
-        head = f"<ObjectSpec {self.name!r}: {self.license or 'no license'}, {self.byteorder}-endian>"
-        rows = (*self.programs.values(), *self.maps.values(), *self.variables.values())
-        return "\n  ".join([head, *map(repr, rows)])
+        counts = f"{len(self.programs)} programs, {len(self.maps)} maps, {len(self.variables)} variables"
+        return f"<ObjectSpec {self.name!r}: {counts}>"
+
+    def __str__(self) -> str:
+        from rawbpf.spec.summary import summary
+
+        return summary(self._content)
 
 
 def load(path: str | bytes | os.PathLike[str], **options: Unpack[LoadOptions]) -> Object:
