@@ -51,12 +51,17 @@ def show(arguments: Namespace, stop: Stop) -> int:
     output = Output(stop)
     with stop.raising():
         spec = read_object(arguments.object)
-        output.write(_escaped(str(spec)))
+        output.write(shown(spec))
         if arguments.disassemble or arguments.program:
             for name in _chosen(spec, arguments.program):
                 output.write("\n" + _escaped(spec.programs[name].disassemble(spec.functions)))
     output.flush()
     return 0
+
+
+def shown(spec: ObjectSpec) -> str:
+    """Return what `spec` has, as text for a terminal."""
+    return _escaped(str(spec))
 
 
 def _chosen(spec: ObjectSpec, asked: list[str]) -> list[str]:
