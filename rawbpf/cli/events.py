@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rawbpf.codec import Codec
     from rawbpf.loader.object import Object
     from rawbpf.loader.spec import ObjectSpec
+    from rawbpf.map.named import Types
 
     EventMap = RingBufMap | PerfEventArrayMap
 
@@ -210,7 +211,7 @@ def open_events(obj: Object, types: Mapping[str, str], *, asked: Collection[str]
         for name, type in types.items():
             m = obj.maps[name]
             assert isinstance(m, (RingBufMap, PerfEventArrayMap))
-            called, codec = _asked(m, name, type) if type else _guessed(m, name)
+            called, codec = _asked(m, name, type) if type else guessed_type(m._types, name)
             kind = Kind(name, called, [] if codec is None else _columns(codec))
             try:
                 streams.append(Stream(m, kind, codec))
@@ -232,11 +233,14 @@ def _asked(m: EventMap, name: str, type: str) -> tuple[str, Codec[object]]:
         raise Failure(f"--event {name}={type}: {message}") from error
 
 
-def _guessed(m: EventMap, name: str) -> tuple[str | None, Codec[object] | None]:
-    # As C programs call them: the map `events` has records of `struct event`.
+def guessed_type(types: Types | None, name: str) -> tuple[str | None, Codec[object] | None]:
+    """Return the struct among an object's `types` that the records of the map `name` are probably of, and its codec.
+
+    As C programs call them: the map `events` has records of `struct event`.
+    """
     for called in (name, *_singulars(name)):
         try:
-            found = None if m._types is None else m._types.find(called)
+            found = None if types is None else types.find(called)
             codec = None if found is None else codec_for(found)
         except ValueError:  # what is damaged, or no type of values, is not what was meant
             continue

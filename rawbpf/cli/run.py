@@ -57,7 +57,7 @@ def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
         "--event",
         action="append",
         default=[],
-        type=_event,
+        type=event_argument,
         metavar="MAP=STRUCT",
         help="of which type the events in this ring buffer or perf event array are; repeatable "
         "(default: the struct that is called as the map is, or its singular, else hex)",
@@ -246,7 +246,8 @@ def _directory(written: str) -> str:
     return written
 
 
-def _event(written: str) -> tuple[str, str]:
+def event_argument(written: str) -> tuple[str, str]:
+    """Return the map and the type of `MAP=STRUCT`. Raises: ArgumentTypeError."""
     name, equals, type = written.partition("=")
     if not name or not equals or not type:
         raise ArgumentTypeError(f"expected MAP=STRUCT, such as events=event, got {written!r}")
