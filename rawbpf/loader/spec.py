@@ -114,6 +114,35 @@ class ObjectSpec:
         """The byte order of the machines that the object was compiled for."""
         return self._content.byteorder
 
+    def to_bytes(self) -> bytes:
+        """Return an object file that says what this does: the one that it was read from, with the edits in it.
+
+        What compilers write where goes there: values of variables, sizes of data sections, what defines a map,
+        and, as the name of its section, what a program is and whether it is loaded by itself.
+        `from_bytes`, libbpf and bpftool read it; but what lies in `.bss` only rawbpf lets start with anything
+        but zeros.
+        Raises: SpecError for an edit that an object file has no place for, such as one of instructions, and where
+        programs of one section differ.
+        """
+        from rawbpf.elf.save import saved
+
+        return saved(self._content)
+
+    def save(self, path: str | bytes | os.PathLike[str]) -> None:
+        """Write the object file that `to_bytes` returns; it appears whole, in place of one that is there.
+
+        Raises: OSError; as `to_bytes`.
+        """
+        from tempfile import TemporaryDirectory
+
+        content = self.to_bytes()
+        where = os.path.realpath(os.fsdecode(path))
+        with TemporaryDirectory(dir=os.path.dirname(where), prefix=".") as directory:
+            made = os.path.join(directory, os.path.basename(where))
+            with open(made, "wb") as file:
+                file.write(content)
+            os.replace(made, where)
+
     def copy(self) -> ObjectSpec:
         """Return a specification that can be edited without changing this one."""
         return ObjectSpec(self._content.copy())
