@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from rawbpf.cli.failure import Failure, escaped, tell
 from rawbpf.cli.object import shown
 from rawbpf.cli.read import read_object
+from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,19 +153,19 @@ def _compile(
 
 def _kernel_types(stack: ExitStack) -> list[str]:
     # A vmlinux.h of the running kernel, for the source that has none beside it.
-    from rawbpf.cli.compiler import ask, find_bpftool, install
+    from rawbpf.btf import Btf
 
-    what = f"{_VMLINUX} is included, and lies neither beside the source nor where -I says"
-    if not os.path.exists(_KERNEL_TYPES):
-        raise Failure(f"{what}; this kernel has no {_KERNEL_TYPES} to make one of: copy one of another machine there")
-    bpftool = find_bpftool()
-    if bpftool is None:
-        raise Failure(f"{what}; bpftool makes one: {install('bpftool', 'bpftool')}")
-    text = ask(bpftool, "btf", "dump", "file", _KERNEL_TYPES, "format", "c")
-    if not text:
-        raise Failure(f"{what}, and `bpftool btf dump file {_KERNEL_TYPES} format c` makes none")
+    try:
+        with open(_KERNEL_TYPES, "rb") as file:
+            text = Btf.from_bytes(file.read()).to_c()
+    except (OSError, FormatError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Failure(
+            f"{_VMLINUX} is included, and lies neither beside the source nor where -I says; "
+            f"it would be made of {_KERNEL_TYPES}: {why}"
+        ) from error
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rawbpf-"))
     with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
         file.write(text)
-    tell(f"{_VMLINUX}: the types of the running kernel, by {bpftool}; to keep it, write it beside the source")
+    tell(f"{_VMLINUX}: the types of the running kernel, for this time")
     return [f"-isystem{directory}"]

@@ -16,8 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Of whoever looks for bpftool without being root.
-_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
 _TARGETS = {"little": "bpfel", "big": "bpfeb"}
 _SECONDS = 30
 
@@ -159,11 +157,6 @@ def package_of(header: str) -> str:
 def install(debian: str, fedora: str) -> str:
     """Return how what is in these packages is installed."""
     return f"apt-get install {debian} (Debian), dnf install {fedora} (Fedora)"
-
-
-def find_bpftool() -> str | None:
-    """Return the path of bpftool."""
-    return shutil.which("bpftool", path=_PATH)
 
 
 def ask(*command: str) -> str:
