@@ -54,7 +54,7 @@ def saved(content: ObjectData) -> bytes:
     except (FormatError, SpecError) as error:
         raise SpecError(f"{content.name}: its edits make no object file: {error}") from error
     if lost is not None:
-        raise SpecError(f"{content.name}: an object file has no place for the edit of {lost}")
+        raise SpecError(f"{content.name}: an object file has no place for this edit: {lost}")
     return out
 
 

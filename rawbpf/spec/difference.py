@@ -1,4 +1,4 @@
-"""In what two objects differ, in words: for whoever wrote one down and reads it back.
+"""What was edited in an object, in words: for whoever wrote it down and reads it back.
 
 Compared is what loading depends on, slot by slot, so that what specifications get in future is not forgotten. Types
 are equal if their ids and definitions are; the bytes of data sections if they start with the same, zeros included.
@@ -22,19 +22,19 @@ _NOT_COMPARED = frozenset({"btf", "btf_bytes", "file", "name"})
 
 
 def differences(one: ObjectData, other: ObjectData) -> Iterator[str]:
-    """Yield what is not the same in `one` and `other`, as `maps['events'].max_entries: 16 and 32`."""
+    """Yield what is another in `one` than in `other`, as `maps['events'].max_entries: 16, was 32`."""
     for slot in type(one).__slots__:
         if slot in _NOT_COMPARED:
             continue
         ours, theirs = getattr(one, slot), getattr(other, slot)
         if not isinstance(ours, dict):
             if ours != theirs:
-                yield f"{slot}: {ours!r} and {theirs!r}"
+                yield f"{slot}: {ours!r}, was {theirs!r}"
             continue
         for name in dict.fromkeys([*ours, *theirs]):
             where = f"{slot}[{name!r}]"
             if name not in ours or name not in theirs:
-                yield f"{where}, which only one of them has"
+                yield f"{where}: {'added' if name in ours else 'deleted'}"
             else:
                 yield from _parts(where, ours[name], theirs[name])
 
@@ -47,7 +47,7 @@ def _parts(where: str, one: object, other: object) -> Iterator[str]:
             yield from _parts(f"{where}.{name}", a, b)
         elif _plain(a) != _plain(b):
             few = isinstance(a, int | str | bool | None) and isinstance(b, int | str | bool | None)
-            yield f"{where}.{name}: {a!r} and {b!r}" if few else f"{where}.{name}"
+            yield f"{where}.{name}: {a!r}, was {b!r}" if few else f"{where}.{name}"
 
 
 def _fields(spec: object) -> Mapping[str, object]:
