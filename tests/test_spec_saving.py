@@ -19,6 +19,7 @@ from support.needs import PATH
 from support.objects import BPF, OBJECTS, native
 
 import rawbpf
+from rawbpf.cli.skeleton import skeleton
 from rawbpf.loader.types import ObjectTypes
 from rawbpf.spec.difference import differences
 from rawbpf.uapi import constants as c
@@ -207,6 +208,30 @@ def test_edits_of_any_object_survive_a_file_and_a_pickle(path: Path, data: st.Da
     assert different(spec, copy) == []
     assert copy.to_bytes() == spec.to_bytes()
     assert all(variable.map in copy.maps.values() for variable in copy.variables.values())
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    path=st.sampled_from(ALL),
+    changes=st.lists(st.tuples(st.integers(0, (1 << 14) - 1), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_whatever_an_object_says_it_is_shown_and_saved_or_refused(path: Path, changes: list[tuple[int, int]]) -> None:
+    """Of a damaged object that can be read, text, listings, a module and a file are made, or it is refused."""
+    content = bytearray(path.read_bytes())
+    for at, value in changes:
+        content[at % len(content)] = value
+    try:
+        spec = rawbpf.ObjectSpec.from_bytes(bytes(content))
+        assert str(spec).startswith("object: ")
+        for program in spec.programs.values():
+            program.disassemble(spec.functions)
+            program.autoload = not program.autoload
+        compile(skeleton(spec, bytes(content)), "module", "exec")
+        for each in spec.maps.values():
+            each.max_entries ^= 1
+        spec.to_bytes()
+    except (rawbpf.FormatError, rawbpf.SpecError):
+        pass
 
 
 INTERPRETERS = sorted(
