@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from support.command import run
 from support.elf_writer import ElfWriter
-from support.objects import native
+from support.objects import OBJECTS
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -19,9 +17,9 @@ from rawbpf.asm.label import resolve
 pytestmark = [pytest.mark.needs("module:elftools"), pytest.mark.guest_byte_order]
 
 
-@pytest.fixture
-def shapes() -> rawbpf.ObjectSpec:
-    return rawbpf.ObjectSpec.from_file(native("shapes"))
+@pytest.fixture(params=["bpf", "bpfeb"])
+def shapes(request: pytest.FixtureRequest) -> rawbpf.ObjectSpec:
+    return rawbpf.ObjectSpec.from_file(OBJECTS / f"shapes.{request.param}.o")
 
 
 def line(text: str, word: str) -> str:
@@ -101,30 +99,3 @@ def test_a_listing_assembles_to_the_instructions_that_it_shows(shapes: rawbpf.Ob
     callbacks = [i for i in bare if i.reference is not None and i.src == 4]
     assert len(callbacks) == 1
     assert [i for i in read[:count] if i.src != 4] == [i for i in bare if i not in callbacks]
-
-
-def test_the_command_shows_the_same(tmp_path: Path, shapes: rawbpf.ObjectSpec) -> None:
-    status, out, err = run("show", native("shapes"), command="object")
-    assert (status, out, err) == (0, f"{shapes}\n", "")
-    status, out, err = run("show", native("shapes"), "--program", "on_request", command="object")
-    listing = shapes.programs["on_request"].disassemble(shapes.functions)
-    assert (status, out, err) == (0, f"{shapes}\n\n{listing}", "")
-    status, out, err = run("show", native("shapes"), "--disassemble", command="object")
-    assert out.count("sum_up():") == out.count("count_execve():") == 1
-    status, out, err = run("show", native("shapes"), "--program", "nope", command="object")
-    assert (status, out) == (1, "")
-    assert err == (
-        "rawbpf: --program nope: the object has no such program; its programs are sum_up, count_execve, on_request\n"
-    )
-
-
-def test_no_name_in_an_object_moves_the_cursor(tmp_path: Path) -> None:
-    writer = ElfWriter()
-    body = encode([b.mov_imm(b.R0, 0), b.exit_()], "little")
-    writer.symbol("a\x1b[2J", writer.code("xdp", body), size=len(body))
-    path = tmp_path / "hostile.o"
-    path.write_bytes(writer.build())
-    status, out, err = run("show", path, "--disassemble", command="object")
-    assert (status, err) == (0, "")
-    assert "\x1b" not in out
-    assert "a\\x1b[2J" in out
