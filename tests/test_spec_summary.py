@@ -71,6 +71,15 @@ def test_what_has_no_type_or_is_long_is_cut() -> None:
     )
 
 
+def test_no_name_moves_the_cursor(shapes: rawbpf.ObjectSpec) -> None:
+    shapes._content.name = "\x1b[2J\n.o"
+    shapes._content.programs = {"a\tb\udcff": shapes.programs["sum_up"]}
+    head, _, program, *_ = str(shapes).splitlines()
+    assert head.startswith("\\x1b[2J\\n.o: Dual BSD/GPL")
+    assert program.split()[0] == "a\\tb\\udcff"
+    assert str(shapes).isascii()
+
+
 def test_a_program_is_listed_below_its_c_lines(shapes: rawbpf.ObjectSpec) -> None:
     lines = shapes.programs["on_request"].disassemble().splitlines()
     assert [re.sub(r"\S*/shapes", "shapes", each) for each in lines] == [

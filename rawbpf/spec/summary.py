@@ -1,6 +1,7 @@
 """Specifications as text for people: what an object has, a line each, and code with its source lines.
 
-Whatever the object says, the text is bounded and making it raises nothing: what cannot be shown is counted in bytes.
+Whatever the object says, the summary is bounded, making it raises nothing, and no name in it moves a terminal's cursor:
+what cannot be shown is counted in bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def summary(content: ObjectData) -> str:
     for title, group in rows.items():
         if group:
             lines += [title, *_aligned(group)]
-    return "\n".join(lines)
+    return "\n".join(map(_visible, lines))
 
 
 def listing(name: str, instructions: Iterable[Instruction], *, source: bool) -> str:
@@ -118,6 +119,10 @@ def _value(spec: VariableSpec) -> str:
         except (FormatError, SpecError, TypeError, ValueError):
             pass
     return f"{spec.size} bytes"
+
+
+def _visible(line: str) -> str:
+    return line if line.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
 
 
 def _cut(text: str) -> str:
