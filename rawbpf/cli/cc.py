@@ -94,8 +94,7 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
             # Whoever builds with it must not take it for done.
             raise Failure("interrupted: nothing was written") from stopped
         os.replace(made, out)
-    tell(f"{escaped(out)}: made by {compiler.path}")
-    output.write(shown(spec))
+    output.write(f"{shown(spec)}compiled by {escaped(compiler.path)}\n")
     output.flush()
     return 0
 
