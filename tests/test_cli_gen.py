@@ -95,8 +95,7 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def of(path: Path, **options: Any) -> str:
-    content = path.read_bytes()
-    return skeleton(rawbpf.ObjectSpec.from_bytes(content, name=path.name), content, **options)
+    return skeleton(rawbpf.ObjectSpec.from_file(path), **options)
 
 
 def executed(text: str, name: str = "generated") -> Any:
@@ -268,7 +267,7 @@ def odd() -> rawbpf.ObjectSpec:
 
 
 def test_names_that_are_none_of_pythons_are_changed(odd: rawbpf.ObjectSpec) -> None:
-    module = executed(skeleton(odd, native("execcount").read_bytes(), name="for"))
+    module = executed(skeleton(odd, name="for"))
     maps = module.ForMaps("obj.maps", odd.maps)
     annotations = module.ForMaps.__annotations__
     assert len(annotations) == len(NAMES) + 1
@@ -286,7 +285,7 @@ def test_names_that_are_none_of_pythons_are_changed(odd: rawbpf.ObjectSpec) -> N
 @pytest.mark.needs("module:mypy", "tool:ruff")
 def test_what_hostile_names_make_is_python_and_no_more(odd: rawbpf.ObjectSpec, tmp_path: Path) -> None:
     odd._content.name = 'evil"""; import os; """\\.o'
-    text = skeleton(odd, native("execcount").read_bytes())
+    text = skeleton(odd)
     tree = ast.parse(text)
     imported = {name for each in ast.walk(tree) if isinstance(each, ast.ImportFrom) for name in [each.module or ""]}
     assert {name.partition(".")[0] for name in imported} == {"__future__", "rawbpf", "typing"}

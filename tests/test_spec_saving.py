@@ -226,7 +226,7 @@ def test_whatever_an_object_says_it_is_shown_and_saved_or_refused(path: Path, ch
         for program in spec.programs.values():
             program.disassemble(spec.functions)
             program.autoload = not program.autoload
-        compile(skeleton(spec, bytes(content)), "module", "exec")
+        compile(skeleton(spec), "module", "exec")
         for each in spec.maps.values():
             each.max_entries ^= 1
         spec.to_bytes()

@@ -62,10 +62,8 @@ def write_skeleton(arguments: Namespace, stop: Stop) -> int:
     path: str = arguments.object
     with stop.raising():
         spec = read_object(path)
-        with open(path, "rb") as file:
-            content = file.read()
         try:
-            text = skeleton(spec, content, name=arguments.name, events=arguments.event)
+            text = skeleton(spec, name=arguments.name, events=arguments.event)
         except (SpecError, FormatError) as error:
             raise Failure(f"{escaped(path)}: {escaped(str(error))}") from error
     if arguments.output is None:

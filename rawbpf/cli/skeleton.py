@@ -84,15 +84,13 @@ _OWN = ("Group", "Skeleton", "SkeletonSpec", "TYPE_CHECKING", "embedded", "recor
 _COLUMNS = 76
 
 
-def skeleton(
-    spec: ObjectSpec, content: bytes, *, name: str | None = None, events: Sequence[tuple[str, str]] = ()
-) -> str:
-    """Return the module of an object: `spec` is what its file's `content` says.
+def skeleton(spec: ObjectSpec, *, name: str | None = None, events: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the module of the object file that `spec` was read from.
 
     `name`: of the class, by default the file's. `events`: (map, type) of records beside those that are found.
-    Raises: SpecError for an event's map or type that there is not.
+    Raises: SpecError for an event's map or type that there is not; FormatError for damaged types.
     """
-    return _Module(spec, content, class_name(name or _stem(spec.name)), events).text()
+    return _Module(spec, class_name(name or _stem(spec.name)), events).text()
 
 
 def _stem(name: str) -> str:
@@ -102,9 +100,8 @@ def _stem(name: str) -> str:
 
 
 class _Module:
-    def __init__(self, spec: ObjectSpec, content: bytes, name: str, events: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, spec: ObjectSpec, name: str, events: Sequence[tuple[str, str]]) -> None:
         self._spec = spec
-        self._content = content
         self._name = name
         self._parts = [f"{name}{part}" for part in ("Maps", "Programs", "Variables")]
         self._spec_parts = [f"{name}{part}" for part in ("MapSpecs", "ProgramSpecs", "VariableSpecs")]
@@ -275,7 +272,7 @@ class _Module:
         return out
 
     def _embedded(self) -> list[str]:
-        text = b64encode(zlib.compress(self._content, 9)).decode()
+        text = b64encode(zlib.compress(self._spec._content.file, 9)).decode()
         pieces = [text[at : at + _COLUMNS] for at in range(0, len(text), _COLUMNS)]
         return ["", "", "_OBJECT = (", *(f'{INDENT}b"{piece}"' for piece in pieces), ")"]
 
