@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import RawDescriptionHelpFormatter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from rawbpf.cli.failure import Failure, escaped, tell
 from rawbpf.cli.object import shown
@@ -89,7 +89,7 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
                 command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
                 command.append(f"-I{os.path.dirname(source) or '.'}")
                 _compile(compiler, command, arguments.options, source, made, stack)
-                spec = read_object(made)
+                spec = read_object(made, subject=out)
         except Stopped as stopped:
             # Whoever builds with it must not take it for done.
             raise Failure("interrupted: nothing was written") from stopped
@@ -141,9 +141,10 @@ def _compile(
         header = missing_header(said) if done.returncode else None
         if header == _VMLINUX and not with_types:
             continue
-        if sys.stderr is not None:
-            sys.stderr.write(said)
-            sys.stderr.flush()
+        with suppress(OSError):  # nobody is left to be told
+            if sys.stderr is not None:
+                sys.stderr.write(said)
+                sys.stderr.flush()
         if done.returncode:
             advice = package_of(header) if header else ""
             raise Failure(f"{escaped(source)}: {advice or 'does not compile'}")

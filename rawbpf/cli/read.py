@@ -19,19 +19,20 @@ _NO_FILES = {
 }
 
 
-def read_object(path: str) -> ObjectSpec:
-    """Return what the object file at `path` defines. Raises: Failure."""
+def read_object(path: str, *, subject: str = "") -> ObjectSpec:
+    """Return what the object file at `path` defines. `subject`: what messages call it. Raises: Failure."""
     from rawbpf.loader.spec import ObjectSpec
 
+    subject = subject or path
     try:
         status = os.stat(path)
         what = _NO_FILES.get(stat.S_IFMT(status.st_mode))
         if what:
-            raise Failure(f"{escaped(path)}: {what} is no object file")
+            raise Failure(f"{escaped(subject)}: {what} is no object file")
         if stat.S_ISREG(status.st_mode) and not status.st_size:
-            raise Failure(f"{escaped(path)}: is empty")
+            raise Failure(f"{escaped(subject)}: is empty")
         return ObjectSpec.from_file(path)
     except ImportError as error:
-        raise Failure(f"{escaped(path)}: {what_is_exhausted(error) or error}") from error
+        raise Failure(f"{escaped(subject)}: {what_is_exhausted(error) or error}") from error
     except (OSError, ValueError) as error:
-        raise Failure(why(error, path)) from error
+        raise Failure(why(error, subject)) from error
