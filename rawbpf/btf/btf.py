@@ -19,7 +19,7 @@ from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Literal, TypeVar, overload
 
     T = TypeVar("T", bound=Type)
@@ -251,6 +251,21 @@ class Btf:
         elif end < 0:
             raise FormatError(f"the string at offset {offset} has more than {MAX_NAME} bytes")
         return self._text[at:end].decode("utf-8", "backslashreplace")
+
+    def to_c(self, names: str | Iterable[str] | None = None) -> str:
+        """Return a C header of all types: `vmlinux.h`, for the kernel's.
+
+        `names`: write only the structs, unions, enums, typedefs and functions of these names, with what they
+        need. Members lie where they are here; of several types of one name the second is `name___2`. Two macros
+        that a program defines before it includes the header leave something out: BPF_NO_PRESERVE_ACCESS_INDEX,
+        that accesses are relocated (CO-RE), and BPF_NO_KFUNC_PROTOTYPES, the kernel's functions for programs.
+
+        Raises: KeyError for an unknown name; FormatError when the types are broken.
+        Source: tools/bpf/bpftool/btf.c:dump_btf_c
+        """
+        from rawbpf.btf.header import to_c
+
+        return to_c(self, names)
 
     def referred(self, id: int, by: Type) -> Type:
         """Return type `id`, to which `by` refers. Raises: FormatError when there is none."""

@@ -155,13 +155,16 @@ class Builder:
         tail = [word for entry in sorted(variables, key=lambda entry: entry[1]) for word in entry]
         return self.record(kind.DATASEC, name, size, *tail, vlen=len(tail) // 3)
 
-    def decl_tag(self, name: str, type: Id, component_index: Id = -1) -> Id:
-        """Add a tag on `type`, or on its member or parameter `component_index`. Since: Linux 5.16"""
-        return self.record(kind.DECL_TAG, name, type, component_index & 0xFFFFFFFF)
+    def decl_tag(self, name: str, type: Id, component_index: Id = -1, *, attribute: bool = False) -> Id:
+        """Add a tag on `type`, or on its member or parameter `component_index`. Since: Linux 5.16
 
-    def type_tag(self, name: str, type: Id) -> Id:
-        """Add a tag that qualifies `type`. Since: Linux 5.17"""
-        return self.record(kind.TYPE_TAG, name, type)
+        `attribute`: `name` is a whole attribute of C, which kernels take since 6.14.
+        """
+        return self.record(kind.DECL_TAG, name, type, component_index & 0xFFFFFFFF, kflag=attribute)
+
+    def type_tag(self, name: str, type: Id, *, attribute: bool = False) -> Id:
+        """Add a tag that qualifies `type`. `attribute`: as for `decl_tag`. Since: Linux 5.17"""
+        return self.record(kind.TYPE_TAG, name, type, kflag=attribute)
 
     def add(self, type: Type) -> Id:
         """Copy `type` from its Btf, with what it needs, and return the new id.

@@ -64,7 +64,7 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
         kernel_version=_kernel_version(elf),
         btf=btf,
         btf_bytes=btf_bytes,
-        file=bytes(data) if elf.find(".debug_info") is not None else b"",
+        file=bytes(data),
     )
     definitions = read_definitions(elf, btf)
     out.maps.update(definitions.maps)

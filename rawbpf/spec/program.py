@@ -7,6 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rawbpf.asm.instruction import Instruction
     from rawbpf.spec.section import Section
 
@@ -74,6 +76,20 @@ class ProgramSpec:
             attach_target=definition.target(section),
             autoload=autoload,
         )
+
+    def disassemble(self, functions: Mapping[str, list[Instruction]] | None = None, *, source: bool = True) -> str:
+        """Return the program's instructions as text, each C line above what the compiler made of it.
+
+        Maps, functions and variables' sections go by their names. `functions`: the object's subprograms
+        (`spec.functions`); those that the program reaches follow it. Slots count from 0 in each function,
+        since only loading puts them in a row. `source`: whether to show the C lines, which need `-g`.
+        """
+        from rawbpf.spec.summary import listing, reached
+
+        known = functions or {}
+        bodies = [(self.name, self.instructions)]
+        bodies += [(name, known[name]) for name in reached(self.instructions, known) if name in known]
+        return "\n".join(listing(name, body, source=source) for name, body in bodies)
 
     def copy(self) -> ProgramSpec:
         """Return a copy with its own list of the same instructions, which are immutable."""
