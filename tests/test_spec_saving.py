@@ -182,6 +182,8 @@ def edits(draw: st.DrawFn, path: Path) -> rawbpf.ObjectSpec:
             continue
         each.max_entries = draw(numbers)
         each.map_flags = draw(numbers)
+        if each.section != ".maps":  # of before BTF, which has no more
+            continue
         each.map_extra = draw(st.integers(0, (1 << 64) - 1))
         each.numa_node = draw(st.none() | numbers)
         each.pinning = draw(st.sampled_from([0, 1]))

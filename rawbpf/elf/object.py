@@ -209,6 +209,6 @@ def _functions(out: ObjectData, functions: list[Function]) -> None:
 def _tail_calls(out: ObjectData, arrays: Mapping[int, MapSpec]) -> None:
     # iproute2's way: the section `1/2` is of the program at index 2 of the array whose id is 1.
     for program in out.programs.values():
-        id, _, index = program.section.partition("/")
+        id, _, index = program.section.removeprefix("?").partition("/")
         if id.isdecimal() and index.isdecimal() and int(id) in arrays:
             arrays[int(id)].values[int(index)] = program.name

@@ -9,11 +9,14 @@ Source: tools/lib/bpf/libbpf.c:parse_btf_map_def, tools/lib/bpf/bpf_helpers.h (v
 
 from __future__ import annotations
 
+import struct
+
 from rawbpf.btf import kind as kinds
 from rawbpf.btf.extend import Extension, rename_sections
 from rawbpf.btf.layout import strip
 from rawbpf.btf.types import Array, Datasec, Int, Ptr, Struct, Var
 from rawbpf.elf.container import SHT_NOBITS, SHT_REL, SHT_RELA
+from rawbpf.elf.legacy_maps import NUMBERS, read_legacy
 from rawbpf.elf.maps import MAPS
 from rawbpf.elf.object import parse
 from rawbpf.elf.rewrite import Rewriter
@@ -42,6 +45,7 @@ def saved(content: ObjectData) -> bytes:
         return content.file
     file = Rewriter(content.file, content.name)
     _save_data(file, content)
+    _save_legacy(file, content)
     section = file.elf.find(".BTF")
     if section is not None and original.btf is not None:
         btf = Extension(bytes(section.content))
@@ -68,6 +72,24 @@ def _save_data(file: Rewriter, content: ObjectData) -> None:
             file.resize(section, spec.value_size)
         else:
             file.replace(section, start + bytes(spec.value_size - len(start)))
+
+
+def _save_legacy(file: Rewriter, content: ObjectData) -> None:
+    # Maps of before BTF are numbers.
+    changed: dict[int, bytearray] = {}
+    for legacy in read_legacy(file.elf, None):
+        spec = content.maps.get(legacy.spec.name)
+        if spec is None:
+            continue
+        index, at = legacy.place
+        numbers = (getattr(spec, name) for name in NUMBERS)
+        into = changed.setdefault(index, bytearray(file.elf.sections[index].content))
+        try:
+            struct.pack_into(f"{file.elf.order}{len(NUMBERS)}I", into, at, *numbers)
+        except struct.error as error:
+            raise SpecError(f"map {spec.name!r}: its definition takes numbers of 32 bits: {error}") from None
+    for index, new in changed.items():
+        file.replace(file.elf.sections[index], bytes(new))
 
 
 # Maps ----------------------------------------------------------------------------
