@@ -334,6 +334,15 @@ class Stream(Generic[T]):
             self._wake.wake()
             self._shut()
 
+    def _forsake(self, why: str) -> None:
+        # In a forked child, where no other thread is inside; what was delivered is for the parent to store.
+        left = self._events.__length_hint__()
+        self._records, self._given = self._records + self._given - left, left
+        self._owed.clear()
+        self._waiting.clear()
+        self._busy = self._lent = False
+        self._end(why)
+
     def _shut(self) -> None:
         # The last one to leave does this, once.
         if self._busy or self._lent or self._waiting:
