@@ -30,9 +30,10 @@ class Batch:
     they lie; where lengths differ, columns and arrays are put together from copies.
     """
 
-    __slots__ = ("_decoder", "_span", "_views")
+    __slots__ = ("_cpu", "_decoder", "_span", "_views")
 
-    def __init__(self, span: Span, decoder: Decoder) -> None:
+    def __init__(self, span: Span, decoder: Decoder, cpu: int = -1) -> None:
+        self._cpu = cpu
         self._span: Span | None = span
         self._decoder = decoder
         self._views: list[memoryview] = []
@@ -40,6 +41,11 @@ class Batch:
     def __len__(self) -> int:
         """Return how many records there are. Raises: ValueError when the batch was given back, as all that follows."""
         return self._records().count
+
+    @property
+    def cpu(self) -> int | None:
+        """The CPU whose programs wrote the records to a perf event array; None for those of a ring buffer."""
+        return None if self._cpu < 0 else self._cpu
 
     def bytes(self) -> list[Bytes]:
         """Return a copy of each record."""

@@ -67,6 +67,7 @@ class Stream(Generic[T]):
         "_backend",
         "_busy",
         "_callback",
+        "_cpu",
         "_decoder",
         "_discarded",
         "_ended",
@@ -126,6 +127,8 @@ class Stream(Generic[T]):
         self._list: list[T] = []
         self._events: Listed[T] = listed(self._list)
         self._given = self._turn = self._records = self._discarded = 0
+        # Of what was delivered last; negative where that has none.
+        self._cpu = -1
         # Of each source, how many lost records were told of.
         self._told: list[int] = []
         # Positions that are to be stored for events that come from several sources.
@@ -203,10 +206,11 @@ class Stream(Generic[T]):
             self._tell()
             if span is None:
                 return False
+        assert self._source is not None
         if decode:
-            assert self._source is not None
             events = self._decoded(self._source, self._decoder, span)
             self._list, self._events, self._given = events, listed(events), len(events)
+        self._cpu = self._source.cpu
         return True
 
     def _take(self, source: Source, most: int) -> Span | None:
