@@ -71,6 +71,7 @@ class Stream(Generic[T]):
         "_backend",
         "_busy",
         "_callback",
+        "_cpu",
         "_decoder",
         "_discarded",
         "_ended",
@@ -133,6 +134,8 @@ class Stream(Generic[T]):
         self._list: list[T] = []
         self._events: Listed[T] = listed(self._list)
         self._given = self._turn = self._records = self._discarded = 0
+        # Of what was delivered last; negative where that has none.
+        self._cpu = -1
         # Of each source, how many lost records were told of.
         self._told: list[int] = []
         # Positions that are to be stored for events that come from several sources.
@@ -218,10 +221,11 @@ class Stream(Generic[T]):
             self._tell()
             if span is None:
                 return False
+        assert self._source is not None
         if decode:
-            assert self._source is not None
             events = self._decoded(self._source, self._decoder, span)
             self._list, self._events, self._given = events, listed(events), len(events)
+        self._cpu = self._source.cpu
         return True
 
     def _take(self, source: Source, most: int) -> Span | None:
@@ -354,6 +358,15 @@ class Stream(Generic[T]):
         if self._open:
             self._wake.wake()
             self._shut()
+
+    def _forsake(self, why: str) -> None:
+        # In a forked child, where no other thread is inside; what was delivered is for the parent to store.
+        left = self._events.__length_hint__()
+        self._records, self._given = self._records + self._given - left, left
+        self._owed.clear()
+        self._waiting.clear()
+        self._busy = self._lent = False
+        self._end(why)
 
     def _shut(self) -> None:
         # The last one to leave does this, once.
