@@ -141,3 +141,52 @@ def test_what_cannot_be_relocated_names_the_program_and_the_field(things: rawbpf
     del things.programs["moved"]
     with pytest.raises(rawbpf.SpecError, match=r"'wider': CO-RE: struct thing___mine\.count is ambiguous"):
         rawbpf.relocate(things, btf)
+
+
+# Of two types called `thing` the program wants a member that one of them has, the function one that both have.
+SUCCESSIVE = """
+struct thing { int both, first; } CORE;
+static __attribute__((noinline)) long called(struct thing *t);
+SEC("raw_tp/x") long narrowing(struct thing *t) { return exists(t->first) + called(t); }
+SEC("raw_tp/y") long another(struct thing *t) { return called(t) + called(t); }
+static __attribute__((noinline)) long called(struct thing *t) { return field(t->both, 0); }
+"""
+
+
+@pytest.fixture
+def two_things(order: Order) -> Btf:
+    b = Builder(order)
+    number = b.int("int", 4, signed=True)
+    b.struct("thing", 16, [("both", number, 32), ("first", number, 64)])
+    b.struct("thing___2", 16, [("both", number, 96)])
+    return Btf.from_bytes(b.to_bytes())
+
+
+@pytest.fixture
+def successive(tmp_path: Path, order: Order) -> rawbpf.ObjectSpec:
+    return rawbpf.ObjectSpec.from_file(
+        compiled(tmp_path, SUCCESSIVE, target={"little": "bpfel", "big": "bpfeb"}[order])
+    )
+
+
+def test_records_are_resolved_in_the_order_of_the_file_and_functions_once(
+    successive: rawbpf.ObjectSpec, two_things: Btf
+) -> None:
+    # In the file the program's section comes first in .BTF.ext, but .text before it among the sections.
+    found = {name: [str(i) for i in code] for name, code in rawbpf.relocate(successive, two_things).items()}
+    assert found["narrowing"] == ["r6 = 1", "call pc+2", "r0 += r6", "exit", "r0 = 4", "exit"]
+    assert found["another"][-2:] == ["r0 = 4", "exit"]
+
+
+def test_functions_that_nothing_reaches_are_not_relocated(successive: rawbpf.ObjectSpec, two_things: Btf) -> None:
+    del successive.programs["narrowing"]
+    with pytest.raises(rawbpf.SpecError, match=r"'called': CO-RE: struct thing\.both is ambiguous"):
+        rawbpf.relocate(successive, two_things)
+    del successive.programs["another"]
+    assert rawbpf.relocate(successive, two_things) == {}
+
+
+def test_records_without_types_are_refused(successive: rawbpf.ObjectSpec, two_things: Btf) -> None:
+    successive._content.btf = None
+    with pytest.raises(rawbpf.SpecError, match="has CO-RE relocations and no types that they could be of"):
+        rawbpf.relocate(successive, two_things)

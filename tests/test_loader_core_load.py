@@ -15,6 +15,7 @@ from support.clang import compiled
 import rawbpf
 from rawbpf.btf import Btf, Builder
 from rawbpf.errors import NotSupported
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import PROG_LOAD
@@ -72,6 +73,10 @@ SEC("?socket") int narrow(void *skb)
     return at->narrow;
 }
 SEC("?socket") int busy(void *skb) { return enumerator(enum state, BUSY, 1); }
+"""
+UNKNOWN = """
+struct nobody_has_it { int x; } CORE;
+SEC("socket") int it(void *skb) { return whole(struct nobody_has_it, 0); }
 """
 PLAIN = """
 int number;
@@ -205,3 +210,20 @@ def test_a_kernel_without_types_loads_what_does_not_depend_on_them(backend: Back
     with pytest.raises(NotSupported, match="it has none"):
         spec_of(tmp_path, SIZES + PLAIN).load(backend=untyped)
     assert untyped.maps == made, "it is found out before anything is made"
+
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL], ids=["without privileges", "before Linux 5.4"])
+def test_where_modules_cannot_be_listed_the_kernels_own_types_have_to_do(
+    backend: Backend, tmp_path: Path, number: int
+) -> None:
+    refusing = FaultBackend(backend, {c.BPF_BTF_GET_NEXT_ID: [(1, number)]})
+    with spec_of(tmp_path, UNKNOWN).load(backend=refusing) as obj:
+        assert list(obj.programs) == ["it"]
+
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+def test_what_fails_while_modules_are_read_is_told(backend: Backend, tmp_path: Path) -> None:
+    failing = FaultBackend(backend, {c.BPF_BTF_GET_NEXT_ID: [(1, errno.ENOMEM)]})
+    with pytest.raises(rawbpf.BpfError, match="ENOMEM"):
+        spec_of(tmp_path, UNKNOWN).load(backend=failing)
