@@ -178,6 +178,37 @@ def test_records_are_resolved_in_the_order_of_the_file_and_functions_once(
     assert found["another"][-2:] == ["r0 = 4", "exit"]
 
 
+EARLIER = """
+struct thing { int both, first; } CORE;
+__attribute__((noinline)) long called(struct thing *t) { return field(t->both, 0); }
+SEC("raw_tp/x") long narrowing(struct thing *t) { return exists(t->first) + called(t); }
+"""
+
+
+def test_what_a_later_record_rules_out_is_asked_by_an_earlier_one(
+    tmp_path: Path, order: Order, two_things: Btf
+) -> None:
+    target = {"little": "bpfel", "big": "bpfeb"}[order]
+    earlier = rawbpf.ObjectSpec.from_file(compiled(tmp_path, EARLIER, target=target))
+    with pytest.raises(rawbpf.SpecError, match=r"'called': CO-RE: struct thing\.both is ambiguous"):
+        rawbpf.relocate(earlier, two_things)
+
+
+CALLED = """
+struct thing { int both, first; } CORE;
+SEC("raw_tp/x") __attribute__((noinline)) long program(struct thing *t) { return field(t->first, 0); }
+SEC("raw_tp/x") long caller(struct thing *t) { return program(t) + 1; }
+"""
+
+
+def test_a_program_that_is_called_is_relocated_in_both_places(tmp_path: Path, order: Order, two_things: Btf) -> None:
+    target = {"little": "bpfel", "big": "bpfeb"}[order]
+    spec = rawbpf.ObjectSpec.from_file(compiled(tmp_path, CALLED, target=target))
+    found = {name: [str(i) for i in code] for name, code in rawbpf.relocate(spec, two_things).items()}
+    assert found["program"] == ["r0 = 8", "exit"]
+    assert found["caller"][-2:] == ["r0 = 8", "exit"]
+
+
 def test_functions_that_nothing_reaches_are_not_relocated(successive: rawbpf.ObjectSpec, two_things: Btf) -> None:
     del successive.programs["narrowing"]
     with pytest.raises(rawbpf.SpecError, match=r"'called': CO-RE: struct thing\.both is ambiguous"):

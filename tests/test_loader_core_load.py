@@ -30,8 +30,7 @@ pytestmark = [pytest.mark.needs("tool:clang", "module:elftools")]
 
 # The first member of the kernel's is another: it is `tgid` that has to be found.
 TASKS = """
-struct task_struct___mine { int before[3]; int tgid; int gone; unsigned int flags; } CORE;
-struct unlike___mine { char size; } CORE;
+struct task_struct___mine { int before[3]; int tgid; int gone; int lost; } CORE;
 static void *(*get_current_task)(void) = (void *)35;
 static long (*probe_read_kernel)(void *, unsigned, const void *) = (void *)113;
 int number;
@@ -57,7 +56,9 @@ SEC("?raw_tp/x") int reached(void *c)
 {
     struct task_struct___mine *task = get_current_task();
     int read = 7;
-    probe_read_kernel(&read, sizeof(read), &task->gone);
+    if (exists(task->gone))
+        probe_read_kernel(&read, sizeof(read), &task->gone);
+    probe_read_kernel(&read, sizeof(read), &task->lost);
     number = read;
     return 0;
 }
@@ -122,7 +123,7 @@ def test_a_missing_field_that_is_reached_is_named(backend: Backend, tmp_path: Pa
     error = caught.value
     assert str(error).splitlines()[0] == (
         "prog_load 'reached' (raw_tracepoint): EINVAL: CO-RE: the kernel's types have no struct "
-        "task_struct___mine.gone that suits the program: guard its use by bpf_core_field_exists(), or declare it as "
+        "task_struct___mine.lost that suits the program: guard its use by bpf_core_field_exists(), or declare it as "
         "the kernel has it"
     )
     assert error.summary == error.hint
