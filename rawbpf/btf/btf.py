@@ -267,6 +267,12 @@ class Btf:
             raise FormatError(what, self.offset_of(self._positions[by.id - self.first_id]))
         return self._type(id)
 
+    def record(self, id: int) -> memoryview[int]:
+        """Return the words of a type of its own, as they lie in the type section; for id 0 there are none."""
+        index = id - self.first_id
+        end = self._positions[index + 1] if index + 1 < len(self._positions) else len(self.words)
+        return self.words[self._positions[index] : end] if index >= 0 else self.words[:0]
+
     def offset_of(self, word: int) -> int:
         """Return where word `word` of the type section lies in `raw`, in bytes."""
         return self._types_at + 4 * word
