@@ -245,6 +245,19 @@ class Btf:
             raise FormatError(f"the string at offset {offset} has more than {MAX_NAME} bytes")
         return self._text[at:end].decode("utf-8", "backslashreplace")
 
+    def string_offset(self, text: str) -> int | None:
+        """Return where `text` lies in the strings, also in those of the base; None where it is no string by itself."""
+        found = self.base.string_offset(text) if self.base else None
+        if found is not None:
+            return found
+        needle = text.encode("utf-8", "replace") + b"\0"
+        at, end = self._text_at, self._text_end
+        if not self._text.startswith(needle, at, end):
+            at = self._text.find(b"\0" + needle, at, end) + 1
+            if not at:
+                return None
+        return at - self._text_at + self._string_base
+
     def to_c(self, names: str | Iterable[str] | None = None) -> str:
         """Return a C header of all types: `vmlinux.h`, for the kernel's.
 
@@ -266,6 +279,19 @@ class Btf:
             what = f"type {by.id} ({by.kind_name}) refers to type {id}, but ids end at {len(self) - 1}"
             raise FormatError(what, self.offset_of(self._positions[by.id - self.first_id]))
         return self._type(id)
+
+    def rebase(self, target: Btf) -> Btf:
+        """Return this split BTF as one that continues `target`, whose types of the same names take the base's place.
+
+        A module that was built apart from its kernel has a small base of its own (`.BTF.base`), which says of each
+        type of the kernel no more than its name and size.
+
+        Raises: ValueError when there is no base; FormatError for a type that `target` has not, or several times.
+        Source: tools/lib/bpf/btf_relocate.c:btf_relocate
+        """
+        from rawbpf.btf.remap import rebase
+
+        return rebase(self, target)
 
     def record(self, id: int) -> memoryview[int]:
         """Return the words of a type of its own, as they lie in the type section; for id 0 there are none."""
