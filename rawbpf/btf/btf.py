@@ -273,6 +273,19 @@ class Btf:
 
         return to_c(self, names)
 
+    def to_python(self, names: str | Iterable[str] | None = None) -> str:
+        """Return Python source of the types of these `names`, or of all that have values, with what they need.
+
+        Structs and unions become ctypes classes with the same layout, which maps take as `key=` and `value=`;
+        enumerations become IntEnums beside the integers that hold them; pointers become integers. Gaps that ctypes
+        would not leave are fields called `_pad...`, bit-fields that it cannot place are bytes called `_bits...`.
+
+        Raises: KeyError for an unknown name; FormatError for types without values and broken ones.
+        """
+        from rawbpf.btf.ctypes_text import to_python
+
+        return to_python(self, names)
+
     def referred(self, id: int, by: Type) -> Type:
         """Return type `id`, to which `by` refers. Raises: FormatError when there is none."""
         if id >= len(self):
