@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.btf_raw import raw_lines
 from support.btf_samples import VMLINUX, ByteOrder, sample
 
 import rawbpf
 from rawbpf.btf import Btf, Builder, Composite, Struct
+from rawbpf.btf.listing import raw_lines
 from rawbpf.errors import BpfError, FormatError
 from rawbpf.sim import Simulator
 from rawbpf.sim.btf import KernelBtf

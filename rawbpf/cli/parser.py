@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 
 from rawbpf import __version__
-from rawbpf.cli import bench, run
+from rawbpf.cli import bench, btf, run
 from rawbpf.cli.failure import escaped
 from rawbpf.cli.output import failed_write
 
@@ -70,4 +70,5 @@ def make_parser() -> ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run.add_to(commands)
     bench.add_to(commands)
+    btf.add_to(commands)
     return parser
