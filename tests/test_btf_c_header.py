@@ -70,8 +70,11 @@ def test_accesses_to_the_kernels_types_are_relocated_unless_a_macro_forbids_it(
 def test_the_kernels_functions_for_programs_are_declared_behind_all_types(kernel: Btf, header: str) -> None:
     tagged = {tag.type.name for tag in kernel.find_all("bpf_kfunc") if isinstance(tag, DeclTag)}
     guarded = header.partition("#ifndef BPF_NO_KFUNC_PROTOTYPES\n")[2].replace("__attribute__((address_space(1))) ", "")
-    assert set(re.findall(r"^extern .*?(\w+)\(.*\) __weak __ksym;$", guarded, re.MULTILINE)) == tagged
+    declared = re.findall(r"^extern .*?(\w+)\(.*\) __weak __ksym(?: __bpf_fastcall)?;$", guarded, re.MULTILINE)
+    assert set(declared) == tagged
     assert "typedef" not in guarded
+    fast = {tag.type.name for tag in kernel.find_all("bpf_fastcall") if isinstance(tag, DeclTag)}
+    assert set(re.findall(r"(\w+)\([^()]*\) __weak __ksym __bpf_fastcall;", guarded)) == fast
 
 
 @KERNEL
@@ -122,6 +125,28 @@ def test_clang_lays_any_shape_out_as_it_was(byteorder: ByteOrder, tmp_path: Path
     named = once(btf)
     assert len(named) > 30
     assert differences(btf, compiled(text, uses(named), tmp_path, TARGETS[byteorder]), named) == []
+
+
+def test_a_long_gap_is_an_array_also_behind_bit_fields() -> None:
+    def build(b: Builder) -> None:
+        int_ = b.int("int", 4, signed=True)
+        b.struct("s", 1 << 31, [("a", int_, 0, 3), ("b", int_, (1 << 20) + 3, 2)])
+
+    assert (
+        body(header_of(build)[1])
+        == """\
+struct s {
+	int a: 3;
+	long: 61;
+	unsigned char __pad8[131064];
+	char: 3;
+	int b: 2;
+	long: 59;
+	unsigned char __pad131080[2147352568];
+};
+
+"""
+    )
 
 
 def _order(b: Builder) -> None:

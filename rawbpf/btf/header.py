@@ -48,8 +48,16 @@ _KFUNCS = """\
 #define __weak __attribute__((weak))
 #endif
 
+#ifndef __bpf_fastcall
+#if __has_attribute(bpf_fastcall)
+#define __bpf_fastcall __attribute__((bpf_fastcall))
+#else
+#define __bpf_fastcall
+#endif
+#endif
+
 """
-_KFUNC, _KFUNC_END = "bpf_kfunc", "#endif\n\n"
+_KFUNC, _FASTCALL, _KFUNC_END = "bpf_kfunc", "bpf_fastcall", "#endif\n\n"
 _MODES = {1: "QI", 2: "HI", 8: "DI"}
 _INTEGERS = {1: "char", 2: "short", 4: "int", 8: "long long", 16: "__int128"}
 _BEGUN, _DONE = 1, 2
@@ -175,7 +183,8 @@ class _Header(Declarator):
                 self._declared.add(self.reference(type, 0))
         elif isinstance(type, Func):
             name = self._spelling.identifier(type.name)
-            text = f"extern {self.declare(type.type, name, 0)} __weak __ksym;\n\n"
+            fast = any(tag.name == _FASTCALL for tag in self._tags.get(type.id, ()))
+            text = f"extern {self.declare(type.type, name, 0)} __weak __ksym{' __bpf_fastcall' * fast};\n\n"
             self.spend(len(text))
             self._kfuncs.append(text)
         else:

@@ -65,5 +65,4 @@ def raw_lines(type: Type) -> list[str]:
         return [f"{head} size={type.size}"]
     if isinstance(type, DeclTag):
         return [f"{head} type_id={type.type.id} component_idx={type.component_index}"]
-    assert isinstance(type, Reference)
-    return [f"{head} type_id={type.type.id}"]
+    return [f"{head} type_id={type.type.id}" if isinstance(type, Reference) else head]

@@ -123,7 +123,7 @@ def _replacement(type: Type, lacking: Collection[str], names: _Names) -> list[in
             return [0, kind.CONST << 24, type.type.id]
     elif isinstance(type, Enum) and "enum64" in lacking:
         if isinstance(type, Enum64):
-            return [name, kind.INT << 24, type.size, type.signed << 24 | 8 * type.size]
+            return [name, kind.INT << 24, type.size, type.signed << 24 | 8 * min(type.size, 16)]
         return [name, info & ~_KFLAG, *type.btf.record(type.id)[2:]]
     return None
 
