@@ -196,6 +196,15 @@ def test_maps_keep_their_types_on_old_releases(release: str) -> None:
 
 
 @pytest.mark.needs("module:elftools")
+def test_where_functions_are_lacking_maps_have_types_and_programs_have_none(backend: Backend) -> None:
+    # The first load, and the first probe.
+    other = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, 22), (2, 22)]})
+    with rawbpf.ObjectSpec.from_file(native("execcount")).load(backend=other) as obj:
+        assert obj.maps["exec_count"].info.btf_id
+        assert not obj.programs["count_execve"].info.btf_id
+
+
+@pytest.mark.needs("module:elftools")
 @pytest.mark.parametrize(
     ("refused", "typed"),
     # The first load, nine probes, the second load.

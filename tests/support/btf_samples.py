@@ -87,6 +87,7 @@ def shapes(b: Builder) -> None:
     b.struct("wide", 32, [("a", char, 0), ("b", wide, 128)])
     b.struct("wide_packed", 24, [("a", long, 0), ("b", wide, 64)])
     b.struct("bits", 8, [("a", int_, 0, 3), ("b", int_, 3, 5), ("c", int_, 8, 20), ("d", int_, 32, 32)])
+    b.struct("bits_in_two_units", 8, [("a", int_, 0, 3), ("b", int_, 32, 5)])
     b.struct("bits_apart", 16, [("a", int_, 3, 2), ("b", int_, 17, 9), ("c", char, 64), ("d", long, 77, 40)])
     b.struct("bits_mixed", 8, [("a", char, 0, 4), ("b", short, 4, 12), ("c", int_, 16, 16), ("d", bool_, 32, 1)])
     b.struct("bits_across", 8, [("a", int_, 0, 30), ("b", int_, 30, 20), ("c", char, 56)])
