@@ -97,7 +97,12 @@ def _read_types(backend: Backend, fd: int) -> Btf:
     info = _read_info(backend, fd)
     if info.kernel and info.name == _KERNEL:
         return indexed(backend.host.btf())
-    content = ctypes.create_string_buffer(info.size)
-    request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=info.size)
+    content = _read_content(backend, fd, info.size)
+    return Btf.from_bytes(content, base=indexed(backend.host.btf()) if info.kernel else None)
+
+
+def _read_content(backend: Backend, fd: int, size: int) -> bytes:
+    content = ctypes.create_string_buffer(size)
+    request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
     obj.obj_fill_info_by_fd(backend, fd, request)
-    return Btf.from_bytes(content.raw[: info.size], base=indexed(backend.host.btf()) if info.kernel else None)
+    return content.raw[:size]
