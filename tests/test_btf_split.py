@@ -139,6 +139,22 @@ def test_flattened_it_is_the_same_without_a_base(byteorder: ByteOrder) -> None:
     assert flat.to_c() == split.to_c()
 
 
+@pytest.mark.needs(f"file:{VMLINUX}")
+def test_types_on_all_of_the_kernels_are_written_with_them() -> None:
+    base = Btf.from_bytes(Path(VMLINUX).read_bytes())
+    split = module_on(base)
+    text = split.to_c()
+    assert "\nstruct driver {\n\tstruct list_head list;\n};\n" in text
+    assert "\nstruct task_struct {\n" in text
+    assert "class driver(ctypes.Structure):" in split.to_python()
+
+
+def module_on(base: Btf) -> Btf:
+    builder = Builder(base=base)
+    builder.struct("driver", 16, [("list", base["list_head"].id, 0)])
+    return Btf.from_bytes(builder.to_bytes(), base)
+
+
 def test_several_are_appended_one_after_the_other() -> None:
     builder = Builder()
     first, second = builder.add_all(kernel()), builder.add_all(kernel())

@@ -172,6 +172,10 @@ class Btf:
     def _string_end(self) -> int:
         return self._string_base + self._text_end - self._text_at
 
+    def _weight(self) -> int:
+        # Words of types, the base's too: what the time and text that they take are measured by.
+        return len(self.words) + (self.base._weight() if self.base else 0)
+
     def __len__(self) -> int:
         return self.first_id + len(self._positions)
 

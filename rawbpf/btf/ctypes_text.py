@@ -66,7 +66,7 @@ class _Writer:
         self._enums: set[int] = set()
         self._aliases: set[int] = set()
         # Types may share their names: the text of broken ones would be without end.
-        self._left = (1 << 20) + 64 * len(btf.words)
+        self._left = (1 << 20) + 64 * btf._weight()
 
     def text(self) -> str:
         imports = "import enum\n" if self._enums else ""

@@ -91,7 +91,7 @@ class _Header(Declarator):
         self._typedefs: dict[int, str] = {}
         self._tags: dict[int, list[DeclTag]] = {}
         # Types may share names and hold one another twice: the text of broken ones would be without end.
-        self._left = (1 << 20) + 64 * len(btf.words)
+        self._left = (1 << 20) + 64 * btf._weight()
         for tag in btf:
             if isinstance(tag, DeclTag):
                 self._tags.setdefault(tag.type.id, []).append(tag)
