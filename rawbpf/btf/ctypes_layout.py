@@ -51,6 +51,11 @@ class Field:
         return f"({quoted(self.name)}, {self.expression}{width}),{f'  # {self.comment}' if self.comment else ''}"
 
 
+def integer(size: int, signed: bool) -> str:
+    """Return the ctypes class of an integer of 1, 2, 4 or 8 bytes."""
+    return f"ctypes.c_{'' if signed else 'u'}int{8 * size}"
+
+
 def arranged(type: Composite, fields: Sequence[Field]) -> tuple[bool, int, list[str]]:
     """Return whether the class is packed, its alignment, and the lines of its `_fields_`.
 
@@ -145,8 +150,6 @@ def _units_of(type: Composite, run: Sequence[Field], start: int, limit: int) -> 
 
 
 def _in_storage(run: Sequence[Field], size: int) -> Iterator[list[Field]]:
-    from rawbpf.btf.ctypes_text import integer
-
     unit = 8 * size
     filler = integer(size, False)
     units: dict[int, list[Field]] = {}

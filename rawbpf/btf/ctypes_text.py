@@ -10,7 +10,7 @@ import sys
 from enum import IntEnum
 from keyword import iskeyword
 
-from rawbpf.btf.ctypes_layout import Field, arranged
+from rawbpf.btf.ctypes_layout import Field, arranged, integer
 from rawbpf.btf.declarator import quoted
 from rawbpf.btf.types import (
     MAX_DEPTH,
@@ -266,8 +266,3 @@ def _constants(name: str, values: Iterable[tuple[str, int]]) -> dict[str, int]:
             own += "_0"
         members[own] = value
     return members
-
-
-def integer(size: int, signed: bool) -> str:
-    """Return the ctypes class of an integer of 1, 2, 4 or 8 bytes."""
-    return f"ctypes.c_{'' if signed else 'u'}int{8 * size}"
