@@ -174,6 +174,10 @@ class Btf:
     def _string_end(self) -> int:
         return self._string_base + self._text_end - self._text_at
 
+    def _weight(self) -> int:
+        # Words of types, the base's too: what the time and text that they take are measured by.
+        return len(self.words) + (self.base._weight() if self.base else 0)
+
     def __len__(self) -> int:
         return self.first_id + len(self._positions)
 
@@ -252,6 +256,19 @@ class Btf:
             raise FormatError(f"the string at offset {offset} has more than {MAX_NAME} bytes")
         return self._text[at:end].decode("utf-8", "backslashreplace")
 
+    def string_offset(self, text: str) -> int | None:
+        """Return where `text` lies in the strings, also in those of the base; None where it is no string by itself."""
+        found = self.base.string_offset(text) if self.base else None
+        if found is not None:
+            return found
+        needle = text.encode("utf-8", "replace") + b"\0"
+        at, end = self._text_at, self._text_end
+        if not self._text.startswith(needle, at, end):
+            at = self._text.find(b"\0" + needle, at, end) + 1
+            if not at:
+                return None
+        return at - self._text_at + self._string_base
+
     def to_c(self, names: str | Iterable[str] | None = None) -> str:
         """Return a C header of all types: `vmlinux.h`, for the kernel's.
 
@@ -267,12 +284,44 @@ class Btf:
 
         return to_c(self, names)
 
+    def to_python(self, names: str | Iterable[str] | None = None) -> str:
+        """Return Python source of the types of these `names`, or of all that have values, with what they need.
+
+        Structs and unions become ctypes classes with the same layout, which maps take as `key=` and `value=`;
+        enumerations become IntEnums beside the integers that hold them; pointers become integers. Gaps that ctypes
+        would not leave are fields called `_pad...`, bit-fields that it cannot place are bytes called `_bits...`.
+
+        Raises: KeyError for an unknown name; FormatError for types without values and broken ones.
+        """
+        from rawbpf.btf.ctypes_text import to_python
+
+        return to_python(self, names)
+
     def referred(self, id: int, by: Type) -> Type:
         """Return type `id`, to which `by` refers. Raises: FormatError when there is none."""
         if id >= len(self):
             what = f"type {by.id} ({by.kind_name}) refers to type {id}, but ids end at {len(self) - 1}"
             raise FormatError(what, self.offset_of(self._positions[by.id - self.first_id]))
         return self._type(id)
+
+    def rebase(self, target: Btf) -> Btf:
+        """Return this split BTF as one that continues `target`, whose types of the same names take the base's place.
+
+        A module that was built apart from its kernel has a small base of its own (`.BTF.base`), which says of each
+        type of the kernel no more than its name and size.
+
+        Raises: ValueError when there is no base; FormatError for a type that `target` has not, or several times.
+        Source: tools/lib/bpf/btf_relocate.c:btf_relocate
+        """
+        from rawbpf.btf.remap import rebase
+
+        return rebase(self, target)
+
+    def record(self, id: int) -> memoryview[int]:
+        """Return the words of a type of its own, as they lie in the type section; for id 0 there are none."""
+        index = id - self.first_id
+        end = self._positions[index + 1] if index + 1 < len(self._positions) else len(self.words)
+        return self.words[self._positions[index] : end] if index >= 0 else self.words[:0]
 
     def offset_of(self, word: int) -> int:
         """Return where word `word` of the type section lies in `raw`, in bytes."""

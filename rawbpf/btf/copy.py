@@ -50,6 +50,9 @@ class Copier:
     def _copy(self, type: Type, depth: int) -> int:
         if isinstance(type, Void):
             return 0
+        base = self._builder.base
+        if base is not None and type.id < len(base) and base[type.id] == type:
+            return type.id
         id = self._copied.get(type)
         if id is None:
             if depth > MAX_DEPTH:

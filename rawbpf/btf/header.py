@@ -48,8 +48,16 @@ _KFUNCS = """\
 #define __weak __attribute__((weak))
 #endif
 
+#ifndef __bpf_fastcall
+#if __has_attribute(bpf_fastcall)
+#define __bpf_fastcall __attribute__((bpf_fastcall))
+#else
+#define __bpf_fastcall
+#endif
+#endif
+
 """
-_KFUNC, _KFUNC_END = "bpf_kfunc", "#endif\n\n"
+_KFUNC, _FASTCALL, _KFUNC_END = "bpf_kfunc", "bpf_fastcall", "#endif\n\n"
 _MODES = {1: "QI", 2: "HI", 8: "DI"}
 _INTEGERS = {1: "char", 2: "short", 4: "int", 8: "long long", 16: "__int128"}
 _BEGUN, _DONE = 1, 2
@@ -83,7 +91,7 @@ class _Header(Declarator):
         self._typedefs: dict[int, str] = {}
         self._tags: dict[int, list[DeclTag]] = {}
         # Types may share names and hold one another twice: the text of broken ones would be without end.
-        self._left = (1 << 20) + 64 * len(btf.words)
+        self._left = (1 << 20) + 64 * btf._weight()
         for tag in btf:
             if isinstance(tag, DeclTag):
                 self._tags.setdefault(tag.type.id, []).append(tag)
@@ -175,7 +183,8 @@ class _Header(Declarator):
                 self._declared.add(self.reference(type, 0))
         elif isinstance(type, Func):
             name = self._spelling.identifier(type.name)
-            text = f"extern {self.declare(type.type, name, 0)} __weak __ksym;\n\n"
+            fast = any(tag.name == _FASTCALL for tag in self._tags.get(type.id, ()))
+            text = f"extern {self.declare(type.type, name, 0)} __weak __ksym{' __bpf_fastcall' * fast};\n\n"
             self.spend(len(text))
             self._kfuncs.append(text)
         else:

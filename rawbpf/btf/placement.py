@@ -147,10 +147,11 @@ def _in_union(composite: Composite, members: Sequence[tuple[Member, int, int]], 
 def fill(gap: Gap, in_union: bool = False) -> Iterator[str]:
     """Yield the members, without the `;`, that fill a gap."""
     at, end = gap
-    if at % 8 == 0 == end % 8 and end - at > (64 if in_union else _LONG_GAP):
-        yield f"unsigned char __pad{at // 8}[{(end - at) // 8}]"
-        return
     while at < end:
+        if at % 8 == 0 and end - at > (64 if in_union else _LONG_GAP):
+            yield f"unsigned char __pad{at // 8}[{(end - at) // 8}]"
+            at = end - end % 8
+            continue
         # To the next boundary of the largest unit that ends in the gap.
         step, word = next(
             ((unit - at % unit, word) for unit, word in _UNITS if at + unit - at % unit <= end), (end - at, "char")

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 from rawbpf import __version__
-from rawbpf.cli import bench, cc, gen, run
+from rawbpf.cli import bench, btf, cc, gen, run
 from rawbpf.cli import object as object_noun
 from rawbpf.cli.failure import escaped
 from rawbpf.cli.output import failed_write
@@ -79,4 +79,5 @@ def make_parser() -> ArgumentParser:
     bench.add_to(commands)
     object_noun.add_to(commands)
     gen.add_to(commands)
+    btf.add_to(commands)
     return parser

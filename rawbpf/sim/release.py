@@ -209,6 +209,11 @@ class Release:
         return self.reached("5.6")
 
     @property
+    def has_printable_sections(self) -> bool:
+        """Whether a section of a BTF may have a name of any printable characters. Commit bd70a8fb7ca4 (in v6.9)."""
+        return self.reached("6.9")
+
+    @property
     def lists_own_types(self) -> bool:
         """Whether the kernel's own BTF has an id. Commit 5329722057d4 (in v5.11)."""
         return self.reached("5.11")
