@@ -1,0 +1,148 @@
+"""The comparison with libbpf sees what differs, and finds the objects that lie in other files."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+from peer import libbpf
+from peer.compare import differing, map_name
+from peer.corpus import embedded
+from support.needs import require
+from support.objects import native
+
+from rawbpf import ObjectSpec
+from rawbpf.asm import Instruction, decode
+
+Code = dict[str, list[Instruction]]
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> libbpf.Libbpf:
+    require(*libbpf.NEEDS)
+    return libbpf.Libbpf(tmp_path_factory.mktemp("libbpf"))
+
+
+@pytest.fixture
+def answer(peer: libbpf.Libbpf) -> libbpf.Answer:
+    return peer.relocated(native("shapes"))
+
+
+def _code(answer: libbpf.Answer) -> Code:
+    # Without references, as libbpf's are: maps stand in it by their places.
+    return {
+        each["name"]: decode(bytes.fromhex(each["code"]), sys.byteorder)
+        for each in answer["programs"]
+        if each["code"] is not None
+    }
+
+
+def test_an_object_is_what_libbpf_makes_of_it(answer: libbpf.Answer) -> None:
+    assert answer["is_whole"]
+    assert differing(ObjectSpec.from_file(native("shapes")), _code(answer), answer) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "field", "value"),
+    [
+        ("map", "events", "map_type", 9),
+        ("map", "events", "max_entries", 1),
+        ("map", "events", "value_type_id", 1),
+        ("map", "shared", "map_flags", 0),
+        ("map", "shared", "pinning", 0),
+        ("map", "shared", "numa_node", 1),
+        ("program", "sum_up", "prog_type", 1),
+        ("program", "sum_up", "expected_attach_type", 1),
+        ("program", "sum_up", "section", "tp/other"),
+        ("program", "on_request", "autoload", True),
+    ],
+)
+def test_every_property_is_compared(answer: libbpf.Answer, kind: str, name: str, field: str, value: object) -> None:
+    spec = ObjectSpec.from_file(native("shapes"))
+    edited = spec.maps[name] if kind == "map" else spec.programs[name]
+    setattr(edited, field, value)
+    assert [what for what, _ in differing(spec, {}, answer)] == [f"{kind} {name}: {field}"]
+
+
+def test_what_is_in_maps_at_first_is_compared(answer: libbpf.Answer) -> None:
+    spec = ObjectSpec.from_file(native("shapes"))
+    spec.maps["outer"].values[1] = "third"
+    spec.maps["jumps"].values.clear()
+    spec.variables["min_uid"].value = 1
+    spec.variables["custom"].value = 1
+    assert {what for what, _ in differing(spec, {}, answer)} == {
+        "map outer: contents", "map jumps: contents", "map .rodata: contents", "map .data.custom: contents"
+    }  # fmt: skip
+
+
+def test_templates_of_inner_maps_are_compared(answer: libbpf.Answer) -> None:
+    spec = ObjectSpec.from_file(native("shapes"))
+    template = spec.maps["outer"].inner
+    assert template is not None
+    template.max_entries += 1
+    assert [what for what, _ in differing(spec, {}, answer)] == ["map outer: inner max_entries"]
+    spec.maps["outer"].inner = None
+    assert [what for what, _ in differing(spec, {}, answer)] == ["map outer: inner"]
+
+
+def test_what_only_one_side_has_differs(answer: libbpf.Answer) -> None:
+    spec = ObjectSpec.from_file(native("shapes"))
+    del spec.maps["first"], spec.programs["sum_up"]
+    assert [what for what, _ in differing(spec, {}, answer)] == ["map first: missing", "program sum_up: missing"]
+    spec = ObjectSpec.from_file(native("shapes"))
+    lost = map_name(answer["maps"].pop()), answer["programs"].pop()["name"]
+    found = [what for what, _ in differing(spec, {}, answer)]
+    assert found == [f"map {lost[0]}: only here", f"program {lost[1]}: only here"]
+
+
+@pytest.mark.parametrize("edit", ["one", "fewer", "more"])
+def test_instructions_are_compared_to_the_last(answer: libbpf.Answer, edit: str) -> None:
+    code = _code(answer)
+    last = code["count_execve"].pop()
+    if edit == "one":
+        code["count_execve"].append(last.replace(dst=1))
+    elif edit == "more":
+        code["count_execve"] += [last, last]
+    found = differing(ObjectSpec.from_file(native("shapes")), code, answer)
+    assert [what for what, _ in found] == ["program count_execve: instructions"]
+
+
+def test_a_program_that_cannot_be_relocated_here_differs(answer: libbpf.Answer) -> None:
+    spec, refusal = ObjectSpec.from_file(native("shapes")), ValueError("unknown")
+    assert differing(spec, {**_code(answer), "sum_up": refusal}, answer) == [
+        ("program sum_up: instructions", "ValueError: unknown")
+    ]
+
+
+def test_what_libbpf_does_not_open_is_refused_with_its_words(peer: libbpf.Libbpf, tmp_path: Path) -> None:
+    (tmp_path / "empty.o").write_bytes(b"")
+    with pytest.raises(libbpf.Refused, match=r"empty\.o"):
+        peer.relocated(tmp_path / "empty.o")
+
+
+def _elf(machine: int, order: str = "<", sections: int = 2, at: int = 64) -> bytes:
+    head = b"\x7fELF\x02" + (b"\1" if order == "<" else b"\2") + b"\1" + bytes(9)
+    head += struct.pack(f"{order}HHIQQQIHHHHHH", 1, machine, 1, 0, 0, at, 0, 64, 0, 0, 64, sections, 1)
+    return head + bytes(64 * 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", []),
+        (_elf(247), [_elf(247)]),
+        (_elf(247, ">"), [_elf(247, ">")]),
+        (_elf(62), []),
+        (_elf(62) + b"text" + _elf(247) + _elf(247, ">") + b"end", [_elf(247), _elf(247, ">")]),
+        (_elf(247)[:63], []),
+        (_elf(247)[:-1], []),
+        (_elf(247, sections=0xFFFF), []),
+        (_elf(247, at=1 << 63), []),
+        (b"\x7fELF\x02" * 100 + _elf(247), []),
+    ],
+    ids=["empty", "whole", "big-endian", "other", "embedded", "header", "cut", "sections", "offset", "many"],
+)
+def test_objects_are_found_by_their_header(content: bytes, found: list[bytes]) -> None:
+    assert list(embedded(content)) == found

@@ -1,0 +1,113 @@
+"""What libbpf makes of object files, rawbpf makes of them: of those in bpf/ and of others' in Debian's packages.
+
+`peer/known.txt` lists what is known to differ. A difference that is not listed fails, and so does a line that is
+no longer true: the list only becomes shorter.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from peer import corpus, libbpf
+from peer.compare import differing
+from support.needs import require
+from support.objects import BPF, OBJECTS
+
+from rawbpf import ObjectSpec
+from rawbpf.errors import FormatError, SpecError
+
+if TYPE_CHECKING:
+    from peer.libbpf import Answer, Libbpf
+
+
+pytestmark = pytest.mark.timeout(600)
+AT_LEAST = {"opened by libbpf": 225, "programs": 900}
+KNOWN = Path(libbpf.__file__).with_name("known.txt")
+
+
+class Read(NamedTuple):
+    """An object as both sides read it; None where a side does not."""
+
+    path: Path
+    spec: ObjectSpec | None
+    refusal: str
+    answer: Answer | None
+
+
+@pytest.fixture(scope="module")
+def peer(tmp_path_factory: pytest.TempPathFactory) -> Libbpf:
+    require(*libbpf.NEEDS)
+    return libbpf.Libbpf(tmp_path_factory.mktemp("libbpf"))
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[str, Path]:
+    require("archive:debian")
+    own = {f"{path.parent.name}/{path.name}": path for folder in (BPF, OBJECTS) for path in folder.glob("*.o")}
+    return dict(sorted(own.items())) | {corpus.name(path): path for path in corpus.objects()}
+
+
+@pytest.fixture(scope="module")
+def read(peer: Libbpf, objects: dict[str, Path]) -> dict[str, Read]:
+    return {name: _read(peer, path) for name, path in objects.items()}
+
+
+def _read(peer: Libbpf, path: Path) -> Read:
+    spec = answer = None
+    refusal = ""
+    try:
+        answer = peer.relocated(path)
+    except libbpf.Refused:
+        pass
+    try:
+        spec = ObjectSpec.from_file(path)
+    except (FormatError, SpecError) as error:
+        refusal = str(error)
+    return Read(path, spec, refusal, answer)
+
+
+def _check(kind: str, found: Mapping[str, str]) -> None:
+    known = set(_known(kind))
+    new = [f"{kind} {what}  # {how}" for what, how in found.items() if what not in known]
+    gone = [f"{kind} {what}" for what in sorted(known - found.keys())]
+    assert not new, "differences that are not known:\n" + "\n".join(new)
+    assert not gone, f"no longer true, remove from {KNOWN.name}:\n" + "\n".join(gone)
+
+
+def _known(kind: str) -> Iterable[str]:
+    for line in KNOWN.read_text(encoding="utf-8").splitlines():
+        first, _, what = line.partition(" ")
+        if first == kind:
+            yield what
+
+
+def test_what_libbpf_opens_is_opened(read: dict[str, Read]) -> None:
+    _check("open", {name: each.refusal for name, each in read.items() if each.answer and not each.spec})
+
+
+def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
+    found = {
+        f"{name}: {what}": how
+        for name, each in read.items()
+        if each.spec and each.answer
+        for what, how in differing(each.spec, {}, each.answer)
+    }
+    _check("differ", found)
+
+
+def test_enough_is_compared(read: dict[str, Read], capsys: pytest.CaptureFixture[str]) -> None:
+    counts = Counter[str]()
+    for each in read.values():
+        counts["objects"] += 1
+        counts["opened by libbpf"] += each.answer is not None
+        counts["opened by rawbpf"] += each.spec is not None
+        counts["opened by both"] += each.answer is not None and each.spec is not None
+        counts["programs"] += len(each.answer["programs"]) if each.answer else 0
+    with capsys.disabled():
+        sys.stdout.write(f"\nobject files: {', '.join(f'{count} {what}' for what, count in counts.items())}\n")
+    assert all(counts[what] >= least for what, least in AT_LEAST.items()), counts
