@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,10 +19,13 @@ from support.needs import require
 from support.objects import BPF, OBJECTS
 
 from rawbpf import ObjectSpec
-from rawbpf.errors import FormatError, SpecError
+from rawbpf.errors import BpfError, FormatError, SpecError
+from rawbpf.spec.map import PIN_NONE
 
 if TYPE_CHECKING:
     from peer.libbpf import Answer, Libbpf
+
+    from rawbpf.syscall.protocol import Backend
 
 
 pytestmark = pytest.mark.timeout(600)
@@ -98,6 +101,36 @@ def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
         for what, how in differing(each.spec, {}, each.answer)
     }
     _check("differ", found)
+
+
+@pytest.mark.real_kernel("the running kernel says which programs of libbpf's it takes")
+def test_what_libbpf_loads_is_loaded(read: dict[str, Read], peer: Libbpf, backend: Backend) -> None:
+    found: dict[str, str] = {}
+    for name, each in read.items():
+        if each.answer and each.spec:
+            loaded = [program for program, error in peer.loaded(each.path).items() if not error]
+            found |= {f"{name}: program {program}": error for program, error in _refused(each.spec, loaded)}
+    _check("load", found)
+
+
+# The programs of those `names` that cannot be loaded, and why. At first together, because that takes less time.
+def _refused(spec: ObjectSpec, names: list[str]) -> Iterator[tuple[str, str]]:
+    spec = spec.copy()
+    for shared in spec.maps.values():
+        shared.pinning = PIN_NONE
+    known = [name for name in names if name in spec.programs]
+    if _load(spec, known):
+        for name in known:
+            if refusal := _load(spec, [name]):
+                yield name, refusal
+
+
+def _load(spec: ObjectSpec, names: list[str]) -> str:
+    try:
+        spec.load(only=names).close()
+    except (BpfError, SpecError) as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def test_enough_is_compared(read: dict[str, Read], capsys: pytest.CaptureFixture[str]) -> None:
