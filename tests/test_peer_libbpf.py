@@ -89,6 +89,11 @@ def _known(kind: str) -> Iterable[str]:
             yield what
 
 
+def _say(capsys: pytest.CaptureFixture[str], counts: Counter[str]) -> None:
+    with capsys.disabled():
+        sys.stdout.write(f"\n{', '.join(f'{count} {what}' for what, count in counts.items())}\n")
+
+
 def test_what_libbpf_opens_is_opened(read: dict[str, Read]) -> None:
     _check("open", {name: each.refusal for name, each in read.items() if each.answer and not each.spec})
 
@@ -104,13 +109,19 @@ def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
 
 
 @pytest.mark.real_kernel("the running kernel says which programs of libbpf's it takes")
-def test_what_libbpf_loads_is_loaded(read: dict[str, Read], peer: Libbpf, backend: Backend) -> None:
+def test_what_libbpf_loads_is_loaded(
+    read: dict[str, Read], peer: Libbpf, backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
     found: dict[str, str] = {}
+    loaded = 0
     for name, each in read.items():
         if each.answer and each.spec:
-            loaded = [program for program, error in peer.loaded(each.path).items() if not error]
-            found |= {f"{name}: program {program}": error for program, error in _refused(each.spec, loaded)}
+            programs = [program for program, error in peer.loaded(each.path).items() if not error]
+            loaded += len(programs)
+            found |= {f"{name}: program {program}": error for program, error in _refused(each.spec, programs)}
+    _say(capsys, Counter({"programs that libbpf loads here": loaded, "of them not loaded by rawbpf": len(found)}))
     _check("load", found)
+    assert loaded
 
 
 # The programs of those `names` that cannot be loaded, and why. At first together, because that takes less time.
@@ -141,6 +152,5 @@ def test_enough_is_compared(read: dict[str, Read], capsys: pytest.CaptureFixture
         counts["opened by rawbpf"] += each.spec is not None
         counts["opened by both"] += each.answer is not None and each.spec is not None
         counts["programs"] += len(each.answer["programs"]) if each.answer else 0
-    with capsys.disabled():
-        sys.stdout.write(f"\nobject files: {', '.join(f'{count} {what}' for what, count in counts.items())}\n")
+    _say(capsys, counts)
     assert all(counts[what] >= least for what, least in AT_LEAST.items()), counts
