@@ -15,6 +15,7 @@ from support.objects import native
 
 from rawbpf import ObjectSpec
 from rawbpf.asm import Instruction, decode
+from rawbpf.spec.section import Section, find_section, sections
 
 Code = dict[str, list[Instruction]]
 
@@ -120,6 +121,26 @@ def test_what_libbpf_does_not_open_is_refused_with_its_words(peer: libbpf.Libbpf
     (tmp_path / "empty.o").write_bytes(b"")
     with pytest.raises(libbpf.Refused, match=r"empty\.o"):
         peer.relocated(tmp_path / "empty.o")
+
+
+def test_sections_are_what_libbpf_takes_them_for(peer: libbpf.Libbpf) -> None:
+    names = [name for each in sections() for name in _names(each)]
+    theirs = {name: tuple(found) for name, found in peer.sections(names).items() if found}
+    mine = {name: found for name in theirs if (found := find_section(name)) is not None}
+    assert {name: (found.prog_type, found.expected_attach_type) for name, found in mine.items()} == theirs
+    assert len(theirs) > 100  # older ones do not know all
+
+
+def _names(section: Section) -> list[str]:
+    if not section.pattern.endswith("+"):
+        return [section.pattern]
+    return [section.pattern[:-1], f"{section.pattern[:-1]}/target"]
+
+
+def test_what_is_no_section_for_libbpf_is_none(peer: libbpf.Libbpf) -> None:
+    names = ["", "kprobes", "kprobe.multi.s/x", "xdp/other", "cgroup", "socket/x", "tp_btf2/x", "license", ".text"]
+    assert set(peer.sections(names).values()) == {None}
+    assert {find_section(name) for name in names} == {None}
 
 
 def _elf(machine: int, order: str = "<", sections: int = 2, at: int = 64) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -84,7 +85,7 @@ class Libbpf:
 
         Raises: Refused.
         """
-        answer: Answer = self._run("relocate", path, *([btf] if btf is not None else []))
+        answer: Answer = self._asked("relocate", path, *([btf] if btf is not None else []))
         return answer
 
     def loaded(self, path: Path) -> dict[str, int]:
@@ -92,13 +93,21 @@ class Libbpf:
 
         Raises: Refused.
         """
-        answer: dict[str, int] = self._run("load", path)["programs"]
+        answer: dict[str, int] = self._asked("load", path)["programs"]
+        return answer
+
+    def sections(self, names: Iterable[str]) -> dict[str, list[int] | None]:
+        """Return program type and expected attach type by the names of sections; None where libbpf knows none."""
+        answer: dict[str, list[int] | None] = self._run("sections", *names)
+        return answer
+
+    def _asked(self, *arguments: str | Path) -> Any:
+        answer = self._run(*arguments)
+        if "programs" not in answer:
+            raise Refused(answer["error"])
         return answer
 
     def _run(self, *arguments: str | Path) -> Any:
         command = [self._program, *arguments]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=_SECONDS)
-        answer = json.loads(done.stdout)
-        if "programs" not in answer:
-            raise Refused(answer["error"])
-        return answer
+        return json.loads(done.stdout)

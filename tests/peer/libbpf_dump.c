@@ -4,6 +4,7 @@
  *
  *	libbpf_dump relocate OBJECT [BTF]	maps, their first values, and relocated instructions
  *	libbpf_dump load OBJECT			which programs this kernel takes: 0 or the error's number
+ *	libbpf_dump sections NAME ...		program type and expected attach type by a section's name
  *
  * BTF: a file to relocate against in place of the running kernel's types. Without privileges the first
  * works as well, and nothing reaches the kernel: libbpf makes every call of bpf(2) through libc's
@@ -510,6 +511,27 @@ static int load_each(const char *path)
 	return 0;
 }
 
+static int sections(int count, char **names)
+{
+	const char *separator = "";
+
+	putchar('{');
+	for (int i = 0; i < count; i++) {
+		enum bpf_attach_type attach_type;
+		enum bpf_prog_type prog_type;
+
+		printf("%s", separator);
+		separator = ", ";
+		print_text(names[i]);
+		if (libbpf_prog_type_by_name(names[i], &prog_type, &attach_type))
+			printf(": null");
+		else
+			printf(": [%u, %u]", prog_type, attach_type);
+	}
+	printf("}\n");
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	libbpf_set_print(keep_words);
@@ -517,6 +539,8 @@ int main(int argc, char **argv)
 		return relocate(argv[2], argv[3]);
 	if (argc == 3 && !strcmp(argv[1], "load"))
 		return load_each(argv[2]);
-	fprintf(stderr, "usage: libbpf_dump relocate OBJECT [BTF] | load OBJECT\n");
+	if (argc >= 2 && !strcmp(argv[1], "sections"))
+		return sections(argc - 2, argv + 2);
+	fprintf(stderr, "usage: libbpf_dump relocate OBJECT [BTF] | load OBJECT | sections NAME ...\n");
 	return 2;
 }
