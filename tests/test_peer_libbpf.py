@@ -1,4 +1,4 @@
-"""What libbpf makes of object files, rawbpf makes of them: of those in bpf/ and of others' in Debian's packages.
+"""What libbpf makes of object files, rawbpf makes of them: of the project's and of others' in Debian's packages.
 
 `peer/known.txt` lists what is known to differ. A difference that is not listed fails, and so does a line that is
 no longer true: the list only becomes shorter.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from peer import corpus, libbpf
+from peer import built, corpus, libbpf
 from peer.compare import differing
 from support.needs import require
 from support.objects import BPF, OBJECTS
@@ -49,10 +49,15 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Libbpf:
 
 
 @pytest.fixture(scope="module")
-def objects() -> dict[str, Path]:
-    require("archive:debian")
-    own = {f"{path.parent.name}/{path.name}": path for folder in (BPF, OBJECTS) for path in folder.glob("*.o")}
-    return dict(sorted(own.items())) | {corpus.name(path): path for path in corpus.objects()}
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    require("archive:debian", *built.NEEDS)
+    folder = tmp_path_factory.mktemp("built")
+    own = {f"{path.parent.name}/{path.name}": path for of in (BPF, OBJECTS) for path in of.glob("*.o")}
+    return {
+        **{f"built/{path.name}": path for path in built.objects(folder)},
+        **dict(sorted(own.items())),
+        **{corpus.name(path): path for path in corpus.objects()},
+    }
 
 
 @pytest.fixture(scope="module")
