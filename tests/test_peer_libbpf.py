@@ -108,7 +108,7 @@ def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
         f"{name}: {what}": how
         for name, each in read.items()
         if each.spec and each.answer
-        for what, how in differing(each.spec, {}, each.answer)
+        for what, how in differing(each.spec, each.answer)
     }
     _check("differ", found)
 

@@ -28,9 +28,19 @@ _NUMBERS: tuple[_Number, ...] = get_args(_Number)
 _RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
 
 
-def differing(spec: ObjectSpec, code: Code, answer: Answer) -> list[Difference]:
-    """Return how `spec` and its relocated `code`, or why there is none, differ from libbpf's `answer`."""
-    return [*_maps(spec, answer), *_programs(spec, code, answer)]
+def differing(spec: ObjectSpec, answer: Answer) -> list[Difference]:
+    """Return how the maps and programs of `spec` differ from those in libbpf's `answer`, but for instructions."""
+    return [*_maps(spec, answer), *_programs(spec, answer)]
+
+
+def differing_code(code: Code, answer: Answer) -> list[Difference]:
+    """Return how `code` differs from that in libbpf's `answer`, of every program that libbpf relocates."""
+    places = {map_name(each): place for place, each in enumerate(answer["maps"])}
+    return [
+        (f"program {each['name']}", difference)
+        for each in answer["programs"]
+        if each["code"] is not None and (difference := _difference(code.get(each["name"]), each["code"], places))
+    ]
 
 
 def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
@@ -92,10 +102,9 @@ def _written(answer: Answer, other: MapAnswer) -> object:
     return {key: each["name"] for key, each in written.items()}
 
 
-def _programs(spec: ObjectSpec, code: Code, answer: Answer) -> Iterator[Difference]:
+def _programs(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
     theirs = {each["name"]: each for each in answer["programs"]}
     yield from _presence("program", spec.programs, theirs)
-    places = {map_name(each): place for place, each in enumerate(answer["maps"])}
     for name in spec.programs.keys() & theirs.keys():
         mine, other = spec.programs[name], theirs[name]
         pairs: dict[str, tuple[object, object]] = {
@@ -105,23 +114,17 @@ def _programs(spec: ObjectSpec, code: Code, answer: Answer) -> Iterator[Differen
             "autoload": (mine.autoload, other["autoload"]),
         }
         yield from _fields(f"program {name}", pairs)
-        if other["code"] is not None and name in code:
-            yield from _instructions(f"program {name}: instructions", code[name], bytes.fromhex(other["code"]), places)
 
 
-def _instructions(
-    what: str, mine: Sequence[Instruction] | Exception, other: bytes, places: Mapping[str, int]
-) -> Iterator[Difference]:
-    if isinstance(mine, Exception):
-        yield what, f"{type(mine).__name__}: {mine}"
-        return
-    own = encode([resolved(each, places) for each in mine], sys.byteorder)
-    slots = max(len(own), len(other)) // 8
-    for slot in range(slots):
-        here, there = own[8 * slot : 8 * slot + 8], other[8 * slot : 8 * slot + 8]
+def _difference(mine: Sequence[Instruction] | Exception | None, other: str, places: Mapping[str, int]) -> str:
+    if mine is None or isinstance(mine, Exception):
+        return f"not relocated: {mine!r}"
+    own, theirs = encode([resolved(each, places) for each in mine], sys.byteorder), bytes.fromhex(other)
+    for at in range(0, max(len(own), len(theirs)), 8):
+        here, there = own[at : at + 8].hex(), theirs[at : at + 8].hex()
         if here != there:
-            yield what, f"slot {slot} of {slots} is {here.hex() or 'none'} instead of {there.hex() or 'none'}"
-            return
+            return f"slot {at // 8}: {here or 'none'} instead of {there or 'none'}"
+    return ""
 
 
 def resolved(instruction: Instruction, places: Mapping[str, int]) -> Instruction:
