@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, get_args
 
-from peer.libbpf import Answer, MapAnswer, MapNumbers
+from peer.libbpf import Answer, Created, MapAnswer, MapNumbers, Update
 from rawbpf.asm import Instruction, encode
 from rawbpf.asm.instruction import MapReference
 from rawbpf.loader.spec import ObjectSpec
@@ -50,7 +50,7 @@ def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
         mine, other = spec.maps[name], theirs[name]
         numbers: dict[str, tuple[object, object]] = {
             **_numbers(mine, other),
-            "map_flags": _flags(spec, mine, other),
+            "map_flags": (mine.map_flags, _flags(spec, mine, other)),
             "pinning": (mine.pinning == PIN_BY_NAME, other["is_pinned"]),
             "is_data": (mine.is_data, other["is_internal"]),
         }
@@ -59,7 +59,12 @@ def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
         else:
             numbers |= {f"inner {key}": pair for key, pair in _numbers(mine.inner, other["inner"]).items()}
         if answer["is_whole"]:
-            numbers["contents"] = (_contents(mine), _written(answer, other))
+            made, created = fields_of(current(), mine), answer["created"][other["name"]]
+            wanted = {**created, "map_flags": _flags(spec, mine, created)}
+            if not created["max_entries"]:  # the kernel refuses a CPU map of none: rawbpf gives it the machine's CPUs
+                del wanted["max_entries"]
+            numbers |= {f"created {field}": (made.get(field, 0), value) for field, value in wanted.items()}
+            numbers["contents"] = (_contents(mine), _written(answer["updates"], other))
         yield from _fields(f"map {name}", numbers)
 
 
@@ -80,14 +85,14 @@ def _numbers(mine: MapSpec, other: MapNumbers) -> dict[str, tuple[object, object
     pairs: dict[str, tuple[object, object]] = {name: (getattr(mine, name), other[name]) for name in _NUMBERS}
     pairs["numa_node"] = (mine.numa_node or 0, other["numa_node"])
     if mine.map_type in _RINGS:  # libbpf makes a size possible when it reads it, rawbpf when it creates the map
-        pairs["max_entries"] = (fields_of(current(), mine)["max_entries"], other["max_entries"])
+        del pairs["max_entries"]
     return pairs
 
 
 # libbpf lets a section be mapped that has a global variable. rawbpf offers static ones too, and needs that for them.
-def _flags(spec: ObjectSpec, mine: MapSpec, other: MapNumbers) -> tuple[int, int]:
+def _flags(spec: ObjectSpec, mine: MapSpec, other: Created) -> int:
     own = any(variable.map is mine for variable in spec.variables.values())
-    return mine.map_flags, other["map_flags"] | (c.BPF_F_MMAPABLE if own else 0)
+    return other["map_flags"] | (c.BPF_F_MMAPABLE if own else 0)
 
 
 # A data section's bytes, or by index the names of maps and programs.
@@ -95,8 +100,8 @@ def _contents(mine: MapSpec) -> object:
     return mine.read(0, mine.value_size).hex() if mine.is_data else mine.values
 
 
-def _written(answer: Answer, other: MapAnswer) -> object:
-    written = {each["key"]: each for each in answer["updates"] if each["map"] == other["name"]}
+def _written(updates: list[Update], other: MapAnswer) -> object:
+    written = {each["key"]: each for each in updates if each["map"] == other["name"]}
     if other["is_internal"]:
         return written[0]["value"] if written else bytes(other["value_size"]).hex()
     return {key: each["name"] for key, each in written.items()}

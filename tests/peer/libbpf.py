@@ -6,7 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 NEEDS = ("tool:gcc", "file:/usr/include/bpf/libbpf.h")
 """What a test needs that asks libbpf."""
@@ -14,8 +14,8 @@ _SOURCE = Path(__file__).with_name("libbpf_dump.c")
 _SECONDS = 60
 
 
-class MapNumbers(TypedDict):
-    """The properties that a map and a template for inner maps have; `key_type_id` and `value_type_id` are BTF ids."""
+class Created(TypedDict):
+    """What the kernel is asked for."""
 
     map_type: int
     key_size: int
@@ -24,6 +24,11 @@ class MapNumbers(TypedDict):
     map_flags: int
     map_extra: int
     numa_node: int
+
+
+class MapNumbers(Created):
+    """The properties that a map and a template for inner maps have; `key_type_id` and `value_type_id` are BTF ids."""
+
     key_type_id: int
     value_type_id: int
 
@@ -59,10 +64,11 @@ class ProgramAnswer(TypedDict):
 
 
 class Answer(TypedDict):
-    """An object. Only of one that `is_whole`, all its programs relocated, it is known what is written into maps."""
+    """An object. Only of one that `is_whole`, all its programs relocated, it is known what is done with maps."""
 
     maps: list[MapAnswer]
-    updates: list[Update]
+    created: NotRequired[dict[str, Created]]
+    updates: NotRequired[list[Update]]
     programs: list[ProgramAnswer]
     is_whole: bool
     error: str | None

@@ -37,8 +37,7 @@
 /* A fake map's file begins with this: descriptors are duplicated, so their numbers say nothing. */
 struct fake {
 	uint64_t magic;
-	uint32_t key_size;
-	uint32_t value_size;
+	union bpf_attr attr; /* of MAP_CREATE; zeros for what is no map */
 };
 
 /* A value that was written into a map before programs ran. */
@@ -80,11 +79,12 @@ static void *allocate(size_t size)
 
 /* The kernel that libbpf talks to -------------------------------------------------------------- */
 
-static int fake_fd(uint32_t key_size, uint32_t value_size)
+static int fake_fd(const union bpf_attr *attr, size_t size)
 {
-	struct fake fake = { FAKE_MAGIC, key_size, value_size };
 	int fd = memfd_create("libbpf_dump", MFD_CLOEXEC);
+	struct fake fake = { .magic = FAKE_MAGIC };
 
+	memcpy(&fake.attr, attr, size < sizeof(fake.attr) ? size : sizeof(fake.attr));
 	if (fd < 0 || pwrite(fd, &fake, sizeof(fake), 0) != sizeof(fake))
 		die("memfd_create");
 	return fd;
@@ -101,13 +101,13 @@ static void note_update(const union bpf_attr *attr)
 	struct fake fake;
 
 	/* Probes for features write as well, but only maps of the object are looked for later. */
-	if (!read_fake(attr->map_fd, &fake) || fake.key_size != sizeof(update->key))
+	if (!read_fake(attr->map_fd, &fake) || fake.attr.key_size != sizeof(update->key))
 		return;
-	update = allocate(sizeof(*update) + fake.value_size);
+	update = allocate(sizeof(*update) + fake.attr.value_size);
 	update->fd = attr->map_fd;
-	update->size = fake.value_size;
+	update->size = fake.attr.value_size;
 	memcpy(&update->key, (void *)(uintptr_t)attr->key, sizeof(update->key));
-	memcpy(update->value, (void *)(uintptr_t)attr->value, fake.value_size);
+	memcpy(update->value, (void *)(uintptr_t)attr->value, fake.attr.value_size);
 	while (*end)
 		end = &(*end)->next;
 	*end = update;
@@ -126,10 +126,10 @@ static long fake_bpf(int cmd, union bpf_attr *attr, unsigned int size)
 
 	switch (cmd) {
 	case BPF_MAP_CREATE:
-		return fake_fd(attr->key_size, attr->value_size);
+		return fake_fd(attr, size);
 	case BPF_PROG_LOAD:
 	case BPF_BTF_LOAD:
-		return fake_fd(0, 0);
+		return fake_fd(attr, 0);
 	case BPF_MAP_UPDATE_ELEM:
 		note_update(attr);
 		return 0;
@@ -365,6 +365,28 @@ static void print_map(struct bpf_map *map, bool is_pinned)
 	putchar('}');
 }
 
+/* What the kernel was asked for, by the name of each map. */
+static void print_created(struct bpf_object *object)
+{
+	const char *separator = "";
+	struct bpf_map *map;
+	struct fake fake;
+
+	putchar('{');
+	bpf_object__for_each_map(map, object) {
+		if (!read_fake(bpf_map__fd(map), &fake))
+			continue;
+		printf("%s", separator);
+		separator = ", ";
+		print_text(bpf_map__name(map));
+		printf(": {\"map_type\": %u, \"key_size\": %u, \"value_size\": %u, \"max_entries\": %u, ", fake.attr.map_type,
+		       fake.attr.key_size, fake.attr.value_size, fake.attr.max_entries);
+		printf("\"map_flags\": %u, \"map_extra\": %llu, \"numa_node\": %u}", fake.attr.map_flags,
+		       (unsigned long long)fake.attr.map_extra, fake.attr.numa_node);
+	}
+	putchar('}');
+}
+
 /* What was written into maps: bytes into those of data sections, references into the others. */
 static void print_updates(struct bpf_object *object)
 {
@@ -441,12 +463,15 @@ static int relocate(const char *path, const char *btf)
 		die("an object that opened does not open again");
 	is_whole = !load(all, NULL);
 	/* One that cannot be relocated stops the rest, so that each is then tried on its own. */
-	printf("], \"is_whole\": %s, \"updates\": ", is_whole ? "true" : "false");
-	if (is_whole)
+	printf("], \"is_whole\": %s, ", is_whole ? "true" : "false");
+	if (is_whole) {
+		printf("\"created\": ");
+		print_created(all);
+		printf(", \"updates\": ");
 		print_updates(all);
-	else
-		printf("[]");
-	printf(", \"error\": ");
+		printf(", ");
+	}
+	printf("\"error\": ");
 	print_text(is_whole ? NULL : last_words);
 	printf(", \"programs\": [");
 	separator = "";
