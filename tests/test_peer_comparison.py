@@ -14,7 +14,7 @@ from support.needs import require
 from support.objects import native
 
 from rawbpf import ObjectSpec
-from rawbpf.asm import Instruction, decode
+from rawbpf.asm import Instruction, Line, decode
 from rawbpf.spec.section import Section, find_section, sections
 
 Code = dict[str, list[Instruction]]
@@ -32,7 +32,9 @@ def answer(peer: libbpf.Libbpf) -> libbpf.Answer:
 
 
 def _code(answer: libbpf.Answer) -> Code:
-    # Without references, as libbpf's are: maps stand in it by their places.
+    # As libbpf's: maps stand in it by their places, and nothing says where functions and lines begin.
+    for each in answer["programs"]:
+        each["functions"] = each["lines"] = ""
     return {
         each["name"]: decode(bytes.fromhex(each["code"]), sys.byteorder)
         for each in answer["programs"]
@@ -43,7 +45,7 @@ def _code(answer: libbpf.Answer) -> Code:
 def test_an_object_is_what_libbpf_makes_of_it(answer: libbpf.Answer) -> None:
     assert answer["is_whole"]
     assert differing(ObjectSpec.from_file(native("shapes")), answer) == []
-    assert differing_code(_code(answer), answer) == []
+    assert list(differing_code(_code(answer), answer)) == []
 
 
 @pytest.mark.parametrize(
@@ -103,23 +105,27 @@ def test_what_only_one_side_has_differs(answer: libbpf.Answer) -> None:
     assert found == [f"map {lost[0]}: only here", f"program {lost[1]}: only here"]
 
 
-@pytest.mark.parametrize("edit", ["one", "fewer", "more"])
+@pytest.mark.parametrize("edit", ["one", "fewer", "more", "functions", "lines"])
 def test_instructions_are_compared_to_the_last(answer: libbpf.Answer, edit: str) -> None:
     code = _code(answer)
     last = code["count_execve"].pop()
-    if edit == "one":
-        code["count_execve"].append(last.replace(dst=1))
-    elif edit == "more":
-        code["count_execve"] += [last, last]
-    assert [what for what, _ in differing_code(code, answer)] == ["program count_execve"]
+    code["count_execve"] += {
+        "one": [last.replace(dst=1)],
+        "fewer": [],
+        "more": [last, last],
+        "functions": [last.replace(function=1)],
+        "lines": [last.replace(line=Line("a.c", "return 0;", 1))],
+    }[edit]
+    what = edit if edit in {"functions", "lines"} else "instructions"
+    assert [found for found, _ in differing_code(code, answer)] == [f"program count_execve: {what}"]
 
 
 def test_a_program_that_is_not_relocated_differs(answer: libbpf.Answer) -> None:
     code: dict[str, list[Instruction] | Exception] = {**_code(answer), "sum_up": ValueError("unknown type")}
     del code["on_request"]
     assert dict(differing_code(code, answer)) == {
-        "program sum_up": "not relocated: ValueError('unknown type')",
-        "program on_request": "not relocated: None",
+        "program sum_up: instructions": "not relocated: ValueError('unknown type')",
+        "program on_request: instructions": "not relocated: None",
     }
 
 

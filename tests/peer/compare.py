@@ -6,12 +6,14 @@ A difference is a pair: what differs, in words that are the same on every machin
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from peer.libbpf import Answer, Created, MapAnswer, MapNumbers, Update
 from rawbpf.asm import Instruction, encode
 from rawbpf.asm.instruction import MapReference
+from rawbpf.btf.ext import pack_func_info, pack_line_info
+from rawbpf.loader.link import function_starts, line_starts
 from rawbpf.loader.spec import ObjectSpec
 from rawbpf.map.create import fields_of
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
@@ -19,7 +21,7 @@ from rawbpf.syscall.kernel import KernelBackend
 from rawbpf.uapi import constants as c
 
 Difference = tuple[str, str]
-Code = Mapping[str, Sequence[Instruction] | Exception]
+Code = Mapping[str, list[Instruction] | Exception]
 """The relocated instructions of programs, or why they cannot be relocated."""
 _Number = Literal[
     "map_type", "key_size", "value_size", "max_entries", "map_flags", "map_extra", "key_type_id", "value_type_id"
@@ -35,14 +37,36 @@ def differing(spec: ObjectSpec, answer: Answer) -> list[Difference]:
     return [*_maps(spec, answer), *_programs(spec, answer)]
 
 
-def differing_code(code: Code, answer: Answer) -> list[Difference]:
-    """Return how `code` differs from that in libbpf's `answer`, of every program that libbpf relocates."""
+def differing_code(code: Code, answer: Answer) -> Iterator[Difference]:
+    """Yield how `code` differs from that in libbpf's `answer`, of every program that libbpf relocates."""
     places = {map_name(each): place for place, each in enumerate(answer["maps"])}
-    return [
-        (f"program {each['name']}", difference)
-        for each in answer["programs"]
-        if each["code"] is not None and (difference := _difference(code.get(each["name"]), each["code"], places))
-    ]
+    for each in answer["programs"]:
+        if each["code"] is None:
+            continue
+        what, mine = f"program {each['name']}", code.get(each["name"])
+        if mine is None or isinstance(mine, Exception):
+            yield f"{what}: instructions", f"not relocated: {mine!r}"
+            continue
+        own = encode([resolved(instruction, places) for instruction in mine], sys.byteorder)
+        functions, lines = pack_func_info(function_starts(mine)), pack_line_info(_lines(mine))
+        yield from _records(f"{what}: instructions", own, each["code"], 8)
+        yield from _records(f"{what}: functions", functions, each["functions"], 8)
+        yield from _records(f"{what}: lines", lines, each["lines"], 16)
+
+
+def _lines(code: list[Instruction]) -> Iterator[tuple[int, int, int, int, int]]:
+    for slot, line in line_starts(code):
+        yield slot, line.file_name_offset, line.text_offset, line.number, line.column
+
+
+# The first of the records that differ.
+def _records(what: str, mine: bytes, theirs: str, size: int) -> Iterator[Difference]:
+    other = bytes.fromhex(theirs)
+    for at in range(0, max(len(mine), len(other)), size):
+        here, there = mine[at : at + size].hex(), other[at : at + size].hex()
+        if here != there:
+            yield what, f"{at // size}: {here or 'none'} instead of {there or 'none'}"
+            return
 
 
 def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
@@ -121,17 +145,6 @@ def _programs(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
             "autoload": (mine.autoload, other["autoload"]),
         }
         yield from _fields(f"program {name}", pairs)
-
-
-def _difference(mine: Sequence[Instruction] | Exception | None, other: str, places: Mapping[str, int]) -> str:
-    if mine is None or isinstance(mine, Exception):
-        return f"not relocated: {mine!r}"
-    own, theirs = encode([resolved(each, places) for each in mine], sys.byteorder), bytes.fromhex(other)
-    for at in range(0, max(len(own), len(theirs)), 8):
-        here, there = own[at : at + 8].hex(), theirs[at : at + 8].hex()
-        if here != there:
-            return f"slot {at // 8}: {here or 'none'} instead of {there or 'none'}"
-    return ""
 
 
 def resolved(instruction: Instruction, places: Mapping[str, int]) -> Instruction:

@@ -52,7 +52,10 @@ class Update(TypedDict, total=False):
 
 
 class ProgramAnswer(TypedDict):
-    """A program; `code` are its relocated instructions in hex, `error` why there are none."""
+    """A program; `code` are its relocated instructions in hex, `error` why there are none.
+
+    `functions` and `lines` are what the kernel is told of them, `struct bpf_func_info` and `bpf_line_info`.
+    """
 
     name: str
     section: str
@@ -60,6 +63,8 @@ class ProgramAnswer(TypedDict):
     expected_attach_type: int
     autoload: bool
     code: str | None
+    functions: NotRequired[str]
+    lines: NotRequired[str]
     error: str | None
 
 

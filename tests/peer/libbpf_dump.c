@@ -49,11 +49,12 @@ struct update {
 	unsigned char value[];
 };
 
-/* The instructions of a program as libbpf would have loaded them. */
+/* The instructions of a program as libbpf would have loaded them, and what it says about their functions and lines. */
 struct capture {
 	struct capture *next;
-	size_t count;
+	size_t count, functions_size, lines_size;
 	struct bpf_insn *insns;
+	void *functions, *lines;
 	char name[];
 };
 
@@ -113,6 +114,25 @@ static void note_update(const union bpf_attr *attr)
 	*end = update;
 }
 
+static void *copy(const void *memory, size_t size)
+{
+	return memcpy(allocate(size + 1), memory, size);
+}
+
+/* Probes for features load programs as well: what was captured last is known by its instructions. */
+static void note_load(const union bpf_attr *attr)
+{
+	size_t size = attr->insn_cnt * sizeof(struct bpf_insn);
+	struct capture *code = captures;
+
+	if (!code || code->count != attr->insn_cnt || memcmp(code->insns, (void *)(uintptr_t)attr->insns, size))
+		return;
+	code->functions_size = attr->func_info_cnt * attr->func_info_rec_size;
+	code->functions = copy((void *)(uintptr_t)attr->func_info, code->functions_size);
+	code->lines_size = attr->line_info_cnt * attr->line_info_rec_size;
+	code->lines = copy((void *)(uintptr_t)attr->line_info, code->lines_size);
+}
+
 static long refuse(int number)
 {
 	errno = number;
@@ -128,6 +148,8 @@ static long fake_bpf(int cmd, union bpf_attr *attr, unsigned int size)
 	case BPF_MAP_CREATE:
 		return fake_fd(attr, size);
 	case BPF_PROG_LOAD:
+		note_load(attr);
+		return fake_fd(attr, 0);
 	case BPF_BTF_LOAD:
 		return fake_fd(attr, 0);
 	case BPF_MAP_UPDATE_ELEM:
@@ -225,6 +247,8 @@ static void reset(void)
 
 		captures = capture->next;
 		free(capture->insns);
+		free(capture->functions);
+		free(capture->lines);
 		free(capture);
 	}
 	last_words[0] = 0;
@@ -254,8 +278,7 @@ static int capture(struct bpf_program *program, struct bpf_prog_load_opts *opts,
 	(void)cookie;
 	strcpy(capture->name, name);
 	capture->count = bpf_program__insn_cnt(program);
-	capture->insns = allocate(capture->count * sizeof(*capture->insns) + 1);
-	memcpy(capture->insns, bpf_program__insns(program), capture->count * sizeof(*capture->insns));
+	capture->insns = copy(bpf_program__insns(program), capture->count * sizeof(*capture->insns));
 	capture->next = captures;
 	captures = capture;
 	return 0;
@@ -335,6 +358,10 @@ static void print_code(struct bpf_object *object, const struct bpf_program *prog
 		i++;
 	}
 	print_hex(code->insns, code->count * sizeof(*code->insns));
+	printf(", \"functions\": ");
+	print_hex(code->functions, code->functions_size);
+	printf(", \"lines\": ");
+	print_hex(code->lines, code->lines_size);
 }
 
 static void print_numbers(struct bpf_map *map)
