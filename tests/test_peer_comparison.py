@@ -1,15 +1,13 @@
-"""The comparison with libbpf sees what differs, and finds the objects that lie in other files."""
+"""The comparison with libbpf sees what differs."""
 
 from __future__ import annotations
 
-import struct
 import sys
 from pathlib import Path
 
 import pytest
 from peer import libbpf
 from peer.compare import differing, differing_code, map_name
-from peer.corpus import embedded
 from support.needs import require
 from support.objects import native
 
@@ -153,29 +151,3 @@ def test_what_is_no_section_for_libbpf_is_none(peer: libbpf.Libbpf) -> None:
     names = ["", "kprobes", "kprobe.multi.s/x", "xdp/other", "cgroup", "socket/x", "tp_btf2/x", "license", ".text"]
     assert set(peer.sections(names).values()) == {None}
     assert {find_section(name) for name in names} == {None}
-
-
-def _elf(machine: int, order: str = "<", sections: int = 2, at: int = 64) -> bytes:
-    head = b"\x7fELF\x02" + (b"\1" if order == "<" else b"\2") + b"\1" + bytes(9)
-    head += struct.pack(f"{order}HHIQQQIHHHHHH", 1, machine, 1, 0, 0, at, 0, 64, 0, 0, 64, sections, 1)
-    return head + bytes(64 * 2)
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        (b"", []),
-        (_elf(247), [_elf(247)]),
-        (_elf(247, ">"), [_elf(247, ">")]),
-        (_elf(62), []),
-        (_elf(62) + b"text" + _elf(247) + _elf(247, ">") + b"end", [_elf(247), _elf(247, ">")]),
-        (_elf(247)[:63], []),
-        (_elf(247)[:-1], []),
-        (_elf(247, sections=0xFFFF), []),
-        (_elf(247, at=1 << 63), []),
-        (b"\x7fELF\x02" * 100 + _elf(247), []),
-    ],
-    ids=["empty", "whole", "big-endian", "other", "embedded", "header", "cut", "sections", "offset", "many"],
-)
-def test_objects_are_found_by_their_header(content: bytes, found: list[bytes]) -> None:
-    assert list(embedded(content)) == found

@@ -10,7 +10,7 @@ import functools
 import gzip
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kernels import deb
@@ -27,7 +27,7 @@ _PACKAGES = (
     "xdp-tests",
     "xdp-tools",
 )
-_BTF_SUITE, _BTF_PACKAGE, _BTF_NAME = "trixie", "golang-github-cilium-ebpf-dev", "vmlinux.btf.gz"
+_BTF_SUITE, _BTF_NAME = "trixie", "vmlinux.btf.gz"
 _EM_BPF = 247
 _ET_REL = 1
 _HEADER = 64
@@ -64,20 +64,24 @@ def _folder() -> Path:
     folder = cache_folder() / "objects"
     complete = folder / _COMPLETE
     if not complete.is_file() or complete.read_bytes() != _CONTENTS:
-        _fetch(folder, source(cache_folder()))
+        fetch(folder, source(cache_folder()), _SUITES, _PACKAGES)
         write(complete, _CONTENTS)
     return folder
 
 
-def _fetch(folder: Path, archive: Archive) -> None:
+def fetch(folder: Path, archive: Archive, suites: Iterable[str], packages: Iterable[str]) -> None:
+    """Write the objects in `packages` of `suites` into `folder`, and the types that are with them.
+
+    Raises: as `objects`.
+    """
     seen: set[bytes] = set()
-    for suite in _SUITES:
-        for package in _PACKAGES:
+    for suite in suites:
+        for package in packages:
             found = archive.index(suite, "amd64").package(package)
             taken: dict[str, int] = {}
             for path, entry in deb.files(archive.fetch(found.url, found.sha256)):
                 file = path.rpartition("/")[2]
-                if (suite, package, file) == (_BTF_SUITE, _BTF_PACKAGE, _BTF_NAME):
+                if (suite, file) == (_BTF_SUITE, _BTF_NAME):
                     write(folder / _BTF_NAME.removesuffix(".gz"), gzip.decompress(entry.content))
                 for content in embedded(entry.content):
                     digest = hashlib.sha256(content).digest()
