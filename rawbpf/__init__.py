@@ -2,6 +2,7 @@
 
     load         an object file into the kernel: its maps, programs and variables as one Object
     ObjectSpec   what an object file defines, to look at and edit before it is loaded
+    relocate     its instructions as they would be loaded
     Map          make or open a map (create, from_pin, from_id, from_name); HashMap, ArrayMap, ... are its classes
     Program      load or open a program, attach it (which returns a Link), run it
     maps, programs, links    what there is in the kernel, whoever made it
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from rawbpf.link.base import Link as Link
     from rawbpf.link.info import links as links
     from rawbpf.loader.object import Object as Object
+    from rawbpf.loader.relocate import relocate as relocate
     from rawbpf.loader.spec import ObjectSpec as ObjectSpec
     from rawbpf.loader.spec import load as load
     from rawbpf.map.arena import ArenaMap as ArenaMap
@@ -177,6 +179,7 @@ _HOMES = {
     "load": "loader.spec",
     "maps": "map.open",
     "programs": "program.info",
+    "relocate": "loader.relocate",
     "trace_pipe": "event.trace_pipe",
     "using": "syscall.current",
 }

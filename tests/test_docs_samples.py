@@ -32,6 +32,7 @@ SAMPLES = sorted(each for each in EXAMPLES.glob("*/*.py") if each.parent.name !=
 COMPILED = {
     "blocked",
     "choose",
+    "co_re",
     "event_types",
     "inner_maps",
     "networks",
@@ -47,7 +48,7 @@ COMPILED = {
     "tail_calls",
 }
 """Samples that take the object that compile.sh makes of the C source beside them."""
-LOOSE = {"openers", "refused", "keep_log", "missed"}
+LOOSE = {"co_re", "openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take such an object, and a network and a cgroup of their own."""
@@ -164,7 +165,8 @@ def test_all_code_on_a_page_is_of_a_sample(page: Path) -> None:
 def test_every_sample_on_a_page_is_run_or_compiled_by_a_test() -> None:
     run_here = {str(path.relative_to(ROOT)) for sample in SAMPLES for path in (sample, sample.with_suffix(".out"))}
     run_as_examples = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("*.py")}
-    compiled_here = {f"docs/examples/how_to/{name}.bpf.c" for name in COMPILED | NETWORKED}
+    sources = {sample.with_suffix(".bpf.c") for sample in SAMPLES if sample.stem in COMPILED | NETWORKED}
+    compiled_here = {str(source.relative_to(ROOT)) for source in sources}
     objects = {str(path.relative_to(ROOT)) for path in (ROOT / "bpf").glob("*.[ch]")}
     tested = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("testing/*.py")}  # by test_docs_testing.py
     known = run_here | run_as_examples | tested | compiled_here | objects | {"docs/examples/how_to/compile.sh"}

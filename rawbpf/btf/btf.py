@@ -45,6 +45,7 @@ class Btf:
     __slots__ = (
         "__weakref__",
         "_data",
+        "_flavors",
         "_found",
         "_names",
         "_pointer_size",
@@ -87,6 +88,7 @@ class Btf:
         self._positions = self._index(self.words)
         self._names = b""
         self._found: dict[str, tuple[int, ...]] = {}
+        self._flavors: dict[str, list[str]] | None = None
         self._pointer_size = 0
 
     def _sections(self, view: memoryview) -> memoryview[int]:
@@ -226,6 +228,11 @@ class Btf:
         """Return every type called `name`, in the order of their ids."""
         return [self._type(id) for id in self._ids(name)]
 
+    def find_flavors(self, name: str) -> list[Type]:
+        """Return every type called `name` or, with a flavor, `name___any`, in the order of their ids."""
+        names = [name, *(self.base._flavored(name) if self.base else ()), *self._flavored(name)]
+        return [self._type(id) for id in sorted({id for each in names for id in self._ids(each)})]
+
     def string(self, offset: int, cut: bool = False) -> str:
         """Return the string at `offset` of the string section; bytes that are no UTF-8 are escaped.
 
@@ -270,6 +277,26 @@ class Btf:
             if found:  # absent names are not kept: there is no end of them
                 self._found[name] = found
         return found
+
+    def _flavored(self, name: str) -> list[str]:
+        # The strings that are `name` with a flavor. One look at all underscores is kept: a kernel has few flavors.
+        if self._flavors is None:
+            from rawbpf.btf.core_compare import essential_name
+
+            flavors: dict[str, list[str]] = {}
+            text = self._text
+            at = text.find(b"___", self._text_at, self._text_end)
+            while at >= 0:
+                start = text.rfind(b"\0", self._text_at, at) + 1 or self._text_at
+                end = text.find(b"\0", at, self._text_end)
+                if end - start <= MAX_NAME:
+                    whole = text[start:end].decode("utf-8", "backslashreplace")
+                    essential = essential_name(whole)
+                    if essential != whole:
+                        flavors.setdefault(essential, []).append(whole)
+                at = text.find(b"___", end, self._text_end)
+            self._flavors = flavors
+        return self._flavors.get(name, [])
 
     def _search(self, name: str) -> tuple[int, ...]:
         own: list[int] = []

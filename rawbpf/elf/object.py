@@ -68,7 +68,12 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     data_sections = _data_sections(elf, btf, out)
     extension = elf.find(".BTF.ext")
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
-    _functions(out, read_functions(elf, definitions.at, data_sections, ext))
+    functions = read_functions(elf, definitions.at, data_sections, ext)
+    _functions(out, functions)
+    if ext is not None:
+        order = {section: place for place, section in enumerate(ext.core_relo)}
+        related = [function for function in functions if function.section in order]
+        out.core_order = tuple(f.name for f in sorted(related, key=lambda f: order[f.section]))
     return out
 
 

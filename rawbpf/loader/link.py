@@ -27,7 +27,7 @@ def link(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> li
 
     Raises: SpecError when a function that is called is not among them.
     """
-    order = _reached(program, functions)
+    order = reached(program, functions)
     starts: dict[str | None, int] = {}
     at = 0
     for name, body in order.items():
@@ -49,8 +49,12 @@ def link(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> li
     return out
 
 
-def _reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> dict[str | None, list[Instruction]]:
-    # The main program's key is None: it may be called as a function, too, and is then appended by its name.
+def reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> dict[str | None, list[Instruction]]:
+    """Return `program`'s instructions and those of every function that they reach, by name, as they are to be laid out.
+
+    The program's own key is None: it may be called as a function, too, and is then appended by its name.
+    Raises: SpecError when a function that is called is not among `functions`.
+    """
     order: dict[str | None, list[Instruction]] = {None: program.instructions}
     path = [(program.name, iter(program.instructions))]
     while path:
@@ -89,16 +93,5 @@ def line_starts(instructions: list[Instruction]) -> list[tuple[int, Line]]:
     for instruction in instructions:
         if instruction.line is not None:
             out.append((at, instruction.line))
-        at += instruction.slots
-    return out
-
-
-def core_relocations(instructions: list[Instruction]) -> list[tuple[int, int, int, int]]:
-    """Return (slot, type id, string offset, kind) of each CO-RE relocation, for `pack_core_relo`."""
-    out = []
-    at = 0
-    for instruction in instructions:
-        if instruction.core is not None:
-            out.append((at, *instruction.core))
         at += instruction.slots
     return out

@@ -6,10 +6,11 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 
 from __future__ import annotations
 
-from rawbpf.errors import BpfError, NotSupported, SpecError
+from rawbpf.errors import BpfError, SpecError
 from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
+from rawbpf.loader.relocate import relocate_types, targets
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
@@ -36,7 +37,7 @@ def load(
     only: Iterable[str] | None,
     maps: Mapping[str, Map[Any, Any]] | None,
     pin_dir: str | os.PathLike[str] | None,
-    target_btf: Btf | None,
+    target_btf: Btf | Iterable[Btf] | None,
     log_level: int,
     log_size: int | None,
     token: Token | None,
@@ -50,9 +51,8 @@ def load(
         raise SpecError(
             f"{content.name} is {content.byteorder}-endian and this machine is not: compile it with -target {target}"
         )
-    if target_btf is not None:
-        raise NotSupported(_EINVAL, call="load", subject=content.name, hint="target_btf: only the running kernel's BTF")
     chosen = _choose(content, only)
+    core = relocate_types(content, chosen, targets(backend, target_btf))
     token_fd = None if token is None else descriptor_number(token, "token=")
     obj = Object(content.name, backend)
     btf_fd = 0
@@ -61,7 +61,16 @@ def load(
         make_maps(
             obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
         )
-        load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token_fd)
+        load_programs(
+            obj,
+            content,
+            chosen,
+            core=core,
+            btf_fd=btf_fd,
+            log_level=log_level,
+            log_size=log_size,
+            token=token_fd,
+        )
         fill_slots(obj, content)
     except BaseException:
         unpin_made(obj)

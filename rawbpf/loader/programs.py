@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rawbpf.asm.instruction import MapReference
-from rawbpf.btf.ext import pack_core_relo, pack_func_info, pack_line_info
-from rawbpf.errors import SpecError
-from rawbpf.loader.link import core_relocations, function_starts, line_starts, link
+from rawbpf.btf.ext import pack_func_info, pack_line_info
+from rawbpf.errors import SpecError, VerifierError
+from rawbpf.loader.link import function_starts, line_starts, link
+from rawbpf.loader.patch import is_poisoned
 from rawbpf.program.completion import with_map
 from rawbpf.program.program import load_program
 from rawbpf.spec.number import check_numbers
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rawbpf.asm.instruction import Instruction
+    from rawbpf.btf.core import Core
     from rawbpf.loader.object import Object
     from rawbpf.map.base import Map
     from rawbpf.program.program import LoadOptions
@@ -30,12 +32,13 @@ def load_programs(
     content: ObjectData,
     chosen: list[ProgramSpec],
     *,
+    core: Core | None,
     btf_fd: int,
     log_level: int,
     log_size: int | None,
     token: int | None,
 ) -> None:
-    """Give `obj` the programs `chosen` of `content`. Raises: as `ObjectSpec.load`."""
+    """Give `obj` the programs `chosen` of `content`, whose types `core` has relocated. Raises: as `ObjectSpec.load`."""
     for spec in chosen:
         check_numbers(f"program {spec.name!r}", spec, _NUMBERS)
         if not spec.prog_type:
@@ -51,23 +54,24 @@ def load_programs(
         }
         if btf_fd:
             options |= _types(instructions, btf_fd)
-        elif any(instruction.core for instruction in instructions):
-            raise SpecError(
-                f"program {spec.name!r} has CO-RE relocations, and this kernel refused the BTF that they refer to"
+        try:
+            program = load_program(
+                obj.backend,
+                prog_type=spec.prog_type,
+                instructions=[_patched(instruction, obj.maps, spec.name) for instruction in instructions],
+                name=spec.name,
+                license=content.license,
+                expected_attach_type=spec.expected_attach_type,
+                section=spec.definition,
+                target=spec.attach_target,
+                log_level=log_level,
+                log_size=log_size,
+                **options,
             )
-        program = load_program(
-            obj.backend,
-            prog_type=spec.prog_type,
-            instructions=[_patched(instruction, obj.maps, spec.name) for instruction in instructions],
-            name=spec.name,
-            license=content.license,
-            expected_attach_type=spec.expected_attach_type,
-            section=spec.definition,
-            target=spec.attach_target,
-            log_level=log_level,
-            log_size=log_size,
-            **options,
-        )
+        except VerifierError as error:
+            if core is not None:
+                _explain(error, instructions, core)
+            raise
         obj.add_program(program)
 
 
@@ -80,9 +84,17 @@ def _types(instructions: list[Instruction], btf_fd: int) -> LoadOptions:
         "btf_fd": btf_fd,
         "func_info": pack_func_info(function_starts(instructions)),
         "line_info": pack_line_info(lines),
-        # Since Linux 5.17 the kernel itself relocates to its own types.
-        "core_relos": pack_core_relo(core_relocations(instructions)),
     }
+
+
+def _explain(error: VerifierError, instructions: list[Instruction], core: Core) -> None:
+    # Where the verifier met a call that stands for what the kernel lacks, it knows no more than that call's number.
+    slot = 0
+    for instruction in instructions:
+        if slot == error.instruction and is_poisoned(instruction) and instruction.core is not None:
+            error.summary = error.hint = core.explain(instruction.core)
+            return
+        slot += instruction.slots
 
 
 def _patched(instruction: Instruction, maps: Mapping[str, Map[Any, Any]], program: str) -> Instruction:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         only: Iterable[str] | None
         maps: Mapping[str, Map[Any, Any]] | None
         pin_dir: str | os.PathLike[str] | None
-        target_btf: Btf | None
+        target_btf: Btf | Iterable[Btf] | None
         log_level: int
         log_size: int | None
         token: Token | None
@@ -117,7 +117,7 @@ class ObjectSpec:
         only: Iterable[str] | None = None,
         maps: Mapping[str, Map[Any, Any]] | None = None,
         pin_dir: str | os.PathLike[str] | None = None,
-        target_btf: Btf | None = None,
+        target_btf: Btf | Iterable[Btf] | None = None,
         log_level: int = 0,
         log_size: int | None = None,
         token: Token | None = None,
@@ -128,7 +128,8 @@ class ObjectSpec:
         `only`: the programs to load, by name; by default all but those whose section begins with `?`.
         `maps`: open maps to use in place of the object's own, by the object's names for them; they stay
         the caller's. `pin_dir`: the bpffs directory of maps that are pinned by name (by default
-        /sys/fs/bpf). `target_btf`: the types to relocate against, in place of the running kernel's.
+        /sys/fs/bpf). `target_btf`: the types to relocate against, in place of the running kernel's: those of
+        a kernel, or of a kernel and then of its modules.
         `log_level`, `log_size`: the verifier's log, kept as `Program.log`; by default it is only asked
         for when a program is refused. `token`: a BPF token, as its fd or an object with `fileno()`.
         `backend`: by default the current one.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rawbpf.btf.btf import Btf
     from rawbpf.syscall.protocol import Backend
 
-_E2BIG = 7
+_EPERM, _E2BIG, _EINVAL = 1, 7, 22
 _NAME_SIZE = 64  # MODULE_NAME_LEN is the longest
 
 
@@ -66,6 +66,25 @@ def _read_info(backend: Backend, fd: int) -> BtfInfo:
     )
 
 
+def module_types(backend: Backend, kernel: Btf) -> list[Btf]:
+    """Return the types of each module, which continue those of the `kernel`; none where listing them is not allowed.
+
+    Raises: FormatError; BpfError.
+    """
+    from rawbpf.btf import Btf
+
+    found = []
+    try:
+        for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id):
+            info = _read_info(backend, fd)
+            if info.kernel and info.name != "vmlinux":
+                found.append(Btf.from_bytes(_read_content(backend, fd, info.size), kernel))
+    except BpfError as error:
+        if error.errno not in (_EPERM, _EINVAL):  # before Linux 5.4 they cannot be listed, and modules have none
+            raise
+    return found
+
+
 def read_btf(backend: Backend, btf_id: int, token_fd: int = 0) -> Btf | None:
     """Return the types of the BTF object `btf_id`; None where opening by id is not allowed. Raises: FormatError."""
     from rawbpf.btf import Btf
@@ -76,9 +95,14 @@ def read_btf(backend: Backend, btf_id: int, token_fd: int = 0) -> Btf | None:
         return None  # by id needs CAP_SYS_ADMIN: without it a map is untyped, not unusable
     try:
         size = BTF_INFO.integer(obj.obj_get_info_by_fd(backend, fd, BTF_INFO.size), "btf_size")
-        content = ctypes.create_string_buffer(size)
-        request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
-        obj.obj_fill_info_by_fd(backend, fd, request)
+        content = _read_content(backend, fd, size)
     finally:
         backend.close(fd)
-    return Btf.from_bytes(content.raw[:size])
+    return Btf.from_bytes(content)
+
+
+def _read_content(backend: Backend, fd: int, size: int) -> bytes:
+    content = ctypes.create_string_buffer(size)
+    request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
+    obj.obj_fill_info_by_fd(backend, fd, request)
+    return content.raw[:size]

@@ -23,12 +23,14 @@ class ObjectData:
     `btf` is the object's own BTF, `btf_bytes` the same as the kernel takes it (data sections filled
     in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0. `file` is
     the whole file where it has debug information, in which types are looked up that BTF lacks; else empty.
+    `core_order`: the names of functions in the order in which their CO-RE relocations are to be resolved.
     """
 
     __slots__ = (
         "btf",
         "btf_bytes",
         "byteorder",
+        "core_order",
         "file",
         "functions",
         "kernel_version",
@@ -53,6 +55,7 @@ class ObjectData:
         btf: Btf | None = None,
         btf_bytes: bytes = b"",
         file: bytes = b"",
+        core_order: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.byteorder = byteorder
@@ -65,6 +68,7 @@ class ObjectData:
         self.btf = btf
         self.btf_bytes = btf_bytes
         self.file = file
+        self.core_order = core_order
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
@@ -90,6 +94,7 @@ class ObjectData:
             btf=self.btf,
             btf_bytes=self.btf_bytes,
             file=self.file,
+            core_order=self.core_order,
         )
 
     def __repr__(self) -> str:

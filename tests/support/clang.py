@@ -1,0 +1,26 @@
+"""Objects that a test compiles itself; it needs `tool:clang`."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+PRELUDE = """
+#define SEC(name) __attribute__((section(name), used))
+#define CORE __attribute__((preserve_access_index))
+#define field(of, kind) __builtin_preserve_field_info(of, kind)
+#define exists(of) field(of, 2)
+#define whole(type, kind) __builtin_preserve_type_info(*(type *)0, kind)
+#define enumerator(type, name, kind) __builtin_preserve_enum_value(*(type *)name, kind)
+char _license[] SEC("license") = "GPL";
+"""
+"""What sources may use: sections, and what bpf_core_read.h has macros for."""
+
+
+def compiled(directory: Path, source: str, *, target: str = "bpf", prelude: str = PRELUDE) -> Path:
+    """Return the object that clang makes of `source` in `directory`, with the `prelude` before it."""
+    (directory / "made.bpf.c").write_text(f"{prelude}\n#line 1\n{source.strip()}\n")
+    made = directory / f"made.{target}.o"
+    command = ["clang", "-O2", "-g", "-mcpu=v2", "-target", target, "-c", "made.bpf.c", "-o", made.name]
+    subprocess.run(command, cwd=directory, check=True)
+    return made
