@@ -14,17 +14,21 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from peer import built, corpus, libbpf
-from peer.compare import differing
+from peer.compare import differing, differing_code
 from support.needs import require
 from support.objects import BPF, OBJECTS
 
-from rawbpf import ObjectSpec
+from rawbpf import ObjectSpec, relocate
+from rawbpf.btf import Btf
 from rawbpf.errors import BpfError, FormatError, SpecError
 from rawbpf.spec.map import PIN_NONE
+from rawbpf.syscall.current import using
+from rawbpf.syscall.kernel import KernelBackend
 
 if TYPE_CHECKING:
     from peer.libbpf import Answer, Libbpf
 
+    from rawbpf.asm import Instruction
     from rawbpf.syscall.protocol import Backend
 
 
@@ -111,6 +115,49 @@ def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
         for what, how in differing(each.spec, each.answer)
     }
     _check("differ", found)
+
+
+def test_relocated_instructions_are_those_of_libbpf(
+    read: dict[str, Read], peer: Libbpf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Against the running kernel's types and against those of another, which are the same everywhere.
+    require("file:/sys/kernel/btf/vmlinux")
+    path = corpus.fixed_btf()
+    fixed = Btf.from_bytes(path.read_bytes())
+    counts = Counter[str]()
+    found: dict[str, str] = {}
+    for name, each in read.items():
+        if each.answer and each.spec:
+            for target, answer in ((None, each.answer), (fixed, peer.relocated(each.path, path))):
+                compared = {program["name"] for program in answer["programs"] if program["code"] is not None}
+                differences = dict(differing_code(_code(each.spec, target), answer))
+                counts["relocated by libbpf"] += len(compared)
+                counts["of them other ones"] += len({what.partition(":")[0] for what in differences})
+                found |= {f"{name}: {what}": how for what, how in differences.items()}
+    _say(capsys, counts)
+    _check("code", found)
+    assert counts["relocated by libbpf"] >= 2 * AT_LEAST["programs"]
+
+
+def _code(spec: ObjectSpec, target: Btf | None) -> dict[str, list[Instruction] | Exception]:
+    spec = spec.copy()
+    for program in spec.programs.values():
+        program.autoload = True
+    with using(KernelBackend()):
+        try:
+            return dict(relocate(spec, target))
+        except (BpfError, SpecError) as error:
+            if len(spec.programs) == 1:
+                return dict.fromkeys(spec.programs, error)
+        # One that cannot be relocated stops the rest, so that each is then tried on its own.
+        return {name: code for name in spec.programs for code in _code(_only(spec, name), target).values()}
+
+
+def _only(spec: ObjectSpec, name: str) -> ObjectSpec:
+    spec = spec.copy()
+    for other in set(spec.programs) - {name}:
+        del spec.programs[other]
+    return spec
 
 
 @pytest.mark.real_kernel("the running kernel says which programs of libbpf's it takes")
