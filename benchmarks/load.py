@@ -28,7 +28,7 @@ from peer import corpus
 from benchmarks.harness import Contender, each, machine, median_ratio, race, timed
 from benchmarks.map import available
 from benchmarks.peer_c import PeerC
-from rawbpf import ObjectSpec
+from rawbpf import ObjectSpec, relocate, using
 from rawbpf.btf import Btf, Struct
 from rawbpf.syscall.kernel import KernelBackend
 
@@ -81,11 +81,16 @@ def of_object(content: bytes, c: PeerC | None) -> Iterator[Row]:
         # With a backend of its own, which has not read the kernel's types yet.
         loaded.append(ObjectSpec.from_bytes(content).load(backend=KernelBackend()))
 
+    def relocated() -> None:
+        with using(KernelBackend()):
+            relocate(ObjectSpec.from_bytes(content))
+
     def peer(*, load: bool) -> dict[str, Contender]:
         return {"libbpf": timed(lambda: c.open_object(content, load=load), 1, close)} if c is not None else {}
 
     try:
         yield Row(section, "read", timed(lambda: ObjectSpec.from_bytes(content), 1, close), peer(load=False))
+        yield Row(section, "read and relocate", timed(relocated, 1), {})
         yield Row(section, "read, relocate and load", timed(load, 1, close), peer(load=True), 60)
     finally:
         close()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = {
-    "an object": {"read", "read, relocate and load"},
+    "an object": {"read", "read and relocate", "read, relocate and load"},
     "the kernel's types": {
         "read, first type by name", "another by name", "an absent name", "the same again", "a member of a struct"
     },
