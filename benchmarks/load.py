@@ -7,6 +7,7 @@ thread ran and, in brackets, how many times as long rawbpf takes: the median of 
 What is imported and compiled once is there before the clock starts; the kernel's types are read anew each
 time. Memory is what Python allocates and keeps. The object is by default execsnoop of Debian's libbpf-tools,
 which is fetched. libbpf is left out if it is not installed. Needs CAP_BPF and what the object's programs need.
+What the figures say: docs/how-to/measure-loading.md.
 """
 
 from __future__ import annotations
