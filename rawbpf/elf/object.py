@@ -12,7 +12,7 @@ from rawbpf.asm.instruction import FunctionReference
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.ext import BtfExt
 from rawbpf.btf.fixup import fixup_datasecs
-from rawbpf.btf.types import Datasec, Func, Var
+from rawbpf.btf.types import Datasec, DeclTag, Func, Var
 from rawbpf.elf.code import read_functions
 from rawbpf.elf.container import (
     SHF_ALLOC,
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rawbpf.elf.container import Container, Section
 
 _DATA = (".rodata", ".data", ".bss")
+_CALLBACK = "exception_callback:"
 _MAX_VALUE = (1 << 31) - 1
 
 
@@ -70,6 +71,8 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     functions = read_functions(elf, definitions.at, data_sections, ext)
     _functions(out, functions)
+    if btf is not None:
+        _exception_callbacks(out, btf)
     if ext is not None:
         order = {section: place for place, section in enumerate(ext.core_relo)}
         related = [function for function in functions if function.section in order]
@@ -109,6 +112,17 @@ def _hidden(elf: Container, btf_bytes: bytes) -> bytes:
             info = btf.offset_of(function._at + 1)
             out[info : info + 4] = (Func.kind << 24).to_bytes(4, btf.byteorder)
     return bytes(out)
+
+
+def _exception_callbacks(out: ObjectData, btf: Btf) -> None:
+    # A tag of the program names it. Source: kernel/bpf/verifier.c:bpf_find_exception_callback_insn_off (v6.12)
+    if _CALLBACK.encode() not in btf.strings:
+        return
+    for tag in btf:
+        if isinstance(tag, DeclTag) and tag.name.startswith(_CALLBACK):
+            program = out.programs.get(tag.type.name) if isinstance(tag.type, Func) else None
+            if program is not None:
+                program.exception_callback = tag.name.removeprefix(_CALLBACK)
 
 
 def _license(elf: Container) -> str:

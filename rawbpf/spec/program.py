@@ -16,13 +16,15 @@ class ProgramSpec:
 
     `section` is the name as written, `definition` its row of the section table (None: unknown, then
     `prog_type` has to be set before loading), `attach_target` the text after the slash. `autoload`
-    False (a section that begins with `?`): loaded only when asked for by name.
+    False (a section that begins with `?`): loaded only when asked for by name. `exception_callback`: the
+    function of the object that runs when the program throws, which nothing calls; empty for none.
     """
 
     __slots__ = (
         "attach_target",
         "autoload",
         "definition",
+        "exception_callback",
         "expected_attach_type",
         "instructions",
         "name",
@@ -43,6 +45,7 @@ class ProgramSpec:
         prog_flags: int = 0,
         attach_target: str = "",
         autoload: bool = True,
+        exception_callback: str = "",
     ) -> None:
         self.name = name
         self.instructions = instructions
@@ -53,6 +56,7 @@ class ProgramSpec:
         self.prog_flags = prog_flags
         self.attach_target = attach_target
         self.autoload = autoload
+        self.exception_callback = exception_callback
 
     @classmethod
     def from_section(cls, name: str, section: str, instructions: list[Instruction]) -> ProgramSpec:
