@@ -14,6 +14,7 @@ asks the simulator.
     file:/sys/kernel/btf/vmlinux
     tool:clang                  an executable on PATH
     module:capstone             an importable Python module
+    archive:debian              others' object files, which were fetched or can be
 """
 
 from __future__ import annotations
@@ -206,6 +207,17 @@ def _module(name: str, _: Backend) -> str | None:
     return None if importlib.util.find_spec(name) else f"module:{name} is not installed"
 
 
+def _archive(_: str, __: Backend) -> str | None:
+    from kernels.debian import Unavailable
+    from peer.corpus import objects
+
+    try:
+        objects()
+    except Unavailable as error:
+        return f"archive:debian cannot be reached ({error})"
+    return None
+
+
 # Source: include/uapi/linux/capability.h (v6.12)
 _BITS = {
     "CAP_CHOWN": 0,
@@ -232,4 +244,5 @@ _PROBES: dict[str, Callable[[str, Backend], str | None]] = {
     "file": _file,
     "tool": _tool,
     "module": _module,
+    "archive": _archive,
 }
