@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +21,9 @@ from support.objects import BPF, OBJECTS
 
 from rawbpf import ObjectSpec, relocate
 from rawbpf.btf import Btf
-from rawbpf.errors import BpfError, FormatError, SpecError
+from rawbpf.errors import BpfError, FormatError, NotSupported, SpecError
+from rawbpf.loader.externs import Externs
+from rawbpf.loader.kconfig import fill_config
 from rawbpf.spec.map import PIN_NONE
 from rawbpf.syscall.current import using
 from rawbpf.syscall.kernel import KernelBackend
@@ -80,6 +83,9 @@ def _read(peer: Libbpf, path: Path) -> Read:
         spec = ObjectSpec.from_file(path)
     except (FormatError, SpecError) as error:
         refusal = str(error)
+    else:
+        with suppress(SpecError, NotSupported):  # where libbpf does not load the object either
+            fill_config(KernelBackend(), spec._content)
     return Read(path, spec, refusal, answer)
 
 
@@ -143,9 +149,12 @@ def _code(spec: ObjectSpec, target: Btf | None) -> dict[str, list[Instruction] |
     spec = spec.copy()
     for program in spec.programs.values():
         program.autoload = True
-    with using(KernelBackend()):
+    backend = KernelBackend()
+    with using(backend), Externs(backend, spec._content.ksyms) as externs:
         try:
-            return dict(relocate(spec, target))
+            relocated = relocate(spec, target)
+            externs.resolve(relocated.values())
+            return {name: [externs.patched(each) for each in code] for name, code in relocated.items()}
         except (BpfError, SpecError) as error:
             if len(spec.programs) == 1:
                 return dict.fromkeys(spec.programs, error)
