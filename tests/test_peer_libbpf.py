@@ -1,14 +1,10 @@
-"""What libbpf makes of object files, rawbpf makes of them: of the project's and of others' in Debian's packages.
-
-`peer/known.txt` lists what is known to differ. A difference that is not listed fails, and so does a line that is
-no longer true: the list only becomes shorter.
-"""
+"""What libbpf makes of object files, rawbpf makes of them: of the project's and of others' in Debian's packages."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(600)
 AT_LEAST = {"opened by libbpf": 225, "programs": 900}
-KNOWN = Path(libbpf.__file__).with_name("known.txt")
 
 
 class Read(NamedTuple):
@@ -89,19 +84,8 @@ def _read(peer: Libbpf, path: Path) -> Read:
     return Read(path, spec, refusal, answer)
 
 
-def _check(kind: str, found: Mapping[str, str]) -> None:
-    known = set(_known(kind))
-    new = [f"{kind} {what}  # {how}" for what, how in found.items() if what not in known]
-    gone = [f"{kind} {what}" for what in sorted(known - found.keys())]
-    assert not new, "differences that are not known:\n" + "\n".join(new)
-    assert not gone, f"no longer true, remove from {KNOWN.name}:\n" + "\n".join(gone)
-
-
-def _known(kind: str) -> Iterable[str]:
-    for line in KNOWN.read_text(encoding="utf-8").splitlines():
-        first, _, what = line.partition(" ")
-        if first == kind:
-            yield what
+def _require_none(differences: Mapping[str, str]) -> None:
+    assert not differences, "\n" + "\n".join(f"{what}: {how}" for what, how in differences.items())
 
 
 def _say(capsys: pytest.CaptureFixture[str], counts: Counter[str]) -> None:
@@ -110,7 +94,7 @@ def _say(capsys: pytest.CaptureFixture[str], counts: Counter[str]) -> None:
 
 
 def test_what_libbpf_opens_is_opened(read: dict[str, Read]) -> None:
-    _check("open", {name: each.refusal for name, each in read.items() if each.answer and not each.spec})
+    _require_none({name: each.refusal for name, each in read.items() if each.answer and not each.spec})
 
 
 def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
@@ -120,7 +104,7 @@ def test_maps_and_programs_are_those_of_libbpf(read: dict[str, Read]) -> None:
         if each.spec and each.answer
         for what, how in differing(each.spec, each.answer)
     }
-    _check("differ", found)
+    _require_none(found)
 
 
 def test_relocated_instructions_are_those_of_libbpf(
@@ -141,7 +125,7 @@ def test_relocated_instructions_are_those_of_libbpf(
                 counts["the same by rawbpf"] += len(compared - {what.split()[1].rstrip(":") for what in differences})
                 found |= {f"{name}: {what}": how for what, how in differences.items()}
     _say(capsys, counts)
-    _check("code", found)
+    _require_none(found)
     assert counts["relocated by libbpf"] >= 2 * AT_LEAST["programs"]
 
 
@@ -181,7 +165,7 @@ def test_what_libbpf_loads_is_loaded(
             loaded += len(programs)
             found |= {f"{name}: program {program}": error for program, error in _refused(each.spec, programs)}
     _say(capsys, Counter({"programs loaded by libbpf": loaded, "of them by rawbpf": loaded - len(found)}))
-    _check("load", found)
+    _require_none(found)
     assert loaded
 
 
