@@ -27,8 +27,8 @@ Where each comes from, by machine:
 - Everywhere else, arm64 among them, and on any machine that nobody thought of, all four are a fence. So is the fourth
   on x86 and s390x: no machine keeps a store before a later load.
 
-The fence is a lock that is released and then taken. CPython's is a semaphore (Python/thread_pthread.h), from 3.14 on its
-own (Python/lock.c). glibc releases one by `atomic_compare_exchange_weak_release` and takes it by
+The fence is a lock that is released and then taken. CPython's is a semaphore (Python/thread_pthread.h), from 3.14 on
+its own (Python/lock.c). glibc releases one by `atomic_compare_exchange_weak_release` and takes it by
 `atomic_compare_exchange_weak_acquire` (nptl/sem_post.c, nptl/sem_waitcommon.c). The release keeps what is before it
 from moving behind it, the acquire what is behind it from moving before it. That the acquire does not overtake the
 release, which the fourth needs, is true
