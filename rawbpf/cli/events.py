@@ -214,7 +214,7 @@ def open_events(obj: Object, types: Mapping[str, str], *, asked: Collection[str]
             kind = Kind(name, called, [] if codec is None else _columns(codec))
             try:
                 streams.append(Stream(m, kind, codec))
-            except OSError as error:
+            except (OSError, ValueError) as error:  # the latter: programs write over what is old
                 if name in asked:
                     raise
                 tell(f"not shown: {name}: {error}")
