@@ -249,6 +249,16 @@ class Release:
         return self.reached("5.15") and not refused_again
 
     @property
+    def tells_why_cpumaps_refuse(self) -> bool:
+        """Whether cpumaps say what is wrong with a program. Commit 48e11bad9a1f (in v7.0)."""
+        return self.reached("7.0")
+
+    @property
+    def xskmaps_want_receivers(self) -> bool:
+        """Whether xskmaps take only sockets with a ring to receive from. Seen: 7.2.13 does so, 6.18.44 does not."""
+        return self.reached("7.0")
+
+    @property
     def has_hashes(self) -> bool:
         """Whether a map tells its hash. Commit ea2e6467ac36 (in v6.18)."""
         return self.reached("6.18")

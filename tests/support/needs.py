@@ -12,6 +12,7 @@ asks the simulator.
                                 the kernel's own BTF has the name: of a function, a struct, a constant of an enum
     tracepoint:sched/sched_switch
     file:/sys/kernel/btf/vmlinux
+    streams:memory              the kernel has memory for what programs print
     tool:clang                  an executable on PATH
     module:capstone             an importable Python module
     archive:debian              others' object files, which were fetched or can be
@@ -199,6 +200,16 @@ def _vmlinux() -> bytes:
         return b""
 
 
+def _streams(_: str, backend: Backend) -> str | None:
+    if backend.name == "sim":
+        return None
+    if not may_use_bpf():
+        return NO_PERMISSION
+    from support.printers import has_stream_memory
+
+    return None if has_stream_memory() else "streams:memory for what programs print is refused (ENOMEM)"
+
+
 def _tool(name: str, _: Backend) -> str | None:
     return None if shutil.which(name, path=PATH) else f"tool:{name} is not installed"
 
@@ -242,6 +253,7 @@ _PROBES: dict[str, Callable[[str, Backend], str | None]] = {
     "tracepoint": _tracepoint,
     "btf_name": _btf_name,
     "file": _file,
+    "streams": _streams,
     "tool": _tool,
     "module": _module,
     "archive": _archive,
