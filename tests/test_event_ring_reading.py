@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.map_shapes import PAGE
 from support.rings import Producer
 
 import rawbpf
