@@ -15,7 +15,7 @@ from support.map_shapes import PAGE
 from support.rings import Producer
 
 import rawbpf
-from rawbpf.event.stream import deadline
+from rawbpf.event.wake import deadline
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:

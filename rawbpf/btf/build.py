@@ -55,7 +55,7 @@ class Builder:
         self.byteorder: Literal["little", "big"] = base.byteorder if base is not None else byteorder or sys.byteorder
         self.base = base
         self._first_id: Id = 1 if base is None else len(base)
-        self._string_base: Id = 0 if base is None else base._string_end
+        self._string_base: Id = 0 if base is None else base._strings.behind
         self._records: list[tuple[Id, ...]] = []
         self._known: dict[tuple[Id, ...], Id] = {}
         self._strings = bytearray(b"" if base else b"\0")

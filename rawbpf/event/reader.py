@@ -10,7 +10,8 @@ from _thread import get_ident
 
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.stats import Stats
-from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream, deadline, listed
+from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream, listed
+from rawbpf.event.wake import deadline
 from rawbpf.syscall.lifetime import mark, warn_unclosed
 
 TYPE_CHECKING = False

@@ -12,13 +12,12 @@ at every call, so that what belongs together is stored without one between.
 from __future__ import annotations
 
 from _thread import get_ident
-from math import inf, isnan
 from time import monotonic
 
 from rawbpf.errors import Closed, FormatError
 from rawbpf.event.ending import Ending
 from rawbpf.event.order import Order
-from rawbpf.event.wake import Wake
+from rawbpf.event.wake import LONGEST, Wake
 from rawbpf.syscall.lifetime import opened_at
 
 TYPE_CHECKING = False
@@ -57,8 +56,6 @@ ALL = 1 << 62
 # How long to wait for a record that is still being written, which nobody signals: seconds, twice as long each time.
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.016
 _ASYNC = 0x80  # CO_COROUTINE
-# Seconds that the kernel can be told to wait at once, and some more: who asks for longer waits again.
-LONGEST = 1_000_000.0
 CLOSED = "the reader was closed"
 CORRUPT = "the reader closed itself: the memory is corrupt"
 
@@ -404,16 +401,3 @@ def listed(events: list[T]) -> Listed[T]:
 def none_left() -> Listed[Any]:
     """Return an iterator of nothing."""
     return listed([])
-
-
-def deadline(timeout: float | None) -> float | None:
-    """Return when `timeout` seconds from now have passed, by the monotonic clock; None: never."""
-    if timeout is None or timeout == inf:
-        return None
-    try:
-        until = monotonic() + timeout
-    except TypeError:
-        raise TypeError(f"timeout: expected seconds or None, got {timeout!r}") from None
-    if isnan(until):
-        raise ValueError("timeout: expected seconds or None, got nan")
-    return until
