@@ -26,6 +26,7 @@ from rawbpf.elf.container import (
     read,
 )
 from rawbpf.elf.maps import read_definitions
+from rawbpf.elf.struct_ops import read_members, read_tables
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import MapSpec
 from rawbpf.spec.object import ObjectData
@@ -67,11 +68,13 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     )
     definitions = read_definitions(elf, btf)
     out.maps.update(definitions.maps)
+    tables = read_tables(elf, out)
     data_sections = _data_sections(elf, btf, out)
     extension = elf.find(".BTF.ext")
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     _functions(out, read_functions(elf, definitions.at, data_sections, ext))
     _tail_calls(out, definitions.arrays)
+    read_members(elf, tables, out)
     return out
 
 

@@ -10,6 +10,7 @@ from rawbpf.errors import BpfError, NotSupported, SpecError
 from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
+from rawbpf.loader.struct_ops import add_tables, fit_tables, require_members
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
@@ -52,7 +53,9 @@ def load(
         )
     if target_btf is not None:
         raise NotSupported(_EINVAL, call="load", subject=content.name, hint="target_btf: only the running kernel's BTF")
+    fit_tables(backend, content)
     chosen = _choose(content, only)
+    require_members(chosen)
     token_fd = None if token is None else descriptor_number(token, "token=")
     obj = Object(content.name, backend)
     btf_fd = 0
@@ -63,6 +66,7 @@ def load(
         )
         load_programs(obj, content, chosen, btf_fd=btf_fd, log_level=log_level, log_size=log_size, token=token_fd)
         fill_slots(obj, content)
+        add_tables(obj, content)
     except BaseException:
         unpin_made(obj)
         obj.close()

@@ -80,6 +80,8 @@ def make_maps(
     for name, spec in content.maps.items():
         _check_numbers(name, spec)
     for name, spec in content.maps.items():
+        if not spec.autocreate:
+            continue
         if name in replacements:
             given = replacements[name]
             _check_fits(obj.backend, spec, given.info, f"maps[{name!r}]")
@@ -91,9 +93,13 @@ def make_maps(
         obj.maps.add(name, made)
         if spec.map_type in _UNTYPED:
             made._types = ObjectTypes(content)
-    sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
+    sections = {
+        id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data and spec.autocreate
+    }
     for name, variable in content.variables.items():
-        obj.variables.add(name, Variable(variable, sections[id(variable.map)]))
+        section = sections.get(id(variable.map))
+        if section is not None:
+            obj.variables.add(name, Variable(variable, section))
 
 
 def _check_is_map(name: str, given: object) -> None:
@@ -142,7 +148,7 @@ def fill_slots(obj: Object, content: ObjectData) -> None:
     Raises: SpecError for a map or program that was not loaded; BpfError.
     """
     for name, spec in content.maps.items():
-        for index, held in spec.values.items():
+        for index, held in spec.values.items() if spec.autocreate else ():
             target = (obj.programs if spec.inner is None else obj.maps).get(held)
             if target is None:
                 raise SpecError(f"map {name!r} starts with {held!r} at {index}, which is not loaded")
@@ -185,7 +191,7 @@ def _shared(
 def _create(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, token: int | None) -> Map[Any, Any]:
     made = _create_empty(obj, content, spec, btf_fd, token)
     try:
-        if spec.contents is not None and any(spec.contents):
+        if spec.is_data and spec.contents is not None and any(spec.contents):
             made.raw[0] = bytes(spec.contents)
         if spec.frozen:
             made.freeze()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
 
-_NUMBERS = {"prog_type": 32, "expected_attach_type": 32, "prog_flags": 32}
+_NUMBERS = {"prog_type": 32, "expected_attach_type": 32, "prog_flags": 32, "attach_btf_id": 32}
 
 
 def load_programs(
@@ -49,6 +49,8 @@ def load_programs(
             "kern_version": content.kernel_version,
             "token_fd": token or 0,
         }
+        if spec.attach_btf_id:
+            options["attach_btf_id"] = spec.attach_btf_id
         if btf_fd:
             options |= _types(instructions, btf_fd)
         elif any(instruction.core for instruction in instructions):
@@ -90,5 +92,7 @@ def _patched(instruction: Instruction, maps: Mapping[str, Map[Any, Any]], progra
     if not isinstance(reference, MapReference):
         return instruction
     if reference.name not in maps:
-        raise SpecError(f"program {program!r} refers to map {reference.name!r}, which the specification no longer has")
+        raise SpecError(
+            f"program {program!r} refers to map {reference.name!r}, which the specification lacks or does not make"
+        )
     return with_map(instruction, reference, maps[reference.name].fileno())
