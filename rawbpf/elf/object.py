@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from rawbpf.elf.container import Container, Section
 
 _DATA = (".rodata", ".data", ".bss")
+_ARENA = ".addr_space.1"  # of variables in the address space 1, as LLVM calls it
 _MAX_VALUE = (1 << 31) - 1
 
 
@@ -70,6 +71,7 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     out.maps.update(definitions.maps)
     tables = read_tables(elf, out)
     data_sections = _data_sections(elf, btf, out)
+    _arena(elf, btf, out, data_sections)
     extension = elf.find(".BTF.ext")
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     _functions(out, read_functions(elf, definitions.at, data_sections, ext))
@@ -157,8 +159,29 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
             section=name,
         )
         if types is not None:
-            _variables(types, spec, out)
+            _variables(types, spec, section.size, out)
     return names
+
+
+def _arena(elf: Container, btf: Btf | None, out: ObjectData, data_sections: dict[int, str]) -> None:
+    # Variables in the arena: where in it they lie is settled when the size of a page is known.
+    arenas = [spec for spec in out.maps.values() if spec.map_type == c.BPF_MAP_TYPE_ARENA]
+    if len(arenas) > 1:
+        names = " and ".join(repr(spec.name) for spec in arenas)
+        raise SpecError(f"an object has one arena at most, and here are {names}")
+    section = elf.find(_ARENA)
+    if section is None or section.type != SHT_PROGBITS or not section.size:
+        return
+    if not arenas:
+        raise SpecError(f"variables in {_ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
+    (spec,) = arenas
+    if section.size > _MAX_VALUE:
+        raise FormatError(f"section {_ARENA!r} of {section.size} bytes is too large for a map", section.offset)
+    spec.contents = bytearray(section.content)
+    data_sections[section.index] = spec.name
+    types = btf.find(_ARENA, Datasec) if btf is not None else None
+    if types is not None:
+        _variables(types, spec, section.size, out)
 
 
 def _is_data(section: Section) -> bool:
@@ -167,18 +190,18 @@ def _is_data(section: Section) -> bool:
     return not section.is_code and any(section.name == stem or section.name.startswith(stem + ".") for stem in _DATA)
 
 
-def _variables(types: Datasec, spec: MapSpec, out: ObjectData) -> None:
+def _variables(types: Datasec, spec: MapSpec, room: int, out: ObjectData) -> None:
     for variable, offset, size in types.variables:
         if not isinstance(variable, Var):
             continue
         name = variable.name
-        if offset + size > spec.value_size:
+        if offset + size > room:
             raise FormatError(
-                f"variable {name!r} (bytes {offset} to {offset + size}) lies outside the {spec.value_size} bytes of "
-                f"section {spec.section!r}"
+                f"variable {name!r} (bytes {offset} to {offset + size}) lies outside the {room} bytes of "
+                f"section {types.name!r}"
             )
         if name in out.variables:  # static ones of several linked files
-            name = f"{spec.section}:{name}@{offset}"
+            name = f"{types.name}:{name}@{offset}"
         out.variables[name] = VariableSpec(
             name, spec, offset, size, variable.type, constant=spec.frozen, byteorder=out.byteorder
         )

@@ -7,9 +7,11 @@ import os
 from rawbpf.btf.layout import size_of
 from rawbpf.codec.base import refuse
 from rawbpf.errors import BpfError, Closed, SpecError
+from rawbpf.loader.arena import prepare_arena
 from rawbpf.loader.types import ObjectTypes
 from rawbpf.loader.variable import Section, Variable
 from rawbpf.map.agree import disagreement
+from rawbpf.map.arena import ArenaMap
 from rawbpf.map.base import Map
 from rawbpf.map.create import create_from_spec, fields_of, open_as_spec
 from rawbpf.map.info import read_info
@@ -79,6 +81,7 @@ def make_maps(
         _check_is_map(name, given)
     for name, spec in content.maps.items():
         _check_numbers(name, spec)
+    sections: dict[int, Section] = {}
     for name, spec in content.maps.items():
         if not spec.autocreate:
             continue
@@ -93,9 +96,12 @@ def make_maps(
         obj.maps.add(name, made)
         if spec.map_type in _UNTYPED:
             made._types = ObjectTypes(content)
-    sections = {
-        id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data and spec.autocreate
-    }
+        elif spec.map_type == c.BPF_MAP_TYPE_ARENA:
+            assert isinstance(made, ArenaMap)
+            new = name not in replacements and (spec.pinning != PIN_BY_NAME or made in obj.pinned)
+            sections[id(spec)] = prepare_arena(made, content, name, new=new)
+        elif spec.is_data:
+            sections[id(spec)] = Section(made)
     for name, variable in content.variables.items():
         section = sections.get(id(variable.map))
         if section is not None:
