@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clang import NEEDS, compiled
+from support.clang import LIBBPF, compiled
 from support.congestion import PROGRAMS, STRUCT, table
 
 from rawbpf import ObjectSpec
@@ -16,7 +16,7 @@ from rawbpf.elf import parse
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.uapi import constants as c
 
-pytestmark = pytest.mark.needs(*NEEDS)
+pytestmark = pytest.mark.needs("tool:clang", "module:elftools")
 
 SECTIONS = [
     (".struct_ops", 0, True),
@@ -27,7 +27,12 @@ SECTIONS = [
 
 
 def spec_of(source: str, directory: Path, *, big_endian: bool = False) -> ObjectSpec:
-    return ObjectSpec.from_bytes(compiled(STRUCT + PROGRAMS + source, directory, big_endian=big_endian), name="it.o")
+    return ObjectSpec.from_bytes(
+        compiled(
+            directory, STRUCT + PROGRAMS + source, target="bpfeb" if big_endian else "bpf", prelude=LIBBPF
+        ).read_bytes(),
+        name="it.o",
+    )
 
 
 @pytest.mark.parametrize(("section", "flags", "autocreate"), SECTIONS, ids=[name for name, *_ in SECTIONS])
@@ -105,7 +110,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path, source: str, message: str) 
 
 
 def test_without_types_there_are_no_tables(tmp_path: Path) -> None:
-    whole = compiled(STRUCT + PROGRAMS + table(), tmp_path)
+    whole = compiled(tmp_path, STRUCT + PROGRAMS + table(), prelude=LIBBPF).read_bytes()
     with pytest.raises(SpecError, match=r"section '.struct_ops.link' needs types, .*: compile with -g"):
         parse(whole.replace(b".BTF\0", b".XTF\0"), "it.o")
 
@@ -114,7 +119,9 @@ def test_without_types_there_are_no_tables(tmp_path: Path) -> None:
 def test_a_table_that_is_not_in_its_section_is_damage(tmp_path: Path, offset: int) -> None:
     # Static variables keep the offset that BTF says.
     source = table("one").replace("struct tcp", "static struct tcp", 1).replace("SEC(", "__attribute__((used)) SEC(")
-    whole = bytearray(compiled(STRUCT + PROGRAMS + source + source.replace(" one ", " two "), tmp_path))
+    whole = bytearray(
+        compiled(tmp_path, STRUCT + PROGRAMS + source + source.replace(" one ", " two "), prelude=LIBBPF).read_bytes()
+    )
     entry = whole.index(struct.pack("<II", 56, 56))
     struct.pack_into("<I", whole, entry, offset)
     with pytest.raises(FormatError, match=r"is not in '.struct_ops.link' alone at its place"):

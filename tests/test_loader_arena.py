@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.bpffs import bpffs
-from support.clang import NEEDS, compiled
+from support.clang import LIBBPF, compiled
 from support.map_shapes import PAGE
 from support.objects import OBJECTS, native
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 needs_arenas = pytest.mark.needs("map_type:arena", "prog_type:syscall", "file:/proc/sys/net/core/bpf_jit_enable")
-pytestmark = [pytest.mark.guest, pytest.mark.needs("module:elftools")]
+pytestmark = pytest.mark.needs("module:elftools")
 
 ADDRESS = 0x5EED_2000_0000
 MAP = 'struct { int (*type)[33]; int (*map_flags)[1024]; int (*max_entries)[4]; } %s SEC(".maps");\n'
@@ -62,14 +62,14 @@ def test_code_refers_to_the_arenas_value(spec: rawbpf.ObjectSpec) -> None:
     assert {(r.name, r.offset) for r in loads} >= {("arena", 8), ("arena", 24), (".bss", 0)}
 
 
-@pytest.mark.needs(*NEEDS)
+@pytest.mark.needs("tool:clang", "module:elftools")
 def test_variables_need_an_arena_and_only_one_can_be(tmp_path: Path) -> None:
     variable = 'SEC(".addr_space.1") int x = 5;\n'
     with pytest.raises(SpecError, match=r"variables in '.addr_space.1' lie in an arena, and no map of type"):
-        parse(compiled(variable, tmp_path), "it.o")
+        parse(compiled(tmp_path, variable, prelude=LIBBPF).read_bytes(), "it.o")
     with pytest.raises(SpecError, match="one arena at most, and here are 'one' and 'two'"):
-        parse(compiled(MAP % "one" + MAP % "two", tmp_path), "it.o")
-    found = parse(compiled(variable + MAP % "one", tmp_path), "it.o")
+        parse(compiled(tmp_path, MAP % "one" + MAP % "two", prelude=LIBBPF).read_bytes(), "it.o")
+    found = parse(compiled(tmp_path, variable + MAP % "one", prelude=LIBBPF).read_bytes(), "it.o")
     assert (found.variables["x"].map, found.variables["x"].value) == (found.maps["one"], 5)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support import network
 from support.bpffs import bpffs
-from support.clang import NEEDS, compiled
+from support.clang import LIBBPF, compiled
 from support.congestion import PROGRAMS, STRUCT, available, table, transfer
 
 import rawbpf
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.real_kernel(
         "kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_update_elem registers with the running kernel's TCP"
     ),
-    pytest.mark.needs(*NEEDS, "prog_type:struct_ops", "file:/sys/kernel/btf/vmlinux"),
+    pytest.mark.needs("tool:clang", "module:elftools", "prog_type:struct_ops", "file:/sys/kernel/btf/vmlinux"),
 ]
 
 
@@ -43,7 +43,7 @@ def build(tmp_path: Path) -> Build:
 
     def build(*tables: str, struct: str = STRUCT, more: str = "") -> rawbpf.ObjectSpec:
         source = struct + PROGRAMS + more + "".join(tables)
-        spec = rawbpf.ObjectSpec.from_bytes(compiled(source, tmp_path), name="it.bpf.o")
+        spec = rawbpf.ObjectSpec.from_bytes(compiled(tmp_path, source, prelude=LIBBPF).read_bytes(), name="it.bpf.o")
         for name, variable in spec.variables.items():
             if variable.map.map_type == c.BPF_MAP_TYPE_STRUCT_OPS:
                 replace(variable, name=NAME + name[0])

@@ -1,15 +1,22 @@
-"""Objects that a test compiles: C with what libbpf's headers define, without the headers."""
+"""Objects that a test compiles itself; it needs `tool:clang`."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
-NEEDS = ("tool:clang", "module:elftools")
-"""What a test needs that compiles an object and reads it."""
-
 PRELUDE = """
+#define SEC(name) __attribute__((section(name), used))
+#define CORE __attribute__((preserve_access_index))
+#define field(of, kind) __builtin_preserve_field_info(of, kind)
+#define exists(of) field(of, 2)
+#define whole(type, kind) __builtin_preserve_type_info(*(type *)0, kind)
+#define enumerator(type, name, kind) __builtin_preserve_enum_value(*(type *)name, kind)
+char _license[] SEC("license") = "GPL";
+"""
+"""What sources may use: sections, and what bpf_core_read.h has macros for."""
+
+LIBBPF = """
 #define SEC(name) __attribute__((section(name), used))
 #define __kconfig __attribute__((section(".kconfig")))
 #define __ksym __attribute__((section(".ksyms")))
@@ -21,12 +28,13 @@ typedef signed char s8; typedef int s32; typedef long long s64;
 enum libbpf_tristate { TRI_NO = 0, TRI_YES = 1, TRI_MODULE = 2 };
 char LICENSE[] SEC("license") = "GPL";
 """
+"""Another one, of what bpf_helpers.h and vmlinux.h have."""
 
 
-def compiled(source: str, directory: Path, *, big_endian: bool = sys.byteorder == "big") -> bytes:
-    """Return the object that clang makes of `PRELUDE` and `source`; it works in `directory`."""
-    (directory / "it.bpf.c").write_text(PRELUDE + source)
-    target = "bpfeb" if big_endian else "bpfel"
-    command = ["clang", "-O2", "-g", "-target", target, "-Wno-everything", "-c", "it.bpf.c", "-o", "it.bpf.o"]
-    subprocess.run(command, cwd=directory, check=True, timeout=60)
-    return (directory / "it.bpf.o").read_bytes()
+def compiled(directory: Path, source: str, *, target: str = "bpf", prelude: str = PRELUDE) -> Path:
+    """Return the object that clang makes of `source` in `directory`, with the `prelude` before it."""
+    (directory / "made.bpf.c").write_text(f"{prelude}\n#line 1\n{source.strip()}\n")
+    made = directory / f"made.{target}.o"
+    command = ["clang", "-O2", "-g", "-mcpu=v2", "-target", target, "-c", "made.bpf.c", "-o", made.name]
+    subprocess.run(command, cwd=directory, check=True)
+    return made
