@@ -110,10 +110,11 @@ def read_members(elf: Container, found: list[Tables], out: ObjectData) -> None:
                 functions[spec.value.id] = _functions(spec.value)
             member = functions[spec.value.id].get(offset - tables.starts[index])
             if member is None:
-                raise SpecError(f"{where}: in {spec.name!r} no pointer to a function is there for {symbol.name!r}")
+                label = elf.label(symbol)
+                raise SpecError(f"{where}: in {spec.name!r} no pointer to a function is there for {label!r}")
             if symbol.type != STT_FUNC or symbol.name not in out.programs:
                 raise SpecError(
-                    f"table {spec.name!r}: {member} is {symbol.name!r}, which is no program of this object: "
+                    f"table {spec.name!r}: {member} is {elf.label(symbol)!r}, which is no program of this object: "
                     f'is it static, or not in SEC("struct_ops/{member}")?'
                 )
             spec.programs[member] = symbol.name

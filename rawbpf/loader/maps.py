@@ -158,7 +158,9 @@ def fill_slots(obj: Object, content: ObjectData) -> None:
             target = (obj.programs if spec.inner is None else obj.maps).get(held)
             if target is None:
                 raise SpecError(f"map {name!r} starts with {held!r} at {index}, which is not loaded")
-            obj.maps[name].put(index, target)
+            # Of a hash, whatever its keys are, the first have the bytes of 0, 1, ...
+            outer = obj.maps[name]
+            outer.put(outer.key_type.unpack(index.to_bytes(spec.key_size, content.byteorder)), target)
 
 
 def _pin_path(spec: MapSpec, pin_dir: str | os.PathLike[str] | None) -> str:
