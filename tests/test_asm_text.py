@@ -36,6 +36,8 @@ from rawbpf.loader.link import link
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECTS = sorted([*(ROOT / "bpf").glob("*.o"), *(ROOT / "tests/objects").glob("*.o")])
+# Debian 12's llvm-objdump does not know the casts of pointers into arenas.
+PRINTED = {path.name for path in OBJECTS if path.name.endswith(".bpf.o")} - {"arena.bpf.o"}
 
 Items = list[Instruction | Label]
 
@@ -391,7 +393,7 @@ def test_objects_disassemble_and_assemble_to_the_same_instructions(path: Path) -
 
 
 @pytest.mark.needs("tool:llvm-objdump")
-@pytest.mark.parametrize("path", [path for path in OBJECTS if path.name.endswith(".bpf.o")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [path for path in OBJECTS if path.name in PRINTED], ids=lambda path: path.name)
 def test_the_text_of_llvm_assembles_to_the_same_code(path: Path) -> None:
     # LLVM writes distances without `pc`, loads of 64 bits with `ll`, and 0 for what a relocation fills in.
     command = ["llvm-objdump", "-d", "--no-show-raw-insn", str(path)]

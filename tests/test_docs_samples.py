@@ -47,6 +47,7 @@ COMPILED = {
     "send_records",
     "sizes",
     "stacks",
+    "steady",
     "tail_calls",
 }
 """Samples that take the object that compile.sh makes of the C source beside them."""

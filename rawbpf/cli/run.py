@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 from rawbpf.cli.failure import Failure, escaped, tell, why, why_denied
 from rawbpf.cli.read import read_object
+from rawbpf.uapi import constants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def run(arguments: Namespace, stop: Stop) -> int:
             shown = sources(spec, obj, tables, asked=bool(arguments.map))
             if pins is not None and arguments.pin is not None:
                 pins.add(_pinnable_maps(spec, obj))
-                pins.add(_pinnable_links(obj, links), attach=True)
+                pins.add(_pinnable_links(spec, links), attach=True)
             title = os.path.basename(path)
             view = choose_view(output, stop, title, as_json=arguments.json, has_events=bool(with_events))
             stack.callback(view.close)
@@ -166,7 +167,7 @@ def _leave_out(spec: ObjectSpec, path: str) -> list[tuple[str, str]]:
 
 
 def _chosen_maps(spec: ObjectSpec, asked: list[str]) -> list[str]:
-    names = [name for name, each in spec.maps.items() if not each.is_data]
+    names = [name for name, each in spec.maps.items() if not each.is_data and each.autocreate]
     for name in asked:
         if name not in names:
             known = f"its maps are {', '.join(sorted(names))}" if names else "it has no maps"
@@ -190,23 +191,30 @@ def _prepare_pins(spec: ObjectSpec, directory: str | None) -> Pins | None:
 
 
 def _pin_names(spec: ObjectSpec) -> list[str]:
-    maps = [each.name for each in spec.maps.values() if not each.is_data and not each.pinning]
-    return maps + [_link_name(name) for name, program in spec.programs.items() if program.autoload]
+    maps = [each.name for each in spec.maps.values() if not each.is_data and each.autocreate and not each.pinning]
+    return maps + [_link_name(name) for name in _attachable(spec)]
+
+
+def _attachable(spec: ObjectSpec) -> list[str]:
+    # What may have a link, in the order in which an object attaches: programs, then tables of programs.
+    kind, table = constants.BPF_PROG_TYPE_STRUCT_OPS, constants.BPF_MAP_TYPE_STRUCT_OPS
+    programs = [name for name, each in spec.programs.items() if each.autoload and each.prog_type != kind]
+    return programs + [name for name, each in spec.maps.items() if each.autocreate and each.map_type == table]
 
 
 def _pinnable_maps(spec: ObjectSpec, obj: Object) -> dict[str, Pinnable]:
     return {name: obj.maps[name] for name in _pin_names(spec) if name in obj.maps}
 
 
-def _pinnable_links(obj: Object, links: Links) -> dict[str, Pinnable]:
+def _pinnable_links(spec: ObjectSpec, links: Links) -> dict[str, Pinnable]:
     skipped = [name for name, _ in links.skipped]
-    attached = [name for name in obj.programs if name not in skipped]
+    attached = [name for name in _attachable(spec) if name not in skipped]
     return {_link_name(name): link for name, link in zip(attached, links, strict=True)}
 
 
-def _link_name(program: str) -> str:
+def _link_name(attached: str) -> str:
     # A map may have the name of a program.
-    return f"{program}_link"
+    return f"{attached}_link"
 
 
 def _check_attached(spec: ObjectSpec, links: Links, path: str) -> None:

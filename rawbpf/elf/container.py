@@ -116,6 +116,11 @@ class Container:
         """Return the section in which `symbol` lies, or None for undefined and special ones."""
         return self.sections[symbol.section] if 0 < symbol.section < len(self.sections) else None
 
+    def label(self, symbol: Symbol) -> str:
+        """Return what messages call `symbol`: its name, or its section's where it has none."""
+        section = self.section_of(symbol)
+        return symbol.name or (section.name if section is not None else "")
+
     @property
     def symbols(self) -> list[Symbol]:
         """Every symbol, by index. Raises: FormatError when the table or its strings lie outside the file."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from rawbpf.btf.layout import size_of, strip
 from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
-from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
+from rawbpf.elf.container import R_BPF_64_ABS64, SHN_UNDEF, STT_FUNC
 from rawbpf.elf.legacy_maps import read_legacy
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
@@ -67,8 +67,14 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
     definitions = btf.find(MAPS, Datasec)
     if definitions is None:
         raise SpecError("section '.maps' has no types in BTF: compile with clang 10 or later and -g")
+    declared = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF}
     for variable, offset, size in definitions.variables:
         name = variable.name
+        if name in declared:
+            raise SpecError(
+                f"map {name!r} is declared and not defined: link this with the object that defines it "
+                "(bpftool gen object)"
+            )
         definition = strip(variable.type)
         if not isinstance(definition, Struct):
             raise SpecError(f"map {name!r} is defined by a {definition.kind_name} and not by a struct")
@@ -185,16 +191,18 @@ def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
             or (offset - found[0]) % _POINTER
             or offset + _POINTER > len(content)
         ):
-            raise SpecError(f"section '.maps': the reference to {symbol.name!r} at byte {offset} is no value of a map")
+            name = elf.label(symbol)
+            raise SpecError(f"section '.maps': the reference to {name!r} at byte {offset} is no value of a map")
         first, name = found
         spec = out.maps[name]
         addend = int.from_bytes(content[offset : offset + _POINTER], order)
         if spec.inner is not None:
             target = out.at.get((symbol.section, symbol.value + addend))
             if target is None:
-                raise SpecError(f"map {name!r}: its value {symbol.name!r} is no map of this object")
+                raise SpecError(f"map {name!r}: its value {elf.label(symbol)!r} is no map of this object")
         else:
             if symbol.type != STT_FUNC:
-                raise SpecError(f"map {name!r}: its value {symbol.name!r} is no program of this object: is it static?")
+                label = elf.label(symbol)
+                raise SpecError(f"map {name!r}: its value {label!r} is no program of this object: is it static?")
             target = symbol.name
         spec.values[(offset - first) // _POINTER] = target

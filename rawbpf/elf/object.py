@@ -27,6 +27,7 @@ from rawbpf.elf.container import (
 )
 from rawbpf.elf.externs import read_externs
 from rawbpf.elf.maps import read_definitions
+from rawbpf.elf.struct_ops import read_members, read_tables
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import MapSpec
 from rawbpf.spec.object import ObjectData
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 _DATA = (".rodata", ".data", ".bss")
 _CALLBACK = "exception_callback:"
+_ARENA = ".addr_space.1"  # of variables in the address space 1, as LLVM calls it
 _MAX_VALUE = (1 << 31) - 1
 
 
@@ -69,7 +71,9 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     )
     definitions = read_definitions(elf, btf)
     out.maps.update(definitions.maps)
+    tables = read_tables(elf, out)
     data_sections = _data_sections(elf, btf, out)
+    _arena(elf, btf, out, data_sections)
     externs = read_externs(elf, out)
     extension = elf.find(".BTF.ext")
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
@@ -82,6 +86,7 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
         related = [function for function in functions if function.section in order]
         out.core_order = tuple(f.name for f in sorted(related, key=lambda f: order[f.section]))
     _tail_calls(out, definitions.arrays)
+    read_members(elf, tables, out)
     return out
 
 
@@ -176,8 +181,29 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
             section=name,
         )
         if types is not None:
-            _variables(types, spec, out)
+            _variables(types, spec, section.size, out)
     return names
+
+
+def _arena(elf: Container, btf: Btf | None, out: ObjectData, data_sections: dict[int, str]) -> None:
+    # Variables in the arena: where in it they lie is settled when the size of a page is known.
+    arenas = [spec for spec in out.maps.values() if spec.map_type == c.BPF_MAP_TYPE_ARENA]
+    if len(arenas) > 1:
+        names = " and ".join(repr(spec.name) for spec in arenas)
+        raise SpecError(f"an object has one arena at most, and here are {names}")
+    section = elf.find(_ARENA)
+    if section is None or section.type != SHT_PROGBITS or not section.size:
+        return
+    if not arenas:
+        raise SpecError(f"variables in {_ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
+    (spec,) = arenas
+    if section.size > _MAX_VALUE:
+        raise FormatError(f"section {_ARENA!r} of {section.size} bytes is too large for a map", section.offset)
+    spec.contents = bytearray(section.content)
+    data_sections[section.index] = spec.name
+    types = btf.find(_ARENA, Datasec) if btf is not None else None
+    if types is not None:
+        _variables(types, spec, section.size, out)
 
 
 def _is_data(section: Section) -> bool:
@@ -186,18 +212,18 @@ def _is_data(section: Section) -> bool:
     return not section.is_code and any(section.name == stem or section.name.startswith(stem + ".") for stem in _DATA)
 
 
-def _variables(types: Datasec, spec: MapSpec, out: ObjectData) -> None:
+def _variables(types: Datasec, spec: MapSpec, room: int, out: ObjectData) -> None:
     for variable, offset, size in types.variables:
         if not isinstance(variable, Var):
             continue
         name = variable.name
-        if offset + size > spec.value_size:
+        if offset + size > room:
             raise FormatError(
-                f"variable {name!r} (bytes {offset} to {offset + size}) lies outside the {spec.value_size} bytes of "
-                f"section {spec.section!r}"
+                f"variable {name!r} (bytes {offset} to {offset + size}) lies outside the {room} bytes of "
+                f"section {types.name!r}"
             )
         if name in out.variables:  # static ones of several linked files
-            name = f"{spec.section}:{name}@{offset}"
+            name = f"{types.name}:{name}@{offset}"
         out.variables[name] = VariableSpec(
             name, spec, offset, size, variable.type, constant=spec.frozen, byteorder=out.byteorder
         )

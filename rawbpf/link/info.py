@@ -89,11 +89,13 @@ class LinkInfo:
         if "cgroup_id" in self.fields:
             return f"{attach_type_name(self.fields['attach_type'])} of cgroup {self.fields['cgroup_id'] or _GONE}"
         if "map_id" in self.fields:
-            return f"{attach_type_name(self.fields['attach_type'])} of map {self.fields['map_id'] or _GONE}"
+            what = attach_type_name(self.fields["attach_type"]) if "attach_type" in self.fields else self.kind
+            return f"{what} of map {self.fields['map_id'] or _GONE}"
         return self.kind
 
     def __repr__(self) -> str:
-        return f"<LinkInfo {self.id}: {self.describe()}, program {self.prog_id}>"
+        program = f", program {self.prog_id}" if self.prog_id else ""
+        return f"<LinkInfo {self.id}: {self.describe()}{program}>"
 
 
 def read_info(backend: Backend, fd: int) -> LinkInfo:

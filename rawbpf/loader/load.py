@@ -12,6 +12,7 @@ from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.loader.relocate import relocate_types, targets
+from rawbpf.loader.struct_ops import add_tables, fit_tables, require_members
 from rawbpf.spec.map import KCONFIG
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
@@ -52,7 +53,9 @@ def load(
         raise SpecError(
             f"{content.name} is {content.byteorder}-endian and this machine is not: compile it with -target {target}"
         )
+    fit_tables(backend, content)
     chosen = _choose(content, only)
+    require_members(chosen)
     core = relocate_types(content, chosen, targets(backend, target_btf))
     token_fd = None if token is None else descriptor_number(token, "token=")
     if KCONFIG in content.maps and not (maps and KCONFIG in maps):
@@ -77,6 +80,7 @@ def load(
             token=token_fd,
         )
         fill_slots(obj, content)
+        add_tables(obj, content)
     except BaseException:
         unpin_made(obj)
         obj.close()

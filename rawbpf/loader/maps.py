@@ -7,9 +7,11 @@ import os
 from rawbpf.btf.layout import size_of
 from rawbpf.codec.base import refuse
 from rawbpf.errors import BpfError, Closed, SpecError
+from rawbpf.loader.arena import prepare_arena
 from rawbpf.loader.types import ObjectTypes
 from rawbpf.loader.variable import Section, Variable
 from rawbpf.map.agree import disagreement
+from rawbpf.map.arena import ArenaMap
 from rawbpf.map.base import Map
 from rawbpf.map.create import create_from_spec, fields_of, open_as_spec
 from rawbpf.map.info import read_info
@@ -81,7 +83,10 @@ def make_maps(
         _check_is_map(name, given)
     for name, spec in content.maps.items():
         _check_numbers(name, spec)
+    sections: dict[int, Section] = {}
     for name, spec in content.maps.items():
+        if not spec.autocreate:
+            continue
         if name in replacements:
             given = replacements[name]
             _check_fits(obj.backend, spec, given.info, f"maps[{name!r}]")
@@ -93,9 +98,16 @@ def make_maps(
         obj.maps.add(name, made)
         if spec.map_type in _UNTYPED:
             made._types = ObjectTypes(content)
-    sections = {id(spec): Section(obj.maps[name]) for name, spec in content.maps.items() if spec.is_data}
+        elif spec.map_type == c.BPF_MAP_TYPE_ARENA:
+            assert isinstance(made, ArenaMap)
+            new = name not in replacements and (spec.pinning != PIN_BY_NAME or made in obj.pinned)
+            sections[id(spec)] = prepare_arena(made, content, name, new=new)
+        elif spec.is_data:
+            sections[id(spec)] = Section(made)
     for name, variable in content.variables.items():
-        obj.variables.add(name, Variable(variable, sections[id(variable.map)]))
+        section = sections.get(id(variable.map))
+        if section is not None:
+            obj.variables.add(name, Variable(variable, section))
 
 
 def _check_is_map(name: str, given: object) -> None:
@@ -144,11 +156,13 @@ def fill_slots(obj: Object, content: ObjectData) -> None:
     Raises: SpecError for a map or program that was not loaded; BpfError.
     """
     for name, spec in content.maps.items():
-        for index, held in spec.values.items():
+        for index, held in spec.values.items() if spec.autocreate else ():
             target = (obj.programs if spec.inner is None else obj.maps).get(held)
             if target is None:
                 raise SpecError(f"map {name!r} starts with {held!r} at {index}, which is not loaded")
-            obj.maps[name].put(index, target)
+            # Of a hash, whatever its keys are, the first have the bytes of 0, 1, ...
+            outer = obj.maps[name]
+            outer.put(outer.key_type.unpack(index.to_bytes(spec.key_size, content.byteorder)), target)
 
 
 def _pin_path(spec: MapSpec, pin_dir: str | os.PathLike[str] | None) -> str:
@@ -187,7 +201,7 @@ def _shared(
 def _create(obj: Object, content: ObjectData, spec: MapSpec, btf_fd: int, token: int | None) -> Map[Any, Any]:
     made = _create_empty(obj, content, spec, btf_fd, token)
     try:
-        if spec.contents is not None and any(spec.contents):
+        if spec.is_data and spec.contents is not None and any(spec.contents):
             made.raw[0] = bytes(spec.contents)
         if spec.frozen:
             made.freeze()

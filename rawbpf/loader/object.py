@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from rawbpf.link.base import Link
+    from rawbpf.loader.struct_ops import Table
     from rawbpf.loader.variable import Section, Variable
     from rawbpf.map.constructors import AnyMap
     from rawbpf.program.program import Program
@@ -58,6 +59,7 @@ class Object:
         self.variables: Named[Variable] = Named("obj.variables", "set {}.value")
         self.pinned: list[AnyMap] = []
         self._links: list[Link] = []
+        self._tables: dict[str, Table] = {}
         self._opened_at = opened_at()
         self._closed = False
 
@@ -80,20 +82,31 @@ class Object:
         program._links = self._links
         self.programs.add(program.name, program)
 
-    def attach(self) -> Links:
-        """Attach every loaded program whose section says where to, and return the links, which this object owns.
+    def add_table(self, name: str, table: Table) -> None:
+        """Own the links of the struct_ops map called `name`, and let it be attached as `table` does it."""
+        self._tables[name] = table
+        self.maps[name]._register = table.attach
 
-        Programs that need to be told are in `.skipped`, with the reason. When one fails, those that were
-        attached are detached again. Raises: as `Program.attach`.
+    def attach(self) -> Links:
+        """Attach every loaded program whose section says where to, then every struct_ops map.
+
+        Returns the links, which this object owns. Programs that need to be told are in `.skipped`, with the
+        reason. When one fails, those that were attached are detached again.
+        Raises: as `Program.attach` and `StructOpsMap.attach`.
         """
         links = Links()
+        members = {id(program) for table in self._tables.values() for program in table.programs.values()}
         try:
             for name, program in self.programs.items():
+                if id(program) in members:
+                    continue
                 obstacle = program.attach_obstacle
                 if obstacle:
                     links.skipped.append((name, obstacle))
                 else:
                     links.append(program.attach())
+            for table in self._tables.values():
+                links.append(table.attach())
         except BaseException:
             links.close()
             raise
@@ -106,6 +119,8 @@ class Object:
                 taken = kind.pop(name)
                 if kind is self.programs:
                     taken._links = None
+                elif name in self._tables:
+                    self._tables.pop(name).links = None
                 return taken
         raise KeyError(f"{self.name} has no map or program {name!r}")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
 
-_NUMBERS = {"prog_type": 32, "expected_attach_type": 32, "prog_flags": 32}
+_NUMBERS = {"prog_type": 32, "expected_attach_type": 32, "prog_flags": 32, "attach_btf_id": 32}
 
 
 def load_programs(
@@ -56,6 +56,8 @@ def load_programs(
                 "token_fd": token or 0,
                 "fd_array": externs.fd_array,
             }
+            if spec.attach_btf_id:
+                options["attach_btf_id"] = spec.attach_btf_id
             if btf_fd:
                 options |= _types(instructions, btf_fd)
             try:
@@ -109,5 +111,7 @@ def _patched(
     if not isinstance(reference, MapReference):
         return externs.patched(instruction)
     if reference.name not in maps:
-        raise SpecError(f"program {program!r} refers to map {reference.name!r}, which the specification no longer has")
+        raise SpecError(
+            f"program {program!r} refers to map {reference.name!r}, which the specification lacks or does not make"
+        )
     return with_map(instruction, reference, maps[reference.name].fileno())

@@ -195,7 +195,7 @@ def create_from_spec(
     """Create the map that `spec` describes, called `name` in the kernel.
 
     `btf_fd` is the object's BTF, of which `spec` has type ids (0: none); `inner_fd` the template of a
-    map of maps.
+    map of maps. Of a struct_ops map the value's type is the kernel's own.
 
     Raises: as `Map.create`.
     """
@@ -207,16 +207,22 @@ def create_from_spec(
     if typed and fits and btf_fd and family._carries_btf(codecs_of_spec(spec)[0]):
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
-    try:
-        check_fields(backend, fields)
-    except ValueError as error:
-        raise SpecError(f"map {error}") from None
+    own_btf = 0
+    if spec.map_type == c.BPF_MAP_TYPE_STRUCT_OPS and spec.value is not None:
+        fields["btf_vmlinux_value_type_id"] = spec.value.id
+        own_btf = _load_btf(backend, fields, *codecs_of_spec(spec))
     template = _template(backend, inner_fd)
     try:
+        check_fields(backend, fields)
         fd = command.map_create(backend, **fields)
+    except ValueError as error:
+        raise SpecError(f"map {error}") from None
     except BpfError as error:
         _explain(error, template)
         raise
+    finally:
+        if own_btf:
+            backend.close(own_btf)
     made = open_as_spec(backend, fd, spec)
     made._shape.template = template
     return made

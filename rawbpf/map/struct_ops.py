@@ -11,6 +11,7 @@ import ctypes
 from rawbpf.errors import BpfError, IndexOutOfRange
 from rawbpf.map.base import Map
 from rawbpf.map.memory import buffer_of
+from rawbpf.map.types import above
 from rawbpf.syscall import map as command
 from rawbpf.uapi import constants as c
 
@@ -18,9 +19,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from enum import IntEnum
-    from typing import Any, TypedDict
+    from typing import Any, Self, TypedDict
 
+    from rawbpf.btf.types import Struct
     from rawbpf.codec import Codec, Description, Record
+    from rawbpf.map.base import Shape
+    from rawbpf.map.handle import Handle
+    from rawbpf.syscall.descriptor import Descriptor
     from rawbpf.syscall.map import CreateFields
     from rawbpf.syscall.protocol import Backend
 
@@ -44,7 +49,10 @@ class StructOpsMap(Map[int, "Record"]):
     table ready, and a link registers it. Since: Linux 5.6.
     """
 
-    __slots__ = ()
+    __slots__ = ("_register",)
+
+    # How the object that the table is of registers it; None for a table of one's own.
+    _register: Callable[[], Descriptor] | None
 
     map_type = "struct_ops"
     _indexed = _index_keys = _takes_btf = True
@@ -63,15 +71,16 @@ class StructOpsMap(Map[int, "Record"]):
                 f'a {word} map needs value=, the name of one of the kernel\'s tables, such as "tcp_congestion_ops"'
                 f"{'; ' if given else ''}{given}"
             )
-        from rawbpf.btf import indexed
-        from rawbpf.btf.types import Struct
-        from rawbpf.codec.struct_ops import is_value
-
-        found = indexed(backend.host.btf()).find(_PREFIX + value, Struct)
-        if found is None or not is_value(found):
-            hint = _there_are(backend, value)
-            raise BpfError(_ENOENT, call="find", subject=f"struct_ops {value!r}", hint=hint, backend=backend.name)
+        found = find_table(backend, value)
         return found, {"btf_vmlinux_value_type_id": found.id}
+
+    @classmethod
+    def _made(
+        cls, handle: Handle, shape: Shape, key: Codec[Any], value: Codec[Any], owner: Map[Any, Any] | None
+    ) -> Self:
+        self = super()._made(handle, shape, key, value, owner)
+        self._register = None
+        return self
 
     @classmethod
     def _value_codec(cls, described: Description | None, word: str) -> Codec[Any]:
@@ -105,6 +114,21 @@ class StructOpsMap(Map[int, "Record"]):
         Source: kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_update_elem
         """
         self._call(command.map_update_elem, index, c.BPF_MAP_UPDATE_ELEM, buffer_of(self._value.pack(members)))
+
+    def attach(self) -> Descriptor:
+        """Register the table, and return the link, which ends that when it is closed.
+
+        A table of an object's file is filled before, as the file and the specification say; one that was made
+        in Python has been filled by assignment. Without BPF_F_LINK that has registered it already, and what is
+        returned stands for the registration.
+        Raises: BpfError (EINVAL: not filled, or a member is missing that this table needs; EEXIST: one of that
+        name is registered; EBUSY: registered already); Closed.
+        Since: Linux 5.6; with BPF_F_LINK 6.4. Source: kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_link_create
+        """
+        if self._register is not None:
+            return self._register()
+        made: Descriptor = above("link.struct_ops:attach_struct_ops")(self)
+        return made
 
     def __delitem__(self, index: int) -> None:
         """End the registration; the kernel keeps what is in use, as a connection's algorithm, until it is not.
@@ -151,6 +175,23 @@ class StructOpsMap(Map[int, "Record"]):
         if member not in names:
             raise ValueError(f"struct {self._value.table.tag} has no member {member!r}; it has {', '.join(names)}")
         return {"attach_btf_id": self._value.table_type.id, "expected_attach_type": names.index(member)}
+
+
+def find_table(backend: Backend, name: str) -> Struct:
+    """Return the kernel's `struct bpf_struct_ops_NAME`, the value of maps that hold its table `name`.
+
+    Raises: BpfError (ENOENT: there is no such table, the text says which there are); NotSupported where the
+    kernel has no BTF.
+    """
+    from rawbpf.btf import indexed
+    from rawbpf.btf.types import Struct
+    from rawbpf.codec.struct_ops import is_value
+
+    found = indexed(backend.host.btf()).find(_PREFIX + name, Struct)
+    if found is None or not is_value(found):
+        hint = _there_are(backend, name)
+        raise BpfError(_ENOENT, call="find", subject=f"struct_ops {name!r}", hint=hint, backend=backend.name)
+    return found
 
 
 def _there_are(backend: Backend, name: str) -> str:

@@ -1,8 +1,8 @@
 """Which class serves which map type: a table of names, so that only the class in use is imported.
 
 The only dynamic import of the package, and the only one that leads to a layer above: maps that carry events live
-in `event`, with what reads and writes them. Types without a row are served by `map.generic:GenericMap`, with the
-verbs that any map has.
+in `event`, with what reads and writes them, and what attaches a map in `link`. Types without a row are served by
+`map.generic:GenericMap`, with the verbs that any map has.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ CLASSES = {
 
 def map_class(map_type: int) -> type[Any]:
     """Return the class whose objects are maps of `map_type`."""
-    module, _, name = CLASSES.get(map_type, _GENERIC).partition(":")
-    found: type[Any] = getattr(__import__(f"rawbpf.{module}", fromlist=[name]), name)
+    found: type[Any] = above(CLASSES.get(map_type, _GENERIC))
     return found
+
+
+def above(place: str) -> Any:  # noqa: ANN401  (whatever lies there)
+    """Return what `place` names, `module:name`, from whichever layer."""
+    module, _, name = place.partition(":")
+    return getattr(__import__(f"rawbpf.{module}", fromlist=[name]), name)

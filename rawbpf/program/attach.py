@@ -70,5 +70,6 @@ _METHODS = {
 }
 _BY_HAND = {
     "run": "programs of type syscall do not attach: run() runs them",
+    "struct_ops": "it is attached with the table that it is a member of: the map's attach()",
     "map_value": "it is not attached but stored in a devmap or cpumap",
 }

@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.btf.types import Type
 
+_DATA = (".rodata", ".data", ".bss", ".kconfig")
 PIN_NONE = 0
 PIN_BY_NAME = 1
 """`LIBBPF_PIN_BY_NAME`: the map is shared through a pin of its own name."""
@@ -24,10 +25,13 @@ class MapSpec:
     `key` and `value` are BTF types (None: plain bytes), `key_type_id` and `value_type_id` their ids in
     the object's BTF (0: none). `inner` is the template of a map-in-map, `values` what it starts with,
     index to the name of a map or program. `contents` are the bytes of the only value of a data section
-    (None: zeros); `frozen` makes user space's side read-only once they are written.
+    (None: zeros); `frozen` makes user space's side read-only once they are written. Of a struct_ops map,
+    `value` is the object's struct, `contents` its data members, and `programs` its functions: the name of a
+    program by the member's name. `autocreate` False (a section that begins with `?`): loading does not make it.
     """
 
     __slots__ = (
+        "autocreate",
         "contents",
         "frozen",
         "inner",
@@ -41,6 +45,7 @@ class MapSpec:
         "name",
         "numa_node",
         "pinning",
+        "programs",
         "section",
         "value",
         "value_size",
@@ -66,8 +71,10 @@ class MapSpec:
         value_type_id: int = 0,
         inner: MapSpec | None = None,
         values: dict[int, str] | None = None,
+        programs: dict[str, str] | None = None,
         contents: bytearray | None = None,
         frozen: bool = False,
+        autocreate: bool = True,
         section: str = "",
     ) -> None:
         self.name = name
@@ -85,14 +92,16 @@ class MapSpec:
         self.value_type_id = value_type_id
         self.inner = inner
         self.values = {} if values is None else values
+        self.programs = {} if programs is None else programs
         self.contents = contents
         self.frozen = frozen
+        self.autocreate = autocreate
         self.section = section
 
     @property
     def is_data(self) -> bool:
         """Whether this is a data section (`.rodata`, `.data`, `.bss`, `.kconfig`): one value that holds variables."""
-        return self.section.startswith(".") and self.section != ".maps"
+        return self.section.startswith(_DATA)
 
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes of the contents from `offset`.
@@ -118,11 +127,12 @@ class MapSpec:
             raise SpecError(f"map {self.name!r}: bytes {offset} to {offset + size} lie outside its {have} bytes")
 
     def copy(self) -> MapSpec:
-        """Return a copy whose contents, values and inner map are its own."""
+        """Return a copy whose contents, values, programs and inner map are its own."""
         new = MapSpec.__new__(MapSpec)
         for slot in MapSpec.__slots__:
             setattr(new, slot, getattr(self, slot))
         new.values = dict(self.values)
+        new.programs = dict(self.programs)
         new.contents = None if self.contents is None else bytearray(self.contents)
         new.inner = None if self.inner is None else self.inner.copy()
         return new
@@ -140,6 +150,10 @@ class MapSpec:
             parts.append(f"flags {self.map_flags:#x}")
         if self.pinning:
             parts.append("pinned by name")
+        if not self.autocreate:
+            parts.append("not made unless asked")
+        if self.programs:
+            parts.append("of " + " ".join(f"{member}={name}" for member, name in self.programs.items()))
         if self.inner is not None:
             parts.append(f"of {self.inner!r}")
         return ", ".join(parts) + ")"

@@ -17,12 +17,14 @@ class ProgramSpec:
     """A program to load.
 
     `section` is the name as written, `definition` its row of the section table (None: unknown, then
-    `prog_type` has to be set before loading), `attach_target` the text after the slash. `autoload`
+    `prog_type` has to be set before loading), `attach_target` the text after the slash. `attach_btf_id` is
+    what it attaches to in the kernel's BTF (0: the section, or the table that it is a member of, says it). `autoload`
     False (a section that begins with `?`): loaded only when asked for by name. `exception_callback`: the
     function of the object that runs when the program throws, which nothing calls; empty for none.
     """
 
     __slots__ = (
+        "attach_btf_id",
         "attach_target",
         "autoload",
         "definition",
@@ -46,6 +48,7 @@ class ProgramSpec:
         expected_attach_type: int = 0,
         prog_flags: int = 0,
         attach_target: str = "",
+        attach_btf_id: int = 0,
         autoload: bool = True,
         exception_callback: str = "",
     ) -> None:
@@ -57,6 +60,7 @@ class ProgramSpec:
         self.expected_attach_type = expected_attach_type
         self.prog_flags = prog_flags
         self.attach_target = attach_target
+        self.attach_btf_id = attach_btf_id
         self.autoload = autoload
         self.exception_callback = exception_callback
 
