@@ -8,7 +8,7 @@ Source: tools/lib/bpf/libbpf.c:bpf_object__reloc_code, kernel/bpf/verifier.c:add
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, slots
+from rawbpf.asm.instruction import FunctionReference, SymbolReference, slots
 from rawbpf.errors import SpecError
 
 TYPE_CHECKING = False
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction, Line
     from rawbpf.spec.program import ProgramSpec
+
+
+_ELSEWHERE = (
+    "is not defined in this object: declare what is the kernel's with __ksym or __kconfig and compile with -g, "
+    "and link this with the object that defines it otherwise (rawbpf.ObjectSpec.link)"
+)
 
 
 def link(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> list[Instruction]:
@@ -53,7 +59,7 @@ def reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) ->
     """Return `program`'s instructions and those of every function that they reach, by name, as they are to be laid out.
 
     The program's own key is None: it may be called as a function, too, and is then appended by its name.
-    Raises: SpecError when a function that is called is not among `functions`.
+    Raises: SpecError when a function that is called is not among `functions`, and for what another object defines.
     """
     order: dict[str | None, list[Instruction]] = {None: program.instructions}
     path = [(program.name, iter(program.instructions))]
@@ -61,6 +67,10 @@ def reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) ->
         caller, rest = path[-1]
         for instruction in rest:
             reference = instruction.reference
+            if isinstance(reference, SymbolReference):
+                raise SpecError(
+                    f"program {program.name!r}: {caller!r} refers to {reference.name!r}, which {_ELSEWHERE}"
+                )
             if not isinstance(reference, FunctionReference) or reference.name in order:
                 continue
             if reference.name not in functions:

@@ -24,10 +24,12 @@ class MapSpec:
     `key` and `value` are BTF types (None: plain bytes), `key_type_id` and `value_type_id` their ids in
     the object's BTF (0: none). `inner` is the template of a map-in-map, `values` what it starts with,
     index to the name of a map or program. `contents` are the bytes of the only value of a data section
-    (None: zeros); `frozen` makes user space's side read-only once they are written.
+    (None: zeros), which linking places at multiples of `alignment`; `frozen` makes user space's side read-only once
+    they are written.
     """
 
     __slots__ = (
+        "alignment",
         "contents",
         "frozen",
         "inner",
@@ -69,6 +71,7 @@ class MapSpec:
         contents: bytearray | None = None,
         frozen: bool = False,
         section: str = "",
+        alignment: int = 1,
     ) -> None:
         self.name = name
         self.map_type = map_type
@@ -88,6 +91,7 @@ class MapSpec:
         self.contents = contents
         self.frozen = frozen
         self.section = section
+        self.alignment = alignment
 
     @property
     def is_data(self) -> bool:
