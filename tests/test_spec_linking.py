@@ -40,7 +40,7 @@ PAIRS = {
     ),
     "variables": (
         (
-            "extern int counter; extern const int limit; static volatile int mine = 5; char pad = 1;\n"
+            "extern int counter; extern const int limit; static volatile char mine = 5; char pad = 1;\n"
             'SEC("tc") int f(void *ctx) { counter += mine; return counter + limit + pad; }'
         ),
         (
