@@ -150,6 +150,8 @@ def test_what_is_static_in_two_files_is_there_twice(objects: Compile) -> None:
     spec = ObjectSpec.link(objects(source % 1 + code % "f", source % 2 + code % "g"))
     assert [variable.value for variable in spec.variables.values()] == [1, 2]
     assert list(spec.variables) == ["same", ".data:same@4"]
+    assert spec.btf is not None
+    assert [len(spec.btf.find_all(name)) for name in ("same", "own", "f")] == [2, 2, 1]
     calls = [i.reference for name in "fg" for i in spec.programs[name].instructions if i.reference]
     assert calls == [FunctionReference("own"), FunctionReference("own.2")]
     loads = [i.reference for name in ("own", "own.2") for i in spec._content.functions[name] if i.reference]
