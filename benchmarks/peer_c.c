@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 static uint64_t first_word(const char *value, unsigned value_size)
@@ -183,4 +184,37 @@ int64_t c_ring_delays(int64_t *delays, unsigned n)
 		if (ring_buffer__poll(ring, -1) < 0)
 			return -1;
 	return ring_count;
+}
+
+static struct bpf_object *object;
+
+/* Reads an object and, if asked to, relocates and loads all of it; returns how many programs it has. */
+int64_t c_object_open(const char *content, uint64_t size, int load)
+{
+	struct bpf_program *program;
+	int64_t count = 0;
+
+	object = bpf_object__open_mem(content, size, NULL);
+	if (!object || (load && bpf_object__load(object)))
+		return -1;
+	bpf_object__for_each_program(program, object)
+		count++;
+	return count;
+}
+
+int64_t c_object_close(void)
+{
+	bpf_object__close(object);
+	object = NULL;
+	return 0;
+}
+
+/* Reads the types in the file, and returns the id of the struct `name`. */
+int64_t c_btf_find(const char *path, const char *name)
+{
+	struct btf *btf = btf__parse(path, NULL);
+	int64_t id = btf ? btf__find_by_name_kind(btf, name, BTF_KIND_STRUCT) : -1;
+
+	btf__free(btf);
+	return id;
 }

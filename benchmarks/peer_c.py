@@ -84,7 +84,17 @@ class PeerC:
         self._call("c_ring_delays", delays, n)
         return list(delays)
 
-    def _call(self, name: str, *arguments: int | bytes | ctypes.Array[Any]) -> int:
+    def open_object(self, content: bytes, *, load: bool) -> int:
+        """Open the one object that `close_object` closes, and load it if that is asked for."""
+        return self._call("c_object_open", content, ctypes.c_uint64(len(content)), int(load))
+
+    def close_object(self) -> None:
+        self._call("c_object_close")
+
+    def find_type(self, path: str, name: str) -> int:
+        return self._call("c_btf_find", path.encode(), name.encode())
+
+    def _call(self, name: str, *arguments: int | bytes | ctypes.c_uint64 | ctypes.Array[Any]) -> int:
         function = self._library[name]
         function.restype = ctypes.c_int64
         result = int(function(*arguments))

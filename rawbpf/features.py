@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
     from rawbpf.syscall.protocol import Backend
 
-__all__ = ["Answer", "Support", "helper", "map_type", "prog_type"]
+__all__ = ["Answer", "Support", "btf_feature", "helper", "map_type", "prog_type"]
 
 
 class Answer(enum.Enum):
@@ -100,6 +100,30 @@ def helper(kind: int | str, name: int | str, *, backend: Backend | None = None) 
     number = prog_type_number(kind) if isinstance(kind, str) else int(kind)
     called = helper_number(name) if isinstance(name, str) else int(name)
     return _remembered(backend, (2, number, called), lambda kernel: _probe_helper(kernel, number, called))
+
+
+def btf_feature(feature: str, *, backend: Backend | None = None) -> Support:
+    """Return whether the BTF of objects may have `feature`, one of `rawbpf.btf.sanitize.FEATURES`.
+
+    Raises: ValueError for an unknown one.
+    """
+    from rawbpf.btf.sanitize import FEATURES, probe
+
+    def ask(kernel: Backend) -> Support:
+        from rawbpf.syscall.btf import btf_load
+
+        try:
+            kernel.close(btf_load(kernel, probe(feature, kernel.host.byteorder)))
+        except BpfError as error:
+            if error.errno == _errno.EINVAL:
+                return Support(Answer.UNSUPPORTED, f"{_said(error)} for the smallest BTF with {feature}")
+            denied = error.errno == _errno.EPERM
+            return Support(Answer.NO_PERMISSION if denied else Answer.UNKNOWN, error.hint or str(error))
+        return Support(Answer.SUPPORTED, f"a BTF with {feature} was loaded")
+
+    if feature not in FEATURES:
+        raise ValueError(f"{feature!r} is none of what BTF may have: {', '.join(FEATURES)}")
+    return _remembered(backend, (3, FEATURES.index(feature)), ask)
 
 
 def _remembered(backend: Backend | None, key: tuple[int, ...], probe: Callable[[Backend], Support]) -> Support:

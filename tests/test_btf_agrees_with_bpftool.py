@@ -7,10 +7,10 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from support.btf_raw import raw_lines
 from support.btf_samples import VMLINUX, ByteOrder, sample
 
 from rawbpf.btf import Btf, Struct, Type
+from rawbpf.btf.listing import raw_lines
 
 pytestmark = pytest.mark.needs("tool:bpftool")
 KERNEL = pytest.mark.needs(f"file:{VMLINUX}")

@@ -177,6 +177,20 @@ def test_modules_are_asked_for_what_the_kernel_lacks() -> None:
     assert targets.asked == 4
 
 
+def test_flavors_are_found_in_what_a_module_continues_too() -> None:
+    kernel = built(all_of(task("x", name="task"), task("x", name="task___2")))
+    assert [type.id for type in module(kernel, "task___3", 4).find_flavors("task")] == [2, 3, 4]
+
+
+def test_of_two_types_that_agree_on_the_place_the_first_says_how_wide_it_is() -> None:
+    def both(b: Builder) -> int:
+        b.struct("task", 64, [("x", b.int("unsigned char", 1), 32)])
+        return b.struct("task___2", 64, [("x", b.int("unsigned long", 8), 32)])
+
+    fixup = Program(lambda b: b.struct("task", 8, [("x", b.int("unsigned int", 4), 0)]), both).fixup("0:0", OFFSET)
+    assert (fixup.new, fixup.old_size, fixup.new_size) == (4, 4, 1)
+
+
 def test_types_of_two_modules_have_to_agree() -> None:
     kernel = built(task("x"))
     program = Program(task("x", name="driver"))

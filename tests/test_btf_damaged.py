@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +14,7 @@ from support.btf_samples import ByteOrder, sample, walk
 from rawbpf.btf import Btf, BtfExt, Builder, Composite
 from rawbpf.btf.fixup import add_strings, fixup_datasecs
 from rawbpf.btf.layout import align_of, size_of, strip
+from rawbpf.btf.sanitize import FEATURES, sanitize
 from rawbpf.btf.types import MAX_DEPTH
 from rawbpf.errors import FormatError
 
@@ -42,11 +44,21 @@ def read(data: bytes) -> None:
     for name in ("event", "total", "", "nothing"):
         btf.find(name)
     assert btf.pointer_size in {4, 8}
-    try:
-        Btf.from_bytes(fixup_datasecs(data, {".data": (80, {"total": 0})}))
-        Btf.from_bytes(add_strings(data, ["event", "new"])[0])
-    except FormatError:
-        pass
+    rewrites: list[Callable[[], bytes]] = [
+        lambda: fixup_datasecs(data, {".data": (80, {"total": 0})}),
+        lambda: add_strings(data, ["event", "new"])[0],
+        lambda: sanitize(data, FEATURES),
+        lambda: rewritten(btf),
+    ]
+    for rewrite in rewrites:
+        with contextlib.suppress(FormatError):
+            Btf.from_bytes(rewrite())
+
+
+def rewritten(btf: Btf) -> bytes:
+    builder = Builder()
+    builder.add_all(btf)
+    return builder.to_bytes()
 
 
 @FUZZ

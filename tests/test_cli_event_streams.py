@@ -453,17 +453,22 @@ def look(
     )
 
 
+@pytest.mark.parametrize(
+    "error",
+    [PermissionDenied(13, call="perf_event_open", subject="it"), ValueError("programs write over it")],
+    ids=["by the kernel", "by the reader"],
+)
 def test_a_map_whose_events_cannot_be_read_is_told_unless_it_was_asked_for(
-    obj: rawbpf.Object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    obj: rawbpf.Object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
 ) -> None:
     def refused(*_: object, **__: object) -> None:
-        raise PermissionDenied(13, call="perf_event_open", subject="it")
+        raise error
 
     monkeypatch.setattr(rawbpf.RingBufMap, "reader", refused)
     with open_events(obj, {"events": None}, asked=()) as events:
         assert events.filenos() == []
-    assert capsys.readouterr().err.startswith("rawbpf: not shown: events: perf_event_open")
-    with pytest.raises(PermissionDenied):
+    assert capsys.readouterr().err.startswith(f"rawbpf: not shown: events: {error}")
+    with pytest.raises(type(error)):
         open_events(obj, {"events": None}, asked=["events"])
 
 

@@ -77,7 +77,8 @@ def test_every_command_is_documented_with_the_options_that_it_takes() -> None:
         operands = [str(action.metavar) for action in parser._actions if not action.option_strings]
         section = below(page("reference/cli.md"), " ".join([words, *operands]))
         first = {row[0] for row in rows(section) if row[0].startswith("`")}
-        documented = {word for cell in first for word in re.findall(r"--[a-z]+|-h|OBJ", cell)}
+        documented = {word for cell in first for word in re.findall(r"(?<![\w-])(?:--[a-z]+|-[a-z])\b", cell)}
+        documented |= {cell.strip("`") for cell in first}.intersection(operands)
         actual = {name for action in parser._actions for name in action.option_strings or [str(action.metavar)]}
         assert documented == actual, words
 

@@ -53,12 +53,17 @@ COMPILED = {
 """Samples that take the object that compile.sh makes of the C source beside them."""
 MORE = {"link_main": ("link_count",)}
 """Those that take objects of others, too."""
-LOOSE = {"co_re", "openers", "refused", "keep_log", "missed"}
+LOOSE = {"co_re", "compile_openers", "openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
 """Samples that take such an object, and a network and a cgroup of their own."""
 PINNING = {"share_by_pin", "open_pin", "pin_below"}
-NEWER = {"jump_table": "map_type:insn_array", "send_records": "map_type:user_ringbuf", "use_numpy": "module:numpy"}
+NEWER = {
+    "compile_openers": "tool:clang",
+    "jump_table": "map_type:insn_array",
+    "send_records": "map_type:user_ringbuf",
+    "use_numpy": "module:numpy",
+}
 """Samples of what not every kernel or machine has."""
 UID = "12345"
 

@@ -66,6 +66,19 @@ def test_any_of_iproute2s_pins_is_one_by_name(legacy: ObjectData) -> None:
     assert pins == {"shared"}
 
 
+def test_edits_are_saved_where_the_numbers_are(legacy: ObjectData) -> None:
+    spec = ObjectSpec(legacy.copy())
+    spec.maps["first"].max_entries = 77
+    spec.maps["alone"].value_size = 64
+    spec.programs["jumped_to"].autoload = False
+    read = ObjectSpec.from_bytes(spec.to_bytes())
+    assert (read.maps["first"].max_entries, read.maps["alone"].value_size) == (77, 64)
+    assert read.maps["jumps"].values == {2: "jumped_to"}
+    spec.maps["first"].max_entries = 1 << 32
+    with pytest.raises(SpecError, match="map 'first': its definition takes numbers of 32 bits"):
+        spec.to_bytes()
+
+
 @pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 def test_a_program_finds_all_of_them(backend: Backend) -> None:

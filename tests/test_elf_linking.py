@@ -45,6 +45,16 @@ def test_a_program_that_calls_nothing_is_its_own_instructions() -> None:
     assert link(program, {}) == program.instructions
 
 
+def test_what_runs_when_a_program_throws_comes_last_unless_it_is_called() -> None:
+    functions = {"a": body(1), "thrown": body(2, "b"), "b": body(3)}
+    linked = link(ProgramSpec("main", body(0, "a"), exception_callback="thrown"), functions)
+    assert [mark for _, mark in function_starts(linked)] == [0, 1, 2, 3]
+    linked = link(ProgramSpec("main", body(0, "thrown", "a"), exception_callback="thrown"), functions)
+    assert [mark for _, mark in function_starts(linked)] == [0, 2, 3, 1]
+    with pytest.raises(SpecError, match="its exception callback 'c' is no function of the object"):
+        link(ProgramSpec("main", body(0), exception_callback="c"), functions)
+
+
 def test_recursion_and_calls_of_the_program_itself_end() -> None:
     main = body(0, "a", "main")
     linked = link(ProgramSpec("main", main), {"a": body(1, "a", "b"), "b": body(2, "a"), "main": main})

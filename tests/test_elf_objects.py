@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+from support.elf_writer import ElfWriter
 
 from rawbpf.asm import FunctionReference, Instruction, MapReference
 from rawbpf.elf import parse
@@ -78,6 +79,13 @@ def test_data_sections_are_maps_of_one_value(shapes: ObjectData) -> None:
     assert bytes(data[".data"].contents or b"") == (3).to_bytes(4, order) + (0xFFFE).to_bytes(2, order)
     assert data[".rodata"].value is not None
     assert data[".rodata"].value.id == data[".rodata"].value_type_id
+
+
+def test_only_a_section_that_has_variables_is_one_to_map(shapes: ObjectData) -> None:
+    assert all(spec.map_flags & c.BPF_F_MMAPABLE for spec in shapes.maps.values() if spec.is_data)
+    writer = ElfWriter()
+    writer.section(".rodata.str1.1", b"a literal")
+    assert parse(writer.build(), "it.o").maps[".rodata.str1.1"].map_flags == c.BPF_F_RDONLY_PROG
 
 
 def test_variables_lie_where_the_linker_put_them(shapes: ObjectData) -> None:

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.needs("map_type:perf_event_array", "prog_type:raw_trace
 CPUS = sorted(os.sched_getaffinity(0))
 CPU = CPUS[0]
 STEP = 24
+FITTING = (PAGE - 1) // STEP
 WAIT = 30.0
 
 
@@ -149,6 +150,11 @@ def test_who_waits_is_woken_when_it_was_asked_for_and_all_is_read_then(
         assert reader.drain() == list(range(records + 1))
 
 
+def test_a_watermark_may_be_as_large_as_the_buffer_that_was_rounded_up(events: rawbpf.PerfEventArrayMap) -> None:
+    with events.reader(size_per_cpu=PAGE + 1, wakeup_watermark=2 * PAGE - 8) as reader:
+        assert reader.read(0) is None
+
+
 def test_records_that_wake_nobody_are_there_for_who_looks(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
     with events.reader("u64", cpus=[CPU], wakeup_events=1000) as reader:
         producer.output(number(7), CPU)
@@ -239,6 +245,64 @@ def test_ctrl_c_loses_nothing_and_counts_nothing_twice(
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("paused", [False, True], ids=["", "paused"])
+def test_ctrl_c_while_the_newest_are_copied_leaves_the_buffer_as_it_was(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, paused: bool
+) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts = 0
+    try:
+        with events.reader("u64", size_per_cpu=PAGE, cpus=[CPU], overwrite=True) as reader:
+            for after in range(60):
+                reader.resume()
+                assert producer.output(number(after), CPU) == 0
+                if paused:
+                    reader.pause()
+                try:
+                    with interrupted(after):
+                        reader.drain()
+                except KeyboardInterrupt:
+                    interrupts += 1
+                assert producer.output(number(after), CPU) == (-errno.ENOSPC if paused else 0), after
+                reader.drain()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interrupts > 20
+
+
+class Clumsy(Wrapper):
+    """A kernel of which so many ioctls that let records in are interrupted before they are made."""
+
+    interrupts = 0
+
+    def ioctl(self, fd: int, request: int, arg: int = 0) -> int:
+        if self.interrupts and not arg:
+            self.interrupts -= 1
+            raise KeyboardInterrupt
+        return super().ioctl(fd, request, arg)
+
+
+def test_a_buffer_that_two_interrupts_left_without_records_has_them_again_when_it_is_read(backend: Backend) -> None:
+    with (
+        using(clumsy := Clumsy(backend)),
+        rawbpf.PerfEventArrayMap.create() as events,
+        using(backend),
+        Producer(events) as producer,
+        events.reader("u64", size_per_cpu=PAGE, cpus=[CPU], overwrite=True) as reader,
+    ):
+        producer.output(number(1), CPU)
+        clumsy.interrupts = 2
+        with pytest.raises(KeyboardInterrupt):
+            reader.drain()
+        assert producer.output(number(2), CPU) == -errno.ENOSPC
+        assert reader.drain() == [1]
+        assert reader.drain() == []
+        assert producer.output(number(3), CPU) == 0
+        assert reader.drain() == [3]
+        assert reader.lost == {CPU: 1}
+
+
 # What is opened, and left behind ---------------------------------------------------
 
 
@@ -263,21 +327,6 @@ def test_a_map_that_is_closed_ends_its_reader(backend: Backend) -> None:
         events.close()
         with pytest.raises(rawbpf.Closed, match=r"the map 'events' .* was closed"):
             reader.read()
-
-
-def test_a_forked_child_that_closes_the_reader_leaves_the_parents_alone(
-    events: rawbpf.PerfEventArrayMap, producer: Producer
-) -> None:
-    with events.reader() as reader:
-        child = os.fork()
-        if not child:
-            try:
-                reader.close()
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
-        assert producer.output(b"four", CPU) == 0
-        assert reader.read(0) == b"four"
 
 
 def test_only_the_cpus_that_were_asked_for_are_read(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
@@ -340,6 +389,15 @@ def test_a_buffer_has_the_next_power_of_two_pages(backend: Backend, asked: int, 
         pytest.param({"wakeup_events": 0}, ValueError, "wakeup_events=0", id="never"),
         pytest.param({"wakeup_watermark": -1}, ValueError, "wakeup_watermark=-1", id="a negative watermark"),
         pytest.param({"wakeup_events": 2, "wakeup_watermark": 9}, ValueError, "one of them", id="records and bytes"),
+        *(
+            pytest.param(
+                {"size_per_cpu": size, "wakeup_watermark": watermark},
+                ValueError,
+                rf"wakeup_watermark={watermark}: a buffer of {rounded} bytes never has more",
+                id=f"a watermark of {watermark} in {rounded} bytes",
+            )
+            for size, watermark, rounded in ((PAGE, PAGE, PAGE), (PAGE + 1, 2 * PAGE, 2 * PAGE), (1, 1 << 40, PAGE))
+        ),
         pytest.param({"type": 3.5}, TypeError, "3.5", id="no type"),
         pytest.param({"cpus": [0, 1 << 20]}, rawbpf.BpfError, "EINVAL: there is no CPU", id="no such CPU"),
         pytest.param({"cpus": 5}, TypeError, "cpus: expected the numbers of CPUs, .* got 5", id="a CPU"),
@@ -430,8 +488,8 @@ def test_records_that_cannot_be_close_the_reader(at: int, value: bytes, message:
         events.reader(size_per_cpu=PAGE, cpus=[CPU]) as reader,
     ):
         written(producer, lap, reader)
-        (source,) = reader._buffers()
-        source._data[at : at + len(value)] = value
+        with simulator.mmap(reader._fds[1], 2 * PAGE) as memory:
+            memory[PAGE + at : PAGE + at + len(value)] = value
         with pytest.raises(rawbpf.FormatError, match=f"corrupt at position {3 * PAGE * lap}: .*{message}"):
             reader.read(0)
         assert reader.closed
@@ -497,6 +555,51 @@ def taken(reader: PerfReader[bytes], way: str) -> bool:
         return view is not None
 
 
+@pytest.mark.parametrize(
+    "several", [False, True], ids=["where they lie", "some of which reach beyond the buffer's end"]
+)
+@pytest.mark.parametrize("overwrite", [False, True], ids=["all", "the newest"])
+def test_what_is_handed_out_of_a_buffer_cannot_be_written(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, overwrite: bool, several: bool
+) -> None:
+    # The kernel would end whoever tried with SIGBUS.
+    def views(reader: PerfReader[Any]) -> Iterator[memoryview]:
+        for _ in range(3):
+            producer.output(number(7), CPU)
+        for batch in reader.batches(0):
+            yield from [batch.column("a"), *batch.columns().values()]
+        for _ in range(3):
+            producer.output(number(7), CPU)
+        with reader.lease(0) as view:
+            assert view is not None
+            yield view
+
+    with events.reader({"a": "u64"}, size_per_cpu=PAGE, cpus=[CPU], overwrite=overwrite) as reader:
+        for _ in range(FITTING - 1 if several else 0):
+            producer.output(number(7), CPU)
+            reader.drain()
+        found = 0
+        for view in views(reader):
+            assert view.readonly
+            with pytest.raises(TypeError):
+                view[0] = 1
+            found += 1
+        assert found >= 3
+
+
+def test_an_array_of_what_is_in_a_buffer_cannot_be_written(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    pytest.importorskip("numpy")
+    with events.reader({"a": "u64"}, cpus=[CPU]) as reader:
+        producer.output(number(7), CPU)
+        for batch in reader.batches(0):
+            array: Any = batch.to_numpy()
+            with pytest.raises(ValueError, match="read-only"):
+                array["a"] -= 1
+            assert array["a"].tolist() == [7]
+
+
 # More readers than one -----------------------------------------------------------------
 
 
@@ -514,6 +617,31 @@ def test_a_second_reader_of_the_same_slots_is_refused_and_leaves_the_first_as_it
     with events.reader("u64") as reader:
         producer.output(number(6), CPU)
         assert reader.read(WAIT) == 6
+
+
+def test_a_second_reader_by_another_object_of_the_same_map_is_refused_where_it_wants_the_same_slots(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    first, last = CPUS[0], CPUS[-1]
+    same = rawbpf.Map.from_id(events.id)
+    assert isinstance(same, rawbpf.PerfEventArrayMap)
+    with same, rawbpf.PerfEventArrayMap.create() as other:
+        with events.reader("u64", cpus=[first]) as reader:
+            with pytest.raises(RuntimeError, match=rf"another reader of 'events'.*has the slots of CPUs {first}:"):
+                same.reader("u64")
+            producer.output(number(5), first)
+            assert reader.drain() == [5]
+            with other.reader(cpus=[first]):
+                pass
+            if last != first:
+                with same.reader("u64", cpus=[last]) as second:
+                    producer.output(number(6), last)
+                    assert (reader.drain(), second.drain()) == ([], [6])
+            producer.output(number(7), first)
+            assert reader.drain() == [7]
+        with same.reader("u64") as reader:
+            producer.output(number(8), first)
+            assert reader.drain() == [8]
 
 
 def test_a_reader_of_no_cpu_is_refused(events: rawbpf.PerfEventArrayMap) -> None:

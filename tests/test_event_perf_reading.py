@@ -15,6 +15,7 @@ from support.perf_buffers import MOST, Flood, Producer
 from support.rings import Producer as RingProducer
 
 import rawbpf
+from rawbpf.sim.simulator import Simulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,12 @@ def events(backend: Backend) -> Iterator[rawbpf.PerfEventArrayMap]:
 def producer(events: rawbpf.PerfEventArrayMap) -> Iterator[Producer]:
     with Producer(events) as made:
         yield made
+
+
+@pytest.fixture
+def ring_pair(backend: Backend) -> Iterator[tuple[rawbpf.RingBufMap, rawbpf.RingBufMap]]:
+    with rawbpf.RingBufMap.create(max_entries=PAGE) as one, rawbpf.RingBufMap.create(max_entries=PAGE) as another:
+        yield one, another
 
 
 def number(n: int) -> bytes:
@@ -208,6 +215,86 @@ def test_the_losses_of_an_array_that_was_added_to_a_ring_are_told(
         assert reader.stats.records == len(found) + 1
 
 
+@pytest.mark.parametrize("way", ["read", "loop", "poll", "lease", "batches", "drain one by one"])
+def test_the_reader_tells_the_cpu_of_the_event_that_was_delivered_last(
+    events: rawbpf.PerfEventArrayMap, producer: Producer, way: str
+) -> None:
+    found: list[tuple[Any, int | None]] = []
+
+    def called(event: int) -> None:
+        found.append((event, reader.cpu))
+
+    reader: PerfReader[Any]
+    with events.reader("u64", callback=called) as reader:
+        assert reader.cpu is None
+        for _ in range(3):
+            for cpu in CPUS:
+                producer.output(number(cpu), cpu)
+        for _ in range(3 * len(CPUS)):
+            match way:
+                case "read":
+                    found.append((reader.read(0), reader.cpu))
+                case "loop":
+                    for event in reader:
+                        found.append((event, reader.cpu))
+                        break
+                case "poll":
+                    reader.poll(0)
+                case "lease":
+                    with reader.lease(0) as view:
+                        assert view is not None
+                        found.append((struct.unpack_from("=Q", view)[0], reader.cpu))
+                case "batches":
+                    for batch in reader.batches(0):
+                        assert batch.cpu == reader.cpu
+                        found += [(event, batch.cpu) for event in batch.records()]
+                case _:
+                    found.append((*reader.drain(1), reader.cpu))
+        assert sorted(found) == sorted([(cpu, cpu) for cpu in CPUS] * 3)
+        last = reader.cpu
+        assert reader.read(0) is None
+        assert reader.drain() == []
+        assert reader.cpu == last
+
+
+def test_events_of_a_ring_are_of_no_cpu(events: rawbpf.PerfEventArrayMap, producer: Producer) -> None:
+    with (
+        rawbpf.RingBufMap.create(max_entries=PAGE) as ring,
+        RingProducer(ring) as ring_producer,
+        ring.reader("u64") as reader,
+    ):
+        reader.add(events, "u64")
+        producer.output(number(1), CPU)
+        assert (reader.read(0), reader.cpu) == (1, CPU)
+        ring_producer.output(number(2))
+        assert (reader.read(0), reader.cpu) == (2, None)
+        ring_producer.output(number(3))
+        assert [(batch.records(), batch.cpu) for batch in reader.batches(0)] == [([3], None)]
+
+
+def test_an_array_that_is_added_has_the_buffers_that_were_asked_for(
+    events: rawbpf.PerfEventArrayMap, producer: Producer
+) -> None:
+    with rawbpf.RingBufMap.create(max_entries=PAGE) as ring, ring.reader("u64") as reader:
+        with pytest.raises(ValueError, match="never has more"):
+            reader.add(events, "u64", size_per_cpu=PAGE, wakeup_watermark=PAGE)
+        assert producer.output(number(0), CPU) == -errno.ENOENT
+        reader.add(events, "u64", size_per_cpu=PAGE, overwrite=True, cpus=[CPU])
+        for n in range(1000):
+            assert producer.output(number(n), CPU) == 0
+        for cpu in set(CPUS) - {CPU}:
+            assert producer.output(number(0), cpu) == -errno.ENOENT
+        assert reader.drain() == list(range(1000 - PAGE // STEP, 1000))
+
+
+def test_a_ring_that_is_added_has_no_buffers_to_ask_for(ring_pair: tuple[Any, Any]) -> None:
+    ring, other = ring_pair
+    with ring.reader() as reader:
+        with pytest.raises(TypeError, match=r"cpus, overwrite: of perf event arrays alone, which .* is not"):
+            reader.add(other, cpus=[0], overwrite=True)
+        assert reader.add(other) is reader
+
+
 # Losses -----------------------------------------------------------------------------
 
 
@@ -306,12 +393,11 @@ def test_what_on_lost_raises_comes_out_and_no_event_is_lost_by_it(
         assert reader.stats.records == FITTING + 3
 
 
-@pytest.mark.real_kernel("programs run there only")
 @pytest.mark.parametrize("size", [PAGE, 64 * PAGE], ids=["too small", "wide"])
 def test_on_all_cpus_at_once_each_record_arrives_unchanged_or_is_counted(
-    events: rawbpf.PerfEventArrayMap, size: int
+    events: rawbpf.PerfEventArrayMap, backend: Backend, size: int
 ) -> None:
-    count, part = 60_000, 500
+    count, part = (3_000 if isinstance(backend, Simulator) else 60_000), 500
     floods = {cpu: Flood(events) for cpu in CPUS}
     found: dict[int, list[int]] = {cpu: [] for cpu in CPUS}
 
@@ -322,7 +408,8 @@ def test_on_all_cpus_at_once_each_record_arrives_unchanged_or_is_counted(
 
     def read(reader: PerfReader[bytes]) -> None:
         for batch in reader.batches(0):
-            (cpu,) = [source.cpu for source in reader._buffers() if source is reader._source]
+            cpu = batch.cpu
+            assert cpu is not None
             for record in batch.bytes():
                 (n,) = struct.unpack_from("=Q", record)
                 assert is_padded(record, (number(n) * 33)[: Flood.size_of(n)])

@@ -11,10 +11,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.map_shapes import PAGE
 from support.rings import Producer
 
 import rawbpf
-from rawbpf.event.stream import deadline
+from rawbpf.event.wake import deadline
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
@@ -193,3 +194,15 @@ def test_what_is_no_time_or_number_is_refused(
 
 def test_to_wait_for_infinity_is_to_wait_for_ever() -> None:
     assert deadline(math.inf) is deadline(None) is None
+
+
+@pytest.mark.needs("btf_name:BPF_F_RB_OVERWRITE")
+@pytest.mark.real_kernel("a simulated kernel has no rings that write over what is old")
+def test_a_ring_that_writes_over_what_is_old_has_no_reader(backend: Backend) -> None:
+    with rawbpf.RingBufMap.create(max_entries=PAGE, name="newest", flags=c.BPF_F_RB_OVERWRITE) as ring:
+        with pytest.raises(ValueError, match=r"'newest'.* has BPF_F_RB_OVERWRITE: .*create it without that flag"):
+            ring.reader()
+        with rawbpf.RingBufMap.create(max_entries=PAGE) as other, other.reader() as reader:
+            with pytest.raises(ValueError, match="BPF_F_RB_OVERWRITE"):
+                reader.add(ring)
+            assert reader.read(0) is None

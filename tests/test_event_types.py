@@ -13,6 +13,7 @@ from support.objects import native
 import rawbpf
 from rawbpf.codec.structure import StructCodec
 from rawbpf.errors import Closed, SpecError
+from rawbpf.loader.types import ObjectTypes
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -203,7 +204,9 @@ def test_only_what_lookups_need_is_kept(backend: Backend) -> None:
     assert spec._content.file is content  # and no copy of it
     with spec.load() as obj:
         assert obj.maps["headers"]._types is None
-    assert rawbpf.ObjectSpec.from_file(native("exec_details"))._content.file == b""  # stripped: nothing to look up in
+    stripped = rawbpf.ObjectSpec.from_file(native("exec_details"))
+    assert ObjectTypes(spec._content)._file is content
+    assert ObjectTypes(stripped._content)._file == b""  # nothing to look up in
 
 
 @pytest.mark.real_kernel("programs run there only")

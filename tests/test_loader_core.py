@@ -141,3 +141,83 @@ def test_what_cannot_be_relocated_names_the_program_and_the_field(things: rawbpf
     del things.programs["moved"]
     with pytest.raises(rawbpf.SpecError, match=r"'wider': CO-RE: struct thing___mine\.count is ambiguous"):
         rawbpf.relocate(things, btf)
+
+
+# Of two types called `thing` the program wants a member that one of them has, the function one that both have.
+SUCCESSIVE = """
+struct thing { int both, first; } CORE;
+static __attribute__((noinline)) long called(struct thing *t);
+SEC("raw_tp/x") long narrowing(struct thing *t) { return exists(t->first) + called(t); }
+SEC("raw_tp/y") long another(struct thing *t) { return called(t) + called(t); }
+static __attribute__((noinline)) long called(struct thing *t) { return field(t->both, 0); }
+"""
+
+
+@pytest.fixture
+def two_things(order: Order) -> Btf:
+    b = Builder(order)
+    number = b.int("int", 4, signed=True)
+    b.struct("thing", 16, [("both", number, 32), ("first", number, 64)])
+    b.struct("thing___2", 16, [("both", number, 96)])
+    return Btf.from_bytes(b.to_bytes())
+
+
+@pytest.fixture
+def successive(tmp_path: Path, order: Order) -> rawbpf.ObjectSpec:
+    return rawbpf.ObjectSpec.from_file(
+        compiled(tmp_path, SUCCESSIVE, target={"little": "bpfel", "big": "bpfeb"}[order])
+    )
+
+
+def test_records_are_resolved_in_the_order_of_the_file_and_functions_once(
+    successive: rawbpf.ObjectSpec, two_things: Btf
+) -> None:
+    # In the file the program's section comes first in .BTF.ext, but .text before it among the sections.
+    found = {name: [str(i) for i in code] for name, code in rawbpf.relocate(successive, two_things).items()}
+    assert found["narrowing"] == ["r6 = 1", "call pc+2", "r0 += r6", "exit", "r0 = 4", "exit"]
+    assert found["another"][-2:] == ["r0 = 4", "exit"]
+
+
+EARLIER = """
+struct thing { int both, first; } CORE;
+__attribute__((noinline)) long called(struct thing *t) { return field(t->both, 0); }
+SEC("raw_tp/x") long narrowing(struct thing *t) { return exists(t->first) + called(t); }
+"""
+
+
+def test_what_a_later_record_rules_out_is_asked_by_an_earlier_one(
+    tmp_path: Path, order: Order, two_things: Btf
+) -> None:
+    target = {"little": "bpfel", "big": "bpfeb"}[order]
+    earlier = rawbpf.ObjectSpec.from_file(compiled(tmp_path, EARLIER, target=target))
+    with pytest.raises(rawbpf.SpecError, match=r"'called': CO-RE: struct thing\.both is ambiguous"):
+        rawbpf.relocate(earlier, two_things)
+
+
+CALLED = """
+struct thing { int both, first; } CORE;
+SEC("raw_tp/x") __attribute__((noinline)) long program(struct thing *t) { return field(t->first, 0); }
+SEC("raw_tp/x") long caller(struct thing *t) { return program(t) + 1; }
+"""
+
+
+def test_a_program_that_is_called_is_relocated_in_both_places(tmp_path: Path, order: Order, two_things: Btf) -> None:
+    target = {"little": "bpfel", "big": "bpfeb"}[order]
+    spec = rawbpf.ObjectSpec.from_file(compiled(tmp_path, CALLED, target=target))
+    found = {name: [str(i) for i in code] for name, code in rawbpf.relocate(spec, two_things).items()}
+    assert found["program"] == ["r0 = 8", "exit"]
+    assert found["caller"][-2:] == ["r0 = 8", "exit"]
+
+
+def test_functions_that_nothing_reaches_are_not_relocated(successive: rawbpf.ObjectSpec, two_things: Btf) -> None:
+    del successive.programs["narrowing"]
+    with pytest.raises(rawbpf.SpecError, match=r"'called': CO-RE: struct thing\.both is ambiguous"):
+        rawbpf.relocate(successive, two_things)
+    del successive.programs["another"]
+    assert rawbpf.relocate(successive, two_things) == {}
+
+
+def test_records_without_types_are_refused(successive: rawbpf.ObjectSpec, two_things: Btf) -> None:
+    successive._content.btf = None
+    with pytest.raises(rawbpf.SpecError, match="has CO-RE relocations and no types that they could be of"):
+        rawbpf.relocate(successive, two_things)

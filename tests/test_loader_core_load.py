@@ -15,6 +15,7 @@ from support.clang import compiled
 import rawbpf
 from rawbpf.btf import Btf, Builder
 from rawbpf.errors import NotSupported
+from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.attr import PROG_LOAD
@@ -29,8 +30,7 @@ pytestmark = [pytest.mark.needs("tool:clang", "module:elftools")]
 
 # The first member of the kernel's is another: it is `tgid` that has to be found.
 TASKS = """
-struct task_struct___mine { int before[3]; int tgid; int gone; unsigned int flags; } CORE;
-struct unlike___mine { char size; } CORE;
+struct task_struct___mine { int before[3]; int tgid; int gone; int lost; } CORE;
 static void *(*get_current_task)(void) = (void *)35;
 static long (*probe_read_kernel)(void *, unsigned, const void *) = (void *)113;
 int number;
@@ -56,7 +56,9 @@ SEC("?raw_tp/x") int reached(void *c)
 {
     struct task_struct___mine *task = get_current_task();
     int read = 7;
-    probe_read_kernel(&read, sizeof(read), &task->gone);
+    if (exists(task->gone))
+        probe_read_kernel(&read, sizeof(read), &task->gone);
+    probe_read_kernel(&read, sizeof(read), &task->lost);
     number = read;
     return 0;
 }
@@ -72,6 +74,10 @@ SEC("?socket") int narrow(void *skb)
     return at->narrow;
 }
 SEC("?socket") int busy(void *skb) { return enumerator(enum state, BUSY, 1); }
+"""
+UNKNOWN = """
+struct nobody_has_it { int x; } CORE;
+SEC("socket") int it(void *skb) { return whole(struct nobody_has_it, 0); }
 """
 PLAIN = """
 int number;
@@ -117,7 +123,7 @@ def test_a_missing_field_that_is_reached_is_named(backend: Backend, tmp_path: Pa
     error = caught.value
     assert str(error).splitlines()[0] == (
         "prog_load 'reached' (raw_tracepoint): EINVAL: CO-RE: the kernel's types have no struct "
-        "task_struct___mine.gone that suits the program: guard its use by bpf_core_field_exists(), or declare it as "
+        "task_struct___mine.lost that suits the program: guard its use by bpf_core_field_exists(), or declare it as "
         "the kernel has it"
     )
     assert error.summary == error.hint
@@ -205,3 +211,20 @@ def test_a_kernel_without_types_loads_what_does_not_depend_on_them(backend: Back
     with pytest.raises(NotSupported, match="it has none"):
         spec_of(tmp_path, SIZES + PLAIN).load(backend=untyped)
     assert untyped.maps == made, "it is found out before anything is made"
+
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EINVAL], ids=["without privileges", "before Linux 5.4"])
+def test_where_modules_cannot_be_listed_the_kernels_own_types_have_to_do(
+    backend: Backend, tmp_path: Path, number: int
+) -> None:
+    refusing = FaultBackend(backend, {c.BPF_BTF_GET_NEXT_ID: [(1, number)]})
+    with spec_of(tmp_path, UNKNOWN).load(backend=refusing) as obj:
+        assert list(obj.programs) == ["it"]
+
+
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+def test_what_fails_while_modules_are_read_is_told(backend: Backend, tmp_path: Path) -> None:
+    failing = FaultBackend(backend, {c.BPF_BTF_GET_NEXT_ID: [(1, errno.ENOMEM)]})
+    with pytest.raises(rawbpf.BpfError, match="ENOMEM"):
+        spec_of(tmp_path, UNKNOWN).load(backend=failing)

@@ -348,7 +348,7 @@ def test_an_object_of_the_other_byte_order_is_parsed_and_not_loaded(backend: Bac
 def test_a_specification_survives_pickling(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
     spec.variables["min_uid"].value = 12
     copy: Any = pickle.loads(pickle.dumps(spec))
-    assert repr(copy) == repr(spec)
+    assert str(copy) == str(spec)
     with copy.load() as obj:
         assert obj.variables["min_uid"].value == 12
 

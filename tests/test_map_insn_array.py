@@ -20,6 +20,7 @@ from rawbpf.uapi.helper import helper_number
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
+pytestmark = pytest.mark.guest
 on_kernel = pytest.mark.needs("map_type:insn_array", "prog_type:xdp")
 
 BPF = Path(__file__).resolve().parents[1] / "bpf"
@@ -260,3 +261,7 @@ def test_what_no_kernel_takes_is_refused_before_it_is_asked(
 def test_what_is_no_number_of_an_instruction_is_refused(value: object, expected: type[Exception], words: str) -> None:
     with pytest.raises(expected, match=words):
         PlaceCodec().pack(value)
+
+
+def test_a_place_has_the_fields_that_are_read() -> None:
+    assert PlaceCodec().decode(PlaceCodec().pack(7))._fields == PlaceCodec.field_names

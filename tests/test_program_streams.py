@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +12,9 @@ import pytest
 from support import printers
 
 import rawbpf
+from rawbpf.asm import build as b
 from rawbpf.sim import Simulator
+from rawbpf.syscall.prog import prog_stream_read
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
@@ -19,8 +22,12 @@ if TYPE_CHECKING:
 
 RETURN = "r0 = 2\nexit"
 ENDLESS = "again:\nmay_goto out\ngoto again\nout:\nr0 = 0\nexit"
-NO_MEMORY = -errno.ENOMEM & 0xFFFFFFFF
-needs_streams = pytest.mark.needs("btf_name:bpf_prog_stream_read")
+STREAMS = "btf_name:bpf_prog_stream_read"
+needs_streams = pytest.mark.needs(STREAMS)
+needs_text = pytest.mark.needs(STREAMS, "streams:memory")
+
+# In the kernel's buffer is room for 1024 bytes with the NUL, which takes the place of the last of a text that fills it.
+LONG = [(1023, 0, "0"), (1024, 0, "\0"), (1025, -errno.ENOMEM, "")]
 
 
 @pytest.fixture
@@ -44,6 +51,7 @@ def test_what_nobody_wrote_to_is_empty(backend: Backend) -> None:
             assert list(stream) == []
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
 @needs_streams
 @pytest.mark.parametrize("stream", [c.BPF_STDOUT, c.BPF_STDERR], ids=["stdout", "stderr"])
@@ -51,35 +59,61 @@ def test_what_a_program_prints_is_in_its_stream_unless_the_kernel_told_it_otherw
     backend: Backend, stream: int
 ) -> None:
     with printers.stream_printer("%d and more\n", stream) as printer:
-        told = [printer.run(ctx=struct.pack("=Q", number)).retval for number in (7, 8)]
+        told = [printers.signed(printer.run(ctx=struct.pack("=Q", number)).retval) for number in (7, 8)]
         found = list(printer.stdout), list(printer.stderr)
-    # A kernel that initialises its memory late hands none out where locks may not be taken, and programs are told so.
+    # Some kernels hand out no memory where locks may not be taken, and programs are told so.
     printed = [f"{number} and more" for number, answer in zip((7, 8), told, strict=True) if not answer]
     assert found == ((printed, []) if stream == c.BPF_STDOUT else ([], printed))
-    assert set(told) <= {0, NO_MEMORY}
+    assert set(told) <= {0, -errno.ENOMEM}
 
 
+@pytest.mark.guest
 @pytest.mark.real_kernel("programs run there only")
-@needs_streams
-@pytest.mark.needs("btf_name:bpf_prog_report_may_goto_violation")
+@pytest.mark.needs(STREAMS, "streams:memory", "btf_name:bpf_prog_report_may_goto_violation")
 def test_why_the_kernel_stopped_a_program_is_in_its_stderr(backend: Backend) -> None:
-    with printers.stream_printer("%d", c.BPF_STDERR) as printer:
-        has_memory = printer.run(ctx=bytes(8)).retval != NO_MEMORY
     with rawbpf.Program.load("syscall", ENDLESS) as endless:
         endless.run(ctx=bytes(8))
-        assert ("may_goto" in endless.stderr.read()) == has_memory
+        lines = list(endless.stderr)
+        assert "may_goto" in lines[0]
+        # Where it was, function by function.
+        assert any(f"bpf_prog_{endless.info.tag}" in line for line in lines[1:])
         assert endless.stdout.read() == ""
 
 
-def test_text_is_taken_once_from_the_stream_that_it_was_written_to(sim: Simulator, program: rawbpf.Program) -> None:
-    assert sim.print(program.fileno(), b"one\ntw") == 0
-    assert sim.print(program.fileno(), b"o\n") == 0
-    assert sim.print(program.fileno(), b"trouble", c.BPF_STDERR) == 0
-    assert program.stdout.read() == "one\ntwo\n"
-    assert program.stdout.read() == ""
-    assert program.stderr.read_bytes() == b"trouble"
+@pytest.mark.guest
+@pytest.mark.real_kernel("programs run there only")
+@pytest.mark.needs(STREAMS, "streams:memory", "map_type:arena", "btf_name:bpf_prog_report_arena_violation")
+def test_the_address_that_an_arena_does_not_have_is_in_stderr(backend: Backend) -> None:
+    with rawbpf.ArenaMap.create(max_entries=1) as arena:
+        arena.memory()  # which gives it an address
+        code = [
+            b.ld_map_fd(b.R2, arena.fileno()),
+            b.load_mem(b.R1, b.R1, 0),
+            b.addr_space_cast(b.R1, b.R1, 0, 1),
+            b.load_mem(b.R0, b.R1, 40),
+            b.exit_(),
+        ]
+        with rawbpf.Program.load("syscall", code) as reading:
+            assert reading.run(ctx=struct.pack("=Q", arena.address)).retval == 0
+            assert f"{arena.address + 40:x}" in next(iter(reading.stderr))
 
 
+@pytest.mark.guest
+@needs_text
+def test_text_is_taken_once_from_the_stream_that_it_was_written_to(backend: Backend) -> None:
+    with printers.stream_writer(backend) as (program, write):
+        assert write(b"one\ntw") == 0
+        assert write(b"o\n") == 0
+        assert write(b"trouble", c.BPF_STDERR) == 0
+        assert program.stdout.read() == "one\ntwo\n"
+        assert program.stdout.read() == ""
+        assert program.stderr.read_bytes() == b"trouble"
+        assert write(b"", c.BPF_STDERR) == 0
+        assert program.stderr.read_bytes() == b""
+
+
+@pytest.mark.guest
+@needs_text
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
@@ -91,36 +125,94 @@ def test_text_is_taken_once_from_the_stream_that_it_was_written_to(sim: Simulato
         pytest.param(b"a\xffb\n", ["a\\xffb"], id="no UTF-8"),
     ],
 )
-def test_lines_end_at_newlines_alone(sim: Simulator, program: rawbpf.Program, text: bytes, lines: list[str]) -> None:
-    sim.print(program.fileno(), text)
-    assert list(program.stdout) == lines
+def test_lines_end_at_newlines_alone(backend: Backend, text: bytes, lines: list[str]) -> None:
+    with printers.stream_writer(backend) as (program, write):
+        assert write(text) == 0
+        assert list(program.stdout) == lines
 
 
-def test_a_character_written_in_two_pieces_is_one(sim: Simulator, program: rawbpf.Program) -> None:
-    for piece in (b"\xc3", b"\xa4"):
-        sim.print(program.fileno(), piece)
-    assert program.stdout.read() == "ä"
+@pytest.mark.guest
+@needs_text
+@pytest.mark.parametrize("size", [1, 2, 1 << 17], ids=["one byte", "two bytes", "all"])
+def test_a_character_written_in_two_pieces_is_one(backend: Backend, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr("rawbpf.program.stream._SIZE", size)
+    with printers.stream_writer(backend) as (program, write):
+        for piece in (b"a\xc3", b"\xa4"):
+            assert write(piece) == 0
+        assert program.stdout.read() == "aä"
 
 
-def test_a_full_stream_takes_more_when_it_was_read(sim: Simulator, program: rawbpf.Program) -> None:
-    line = b"x" * 999 + b"\n"
-    written = 0
-    while (answer := sim.print(program.fileno(), line)) == 0:
-        written += 1
-    assert (written, answer) == (99, -errno.ENOSPC)
-    assert program.stdout.read_bytes() == written * line
-    assert sim.print(program.fileno(), line) == 0
-    assert sim.print(program.fileno(), bytes(1025)) == -errno.ENOMEM
-    assert sim.print(program.fileno(), b"", 3) == -errno.ENOENT
+@pytest.mark.guest
+@needs_text
+def test_a_full_stream_takes_more_when_it_was_read(backend: Backend) -> None:
+    line = b"x" * 499 + b"\n"
+    with printers.stream_writer(backend) as (program, write):
+        written = 0
+        while (answer := write(line)) == 0:
+            written += 1
+        assert (written, answer) == (199, -errno.ENOSPC)
+        assert write(line[1:]) == 0
+        assert write(b"x") == -errno.ENOSPC
+        assert write(b"x", c.BPF_STDERR) == 0
+        assert program.stdout.read_bytes() == written * line + line[1:]
+        assert write(line) == 0
+        assert program.stdout.read_bytes() == line
 
 
-def test_more_than_one_call_gives_is_read_by_several(
-    sim: Simulator, program: rawbpf.Program, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.guest
+@needs_text
+def test_what_was_read_of_a_text_gives_no_room_before_all_of_it_was(backend: Backend) -> None:
+    line = b"x" * 500
+    with printers.stream_writer(backend) as (program, write):
+        while write(line) == 0:
+            pass
+        take = functools.partial(prog_stream_read, backend, program.fileno(), c.BPF_STDOUT)
+        assert take(0) == b""
+        assert take(499) == line[:499]
+        assert write(line) == -errno.ENOSPC
+        assert take(1) == b"x"
+        assert write(line) == 0
+
+
+@pytest.mark.guest
+@needs_text
+def test_there_is_no_third_stream(backend: Backend) -> None:
+    with printers.stream_writer(backend) as (program, write):
+        for number in (0, 3):
+            assert write(b"text", number) == -errno.ENOENT
+            with pytest.raises(rawbpf.BpfError) as refused:
+                prog_stream_read(backend, program.fileno(), number, 10)
+            assert refused.value.errno == errno.ENOENT
+
+
+@pytest.mark.guest
+@pytest.mark.real_kernel("programs run there only")
+@needs_text
+@pytest.mark.parametrize(("width", "answer", "end"), LONG)
+def test_a_text_longer_than_the_kernel_formats_is_not_printed(
+    backend: Backend, width: int, answer: int, end: str
 ) -> None:
+    with printers.stream_printer(f"%{width}d", c.BPF_STDOUT) as printer:
+        assert printers.signed(printer.run(ctx=bytes(8)).retval) == answer
+        assert printer.stdout.read() == (end.rjust(width) if end else "")
+
+
+@pytest.mark.parametrize(("width", "answer", "end"), LONG)
+def test_a_text_longer_than_a_kernel_formats_is_not_printed_by_a_simulated_one(
+    sim: Simulator, program: rawbpf.Program, width: int, answer: int, end: str
+) -> None:
+    assert sim.print(program.fileno(), b"0".rjust(width)) == answer
+    assert program.stdout.read() == (end.rjust(width) if end else "")
+
+
+@pytest.mark.guest
+@needs_text
+def test_more_than_one_call_gives_is_read_by_several(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rawbpf.program.stream._SIZE", 4)
-    for text in (b"12345678", b"123", b""):
-        sim.print(program.fileno(), text)
-        assert program.stdout.read_bytes() == text
+    with printers.stream_writer(backend) as (program, write):
+        for text in (b"12345678", b"123", b""):
+            assert write(text) == 0
+            assert program.stdout.read_bytes() == text
 
 
 def test_streams_come_back_from_a_snapshot(sim: Simulator, program: rawbpf.Program) -> None:

@@ -26,6 +26,8 @@ TYPES = {
     "reuseport_sockarray": c.BPF_MAP_TYPE_REUSEPORT_SOCKARRAY,
     "xskmap": c.BPF_MAP_TYPE_XSKMAP,
 }
+AF_XDP = 44
+_SOL_XDP, _XDP_RX_RING = 283, 2  # include/uapi/linux/if_xdp.h
 BY_COOKIE = [*TYPES][:3]
 
 
@@ -74,7 +76,10 @@ def _sockets(side: Side) -> Iterator[tuple[str, socket.socket]]:
     yield from made("netlink", socket.AF_NETLINK, socket.SOCK_RAW)
     yield from made("raw", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     yield from made("packet", socket.AF_PACKET, socket.SOCK_RAW)
-    yield from made("XDP", 44, socket.SOCK_RAW)
+    yield from made("XDP", AF_XDP, socket.SOCK_RAW)
+    for _, receiver in made("XDP with a ring to receive from", AF_XDP, socket.SOCK_RAW):
+        receiver.setsockopt(_SOL_XDP, _XDP_RX_RING, 16)
+        yield "XDP with a ring to receive from", receiver
 
 
 @pytest.mark.guest
@@ -183,3 +188,14 @@ def test_no_descriptor_of_a_socket_is_kept() -> None:
             assert side.update("m", u32(0), u32(far.fileno())) == ""
             far.close()
             assert near.recv(1) == b""
+
+
+@pytest.mark.needs("map_type:xskmap", "capability:CAP_NET_RAW")
+@pytest.mark.parametrize(("release", "answer"), [("6.18", ""), ("7.0", "ENOBUFS")])
+def test_maps_of_newer_kernels_want_an_xdp_socket_to_receive(release: str, answer: str) -> None:
+    with Simulator(release) as simulator, Side(simulator) as side:
+        side.make_map("m", c.BPF_MAP_TYPE_XSKMAP)
+        with socket.socket(AF_XDP, socket.SOCK_RAW) as sock:
+            assert side.update("m", u32(0), u32(sock.fileno())) == answer
+            sock.setsockopt(_SOL_XDP, _XDP_RX_RING, 16)
+            assert side.update("m", u32(0), u32(sock.fileno())) == ""

@@ -4,8 +4,8 @@
     docs/config/semantics.py            tells whether the page is not what the tests compare with; exit status 1
     docs/config/semantics.py --write    brings it up to date
 
-A table stands between `<!-- answers VERB -->` and `<!-- /answers -->`; it is read from rawbpf.testing.cells. That of
-older releases stands between `<!-- older -->` and `<!-- /older -->`, from rawbpf.testing.older.
+A table stands between `<!-- answers VERB -->` and `<!-- /answers -->`; it is read from rawbpf.testing.cells. Those of
+other releases stand between `<!-- older -->` and `<!-- /older -->`, and with `newer`, from rawbpf.testing.older.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ sys.path += [str(HERE), str(HERE.parents[1])]  # as this file may be run from an
 from pages import refresh  # noqa: E402
 
 from rawbpf.testing.cells import RELEASE, TABLES  # noqa: E402
-from rawbpf.testing.older import OLDER  # noqa: E402
+from rawbpf.testing.older import NEWER, OLDER  # noqa: E402
 
 COMMAND = "python3 docs/config/semantics.py --write"
 PAGES = [HERE.parent / "reference/map-semantics.md"]
 ANSWERS = re.compile(r"^<!-- answers (?P<verb>\w+) -->\n.*?^<!-- /answers -->$", re.MULTILINE | re.DOTALL)
-OLDER_TABLE = re.compile(r"^<!-- older -->\n.*?^<!-- /older -->$", re.MULTILINE | re.DOTALL)
+OTHERS = re.compile(r"^<!-- (?P<which>older|newer) -->\n.*?^<!-- /(?P=which) -->$", re.MULTILINE | re.DOTALL)
+ROWS = {"older": ("before", OLDER), "newer": ("since", NEWER)}
 RELEASE_LINE = re.compile(r"^<!-- release -->.*$", re.MULTILINE)
 
 
@@ -49,10 +50,11 @@ def table(verb: str) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def older() -> str:
-    """Return the table of what older releases answer, which says "and" where the rest is as in the row above."""
-    lines = [["before", "types", "operations", "answers"], ["---"] * 4]
-    for first, map_types, verbs, text in OLDER:
+def others(which: str) -> str:
+    """Return the table of what other releases answer, which says "and" where the rest is as without the row."""
+    word, rows = ROWS[which]
+    lines = [[word, "types", "operations", "answers"], ["---"] * 4]
+    for first, map_types, verbs, text in rows:
         types = "all" if set(map_types) == set(TABLES) else " ".join(f"`{each}`" for each in sorted(map_types))
         answers = f"and {spelled(text[3:])}" if text.startswith("*, ") else spelled(text)
         lines.append([first, types, " ".join(f"`{verb}`" for verb in verbs), answers])
@@ -62,7 +64,7 @@ def older() -> str:
 def refreshed(page: str) -> str:
     """Return the text of the page with its tables as the tests have them."""
     page = RELEASE_LINE.sub(f"<!-- release --> Linux {RELEASE}, x86-64.", page)
-    page = OLDER_TABLE.sub(lambda _: f"<!-- older -->\n\n{older()}\n<!-- /older -->", page)
+    page = OTHERS.sub(lambda found: "<!-- {0} -->\n\n{1}\n<!-- /{0} -->".format(found[1], others(found[1])), page)
     return ANSWERS.sub(
         lambda found: f"<!-- answers {found['verb']} -->\n\n{table(found['verb'])}\n<!-- /answers -->", page
     )

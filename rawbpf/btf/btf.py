@@ -14,18 +14,16 @@ import sys
 from array import array
 
 from rawbpf.btf.kind import HEADER_SIZE, MAGIC
+from rawbpf.btf.strings import Strings
 from rawbpf.btf.types import CLASSES, DeclTag, Fwd, Int, Type, TypeTag
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Literal, TypeVar, overload
 
     T = TypeVar("T", bound=Type)
-MAX_NAME = 4096
-"""Longest name in bytes. The kernel's limit is 511 (KSYM_NAME_LEN), but file formats of others know none."""
-
 # Words that follow the three of every record: (fixed, per element), by kind.
 TAILS = (
     (0, 0), (1, 0), (0, 0), (3, 0), (0, 3), (0, 3), (0, 2), (0, 0), (0, 0), (0, 0), (0, 0), (0, 0),
@@ -45,15 +43,11 @@ class Btf:
     __slots__ = (
         "__weakref__",
         "_data",
-        "_flavors",
         "_found",
         "_names",
         "_pointer_size",
         "_positions",
-        "_string_base",
-        "_text",
-        "_text_at",
-        "_text_end",
+        "_strings",
         "_types_at",
         "base",
         "byteorder",
@@ -79,16 +73,13 @@ class Btf:
         self._data = view
         self.base = base
         self.byteorder: Literal["little", "big"] = "little"
-        self._types_at = self._text_at = self._text_end = 0
-        self._text = b""
+        self._types_at = 0
         # The type section as 32-bit numbers of this machine's byte order; what types decode from.
         self.words = self._sections(view)
-        self._string_base: int = base._string_end if base else 0
         self.first_id: int = len(base) if base else 1
         self._positions = self._index(self.words)
         self._names = b""
         self._found: dict[str, tuple[int, ...]] = {}
-        self._flavors: dict[str, list[str]] | None = None
         self._pointer_size = 0
 
     def _sections(self, view: memoryview) -> memoryview[int]:
@@ -115,10 +106,11 @@ class Btf:
             raise FormatError("string section does not end with a NUL", strings_end)
         if not self.base and view[strings_at]:
             raise FormatError("string section does not start with the empty string", strings_at)
+        base = self.base._strings if self.base else None
         if isinstance(view.obj, bytes) and len(view.obj) == len(view):
-            self._text, self._text_at, self._text_end = view.obj, strings_at, strings_end
+            self._strings: Strings = Strings(view.obj, strings_at, strings_end, base)
         else:
-            self._text, self._text_at, self._text_end = bytes(view[strings_at:strings_end]), 0, str_size
+            self._strings = Strings(bytes(view[strings_at:strings_end]), 0, str_size, base)
         types = view[self._types_at : self._types_at + type_size]
         if self.byteorder != sys.byteorder:
             swapped = array("I", bytes(types))
@@ -155,7 +147,7 @@ class Btf:
     @property
     def strings(self) -> bytes:
         """The string section; a copy."""
-        return self._text[self._text_at : self._text_end]
+        return bytes(self._strings)
 
     @property
     def pointer_size(self) -> int:
@@ -170,9 +162,9 @@ class Btf:
                 self._pointer_size = 8
         return self._pointer_size
 
-    @property
-    def _string_end(self) -> int:
-        return self._string_base + self._text_end - self._text_at
+    def _weight(self) -> int:
+        # Words of types, the base's too: what the time and text that they take are measured by.
+        return len(self.words) + (self.base._weight() if self.base else 0)
 
     def __len__(self) -> int:
         return self.first_id + len(self._positions)
@@ -230,7 +222,7 @@ class Btf:
 
     def find_flavors(self, name: str) -> list[Type]:
         """Return every type called `name` or, with a flavor, `name___any`, in the order of their ids."""
-        names = [name, *(self.base._flavored(name) if self.base else ()), *self._flavored(name)]
+        names = [name, *self._strings.flavors(name)]
         return [self._type(id) for id in sorted({id for each in names for id in self._ids(each)})]
 
     def string(self, offset: int, cut: bool = False) -> str:
@@ -240,17 +232,39 @@ class Btf:
 
         Raises: FormatError when nothing lies there, or a string of more than 4096 bytes.
         """
-        if offset < self._string_base and self.base:
-            return self.base.string(offset, cut)
-        if offset >= self._string_end:
-            raise FormatError(f"string offset {offset} lies behind the strings, which end at {self._string_end}")
-        at = self._text_at + offset - self._string_base
-        end = self._text.find(b"\0", at, at + MAX_NAME + 1)
-        if end < 0 and cut:
-            end = at + MAX_NAME
-        elif end < 0:
-            raise FormatError(f"the string at offset {offset} has more than {MAX_NAME} bytes")
-        return self._text[at:end].decode("utf-8", "backslashreplace")
+        return self._strings.at(offset, cut=cut)
+
+    def string_offset(self, text: str) -> int | None:
+        """Return where `text` lies in the strings, also in those of the base; None where it is no string by itself."""
+        return self._strings.offset_of(text)
+
+    def to_c(self, names: str | Iterable[str] | None = None) -> str:
+        """Return a C header of all types: `vmlinux.h`, for the kernel's.
+
+        `names`: write only the structs, unions, enums, typedefs and functions of these names, with what they
+        need. Members lie where they are here; of several types of one name the second is `name___2`. Two macros
+        that a program defines before it includes the header leave something out: BPF_NO_PRESERVE_ACCESS_INDEX,
+        that accesses are relocated (CO-RE), and BPF_NO_KFUNC_PROTOTYPES, the kernel's functions for programs.
+
+        Raises: KeyError for an unknown name; FormatError when the types are broken.
+        Source: tools/bpf/bpftool/btf.c:dump_btf_c
+        """
+        from rawbpf.btf.header import to_c
+
+        return to_c(self, names)
+
+    def to_python(self, names: str | Iterable[str] | None = None) -> str:
+        """Return Python source of the types of these `names`, or of all that have values, with what they need.
+
+        Structs and unions become ctypes classes with the same layout, which maps take as `key=` and `value=`;
+        enumerations become IntEnums beside the integers that hold them; pointers become integers. Gaps that ctypes
+        would not leave are fields called `_pad...`, bit-fields that it cannot place are bytes called `_bits...`.
+
+        Raises: KeyError for an unknown name; FormatError for types without values and broken ones.
+        """
+        from rawbpf.btf.ctypes_text import to_python
+
+        return to_python(self, names)
 
     def referred(self, id: int, by: Type) -> Type:
         """Return type `id`, to which `by` refers. Raises: FormatError when there is none."""
@@ -258,6 +272,25 @@ class Btf:
             what = f"type {by.id} ({by.kind_name}) refers to type {id}, but ids end at {len(self) - 1}"
             raise FormatError(what, self.offset_of(self._positions[by.id - self.first_id]))
         return self._type(id)
+
+    def rebase(self, target: Btf) -> Btf:
+        """Return this split BTF as one that continues `target`, whose types of the same names take the base's place.
+
+        A module that was built apart from its kernel has a small base of its own (`.BTF.base`), which says of each
+        type of the kernel no more than its name and size.
+
+        Raises: ValueError when there is no base; FormatError for a type that `target` has not, or several times.
+        Source: tools/lib/bpf/btf_relocate.c:btf_relocate
+        """
+        from rawbpf.btf.remap import rebase
+
+        return rebase(self, target)
+
+    def record(self, id: int) -> memoryview[int]:
+        """Return the words of a type of its own, as they lie in the type section; for id 0 there are none."""
+        index = id - self.first_id
+        end = self._positions[index + 1] if index + 1 < len(self._positions) else len(self.words)
+        return self.words[self._positions[index] : end] if index >= 0 else self.words[:0]
 
     def offset_of(self, word: int) -> int:
         """Return where word `word` of the type section lies in `raw`, in bytes."""
@@ -278,30 +311,10 @@ class Btf:
                 self._found[name] = found
         return found
 
-    def _flavored(self, name: str) -> list[str]:
-        # The strings that are `name` with a flavor. One look at all underscores is kept: a kernel has few flavors.
-        if self._flavors is None:
-            from rawbpf.btf.core_compare import essential_name
-
-            flavors: dict[str, list[str]] = {}
-            text = self._text
-            at = text.find(b"___", self._text_at, self._text_end)
-            while at >= 0:
-                start = text.rfind(b"\0", self._text_at, at) + 1 or self._text_at
-                end = text.find(b"\0", at, self._text_end)
-                if end - start <= MAX_NAME:
-                    whole = text[start:end].decode("utf-8", "backslashreplace")
-                    essential = essential_name(whole)
-                    if essential != whole:
-                        flavors.setdefault(essential, []).append(whole)
-                at = text.find(b"___", end, self._text_end)
-            self._flavors = flavors
-        return self._flavors.get(name, [])
-
     def _search(self, name: str) -> tuple[int, ...]:
         own: list[int] = []
         if name and "\0" not in name:
-            whole, tails = self._places(name.encode("utf-8", "replace") + b"\0")
+            whole, tails = self._strings.places(name)
             # Linkers may let a name be the tail of a longer one, but then do not store it by itself too.
             own = self._named(whole) or self._named(tails)
         return (*(self.base._ids(name) if self.base else ()), *own)
@@ -320,17 +333,6 @@ class Btf:
             places = list(used)
         found = (_aligned(self._names, place.to_bytes(4, sys.byteorder)) for place in places)
         return sorted(self.first_id + index for indices in found for index in indices)
-
-    def _places(self, needle: bytes) -> tuple[list[int], list[int]]:
-        # String offsets where `needle` lies as a whole string, and where as the tail of one. The names of a split
-        # BTF may lie in its base's strings.
-        whole, tails = self.base._places(needle) if self.base else ([], [])
-        text, shift = self._text, self._string_base - self._text_at
-        at = text.find(needle, self._text_at, self._text_end)
-        while at >= 0:
-            (tails if at > self._text_at and text[at - 1] else whole).append(at + shift)
-            at = text.find(needle, at + 1, self._text_end)
-        return whole, tails
 
     def __repr__(self) -> str:
         split = f", {len(self) - self.first_id} of them its own" if self.base else ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from rawbpf.btf.base import Type
+    from rawbpf.btf.btf import Btf
     from rawbpf.btf.copy import Copier
 
     # (name, type id, bit offset) or, with a bit-field, (name, type id, bit offset, bits)
@@ -43,19 +44,26 @@ class Builder:
     """Collect types and turn them into BTF. Every method that adds a type returns its id; 0 is void.
 
     Sizes are bytes, offsets of members bits, those of variables bytes. `len(builder)` is the next id:
-    a type may refer to one that comes later, as `builder.ptr(len(builder) + 1)` does.
+    a type may refer to one that comes later, as `builder.ptr(len(builder) + 1)` does. With a `base` a split BTF
+    is built, which continues it, as a module's does the kernel's: ids start behind the base's, types of the base
+    are referred to by their ids there, and the byte order is the base's.
     """
 
-    def __init__(self, byteorder: Literal["little", "big"] = sys.byteorder) -> None:
-        self.byteorder: Literal["little", "big"] = byteorder
+    def __init__(self, byteorder: Literal["little", "big"] | None = None, *, base: Btf | None = None) -> None:
+        if base is not None and byteorder not in (None, base.byteorder):
+            raise ValueError(f"byteorder={byteorder!r}: the base is {base.byteorder}-endian")
+        self.byteorder: Literal["little", "big"] = base.byteorder if base is not None else byteorder or sys.byteorder
+        self.base = base
+        self._first_id: Id = 1 if base is None else len(base)
+        self._string_base: Id = 0 if base is None else base._strings.behind
         self._records: list[tuple[Id, ...]] = []
         self._known: dict[tuple[Id, ...], Id] = {}
-        self._strings = bytearray(b"\0")
+        self._strings = bytearray(b"" if base else b"\0")
         self._offsets = {"": 0}
         self._copier: Copier | None = None
 
     def __len__(self) -> Id:
-        return len(self._records) + 1
+        return self._first_id + len(self._records)
 
     def string(self, text: str) -> Id:
         """Return the offset of `text` in the string section. Raises: ValueError for a NUL in it."""
@@ -63,8 +71,11 @@ class Builder:
         if offset is None:
             if "\0" in text:
                 raise ValueError(f"a name in BTF cannot hold a NUL: {text!r}")
-            self._offsets[text] = offset = len(self._strings)
-            self._strings += text.encode("utf-8", "replace") + b"\0"
+            offset = self.base.string_offset(text) if self.base is not None else None
+            if offset is None:
+                offset = self._string_base + len(self._strings)
+                self._strings += text.encode("utf-8", "replace") + b"\0"
+            self._offsets[text] = offset
         return offset
 
     def int(self, name: str, size: Id, signed: bool = False, char: bool = False, bool: bool = False) -> Id:
@@ -155,13 +166,16 @@ class Builder:
         tail = [word for entry in sorted(variables, key=lambda entry: entry[1]) for word in entry]
         return self.record(kind.DATASEC, name, size, *tail, vlen=len(tail) // 3)
 
-    def decl_tag(self, name: str, type: Id, component_index: Id = -1) -> Id:
-        """Add a tag on `type`, or on its member or parameter `component_index`. Since: Linux 5.16"""
-        return self.record(kind.DECL_TAG, name, type, component_index & 0xFFFFFFFF)
+    def decl_tag(self, name: str, type: Id, component_index: Id = -1, *, attribute: bool = False) -> Id:
+        """Add a tag on `type`, or on its member or parameter `component_index`. Since: Linux 5.16
 
-    def type_tag(self, name: str, type: Id) -> Id:
-        """Add a tag that qualifies `type`. Since: Linux 5.17"""
-        return self.record(kind.TYPE_TAG, name, type)
+        `attribute`: `name` is a whole attribute of C, which kernels take since 6.14.
+        """
+        return self.record(kind.DECL_TAG, name, type, component_index & 0xFFFFFFFF, kflag=attribute)
+
+    def type_tag(self, name: str, type: Id, *, attribute: bool = False) -> Id:
+        """Add a tag that qualifies `type`. `attribute`: as for `decl_tag`. Since: Linux 5.17"""
+        return self.record(kind.TYPE_TAG, name, type, kflag=attribute)
 
     def add(self, type: Type) -> Id:
         """Copy `type` from its Btf, with what it needs, and return the new id.
@@ -175,6 +189,24 @@ class Builder:
         if self._copier is None:
             self._copier = Copier(self)
         return self._copier.copy(type)
+
+    def add_all(self, btf: Btf) -> Id:
+        """Add every type of `btf` as it is, types of its base too unless that is the base here; return the first id.
+
+        Ids move by the same distance: what had the first id there has the one that is returned. Strings that
+        no type uses are left behind. Raises: FormatError for references to nowhere.
+        """
+        from rawbpf.btf.remap import copy_records
+
+        old = btf.first_id if self.base is not None and btf.base is self.base else 1
+        first = len(self)
+        copy_records(self, btf, old, lambda id: id if id < old else id - old + first)
+        return first
+
+    def append(self, record: Sequence[Id]) -> Id:
+        """Add the words of a record as they are, also when it is there already; return its id."""
+        self._records.append(tuple(record))
+        return len(self) - 1
 
     def to_bytes(self) -> bytes:
         """Return the BTF."""
@@ -193,7 +225,7 @@ class Builder:
                 if not 0 <= word < 1 << 32:
                     raise ValueError(f"{KINDS[number]} {name!r}: {word} does not fit 32 bits")
             self._records.append(record)
-            self._known[record] = id = len(self._records)
+            self._known[record] = id = len(self) - 1
         return id
 
     def composite(self, number: Id, name: str, size: Id, members: Iterable[MemberSpec]) -> Id:

@@ -50,6 +50,9 @@ class Copier:
     def _copy(self, type: Type, depth: int) -> int:
         if isinstance(type, Void):
             return 0
+        base = self._builder.base
+        if base is not None and type.id < len(base) and base[type.id] == type:
+            return type.id
         id = self._copied.get(type)
         if id is None:
             if depth > MAX_DEPTH:
@@ -91,6 +94,9 @@ class Copier:
                 name, type.size, [(self._copy(var, depth), at, size) for var, at, size in type.variables]
             )
         if isinstance(type, DeclTag):
-            return self._builder.decl_tag(name, self._copy(type.type, depth), type.component_index)
-        assert isinstance(type, (Typedef, Const, Volatile, Restrict, TypeTag))
+            tagged = self._copy(type.type, depth)
+            return self._builder.decl_tag(name, tagged, type.component_index, attribute=type.is_attribute)
+        if isinstance(type, TypeTag):
+            return self._builder.type_tag(name, self._copy(type.type, depth), attribute=type.is_attribute)
+        assert isinstance(type, (Typedef, Const, Volatile, Restrict))
         return self._builder.record(type.kind, name, self._copy(type.type, depth))

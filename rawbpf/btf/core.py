@@ -185,9 +185,7 @@ class Core:
             name = essential_name(root.name)
             found = self._candidates[root.id] = []
             for target in self._targets():
-                found += [
-                    type for type in target.find_flavors(name) if type.id >= target.first_id and same_kind(root, type)
-                ]
+                found += [type for type in target.find_flavors(name) if same_kind(root, type)]
                 if found and target is self._seen[0]:
                     break
         return found

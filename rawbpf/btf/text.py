@@ -6,23 +6,8 @@ Whatever the bytes say, the text is bounded.
 
 from __future__ import annotations
 
-from rawbpf.btf.types import (
-    MAX_DEPTH,
-    QUALIFIERS,
-    Array,
-    Composite,
-    Datasec,
-    DeclTag,
-    Enum,
-    Func,
-    FuncProto,
-    Fwd,
-    Ptr,
-    Type,
-    Typedef,
-    TypeTag,
-    Var,
-)
+from rawbpf.btf.declarator import Declarator, is_attribute, quoted
+from rawbpf.btf.types import Composite, Datasec, DeclTag, Enum, Func, Fwd, Type, Typedef, Var
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +34,17 @@ def describe(type: Type) -> str:
     if isinstance(type, Datasec):
         return f'SEC("{type.name}") {{\n{writer.variables(type)}}};'
     if isinstance(type, DeclTag):
-        return f'__attribute__((btf_decl_tag("{type.name}")))'
+        return decl_tag(type)
     if isinstance(type, Fwd):
         return f"{writer.reference(type, 0)};"
     return writer.declare(type, "", 0)
+
+
+def decl_tag(tag: DeclTag) -> str:
+    """Return a declaration tag as C has it, empty for an attribute that is none."""
+    if tag.is_attribute:
+        return f"__attribute__(({tag.name}))" if is_attribute(tag.name) else ""
+    return f"__attribute__((btf_decl_tag({quoted(tag.name)})))"
 
 
 def declare(type: Type, name: str) -> str:
@@ -63,46 +55,22 @@ def declare(type: Type, name: str) -> str:
     return _Writer().declare(type, name, 0)
 
 
-class _Writer:
+class _Writer(Declarator):
     def __init__(self) -> None:
         self.spent = 0
 
     def full(self) -> bool:
         return self.spent > _MAX_TEXT
 
+    def ends(self, depth: int) -> bool:
+        return depth > _MAX_NESTING or self.full()
+
     def declare(self, type: Type, declarator: str, depth: int) -> str:
-        text = self._declare(type, declarator, depth)
+        text = super().declare(type, declarator, depth)
         self.spent += len(text) + 1
         return text
 
-    def _declare(self, type: Type, declarator: str, depth: int) -> str:
-        # From the name outwards, as C declarators read: `*` binds weaker than `[]` and `()`.
-        qualifiers = ""
-        for _ in range(MAX_DEPTH):
-            if isinstance(type, QUALIFIERS):
-                word = f'__attribute__((btf_type_tag("{type.name}")))' if isinstance(type, TypeTag) else type.kind_name
-                qualifiers += f"{word} "
-                type = type.type
-            elif isinstance(type, Ptr):
-                declarator = f"*{qualifiers}{declarator}".rstrip()
-                qualifiers = ""
-                type = type.type
-            elif isinstance(type, Array):
-                if declarator.startswith("*"):
-                    declarator = f"({declarator})"
-                declarator = f"{declarator}[{type.length or ''}]"
-                type = type.type
-            elif isinstance(type, FuncProto):
-                if declarator.startswith("*"):
-                    declarator = f"({declarator})"
-                declarator = f"{declarator}({self.parameters(type, depth)})"
-                type = type.return_type
-            else:
-                return f"{qualifiers}{self.reference(type, depth)} {declarator}".rstrip()
-        return f"... {declarator}".rstrip()
-
     def reference(self, type: Type, depth: int) -> str:
-        # What stands for `type` where it is used: its name, or its body if it has none.
         if isinstance(type, Fwd):
             return f"{'union' if type.is_union else 'struct'} {type.name}"
         if isinstance(type, (Composite, Enum)):
@@ -110,21 +78,9 @@ class _Writer:
             return f"{_word(type)} {name}" if name else self.body(type, depth)
         return type.name or type.kind_name
 
-    def parameters(self, proto: FuncProto, depth: int) -> str:
-        if depth > _MAX_NESTING or self.full():
-            return "..."
-        texts = []
-        for name, type in proto.params:
-            if self.full():
-                break
-            texts.append(self.declare(type, name, depth + 1))
-        if proto.variadic or self.full():
-            texts.append("...")
-        return ", ".join(texts) or "void"
-
     def body(self, type: Composite | Enum, depth: int) -> str:
         head = f"{_word(type)} {type.name}".rstrip()
-        if depth > _MAX_NESTING or self.full():
+        if self.ends(depth):
             return f"{head} {{ ... }}"
         tab = "\t" * depth
         lines = self.enumerators(type) if isinstance(type, Enum) else self.members(type, depth + 1)

@@ -379,12 +379,22 @@ class DeclTag(Reference):
         index = self._word(3)
         return index - (1 << 32) if index >> 31 else index
 
+    @property
+    def is_attribute(self) -> bool:
+        """Whether `name` is a whole attribute of C and no tag. Since: Linux 6.14"""
+        return self._kflag
+
 
 class TypeTag(Reference):
     """A word (`name`) that qualifies `type`, such as `user` or `kptr`. Since: Linux 5.17"""
 
     __slots__ = ()
     kind = kinds.TYPE_TAG
+
+    @property
+    def is_attribute(self) -> bool:
+        """Whether `name` is a whole attribute of C such as `address_space(1)`, and no tag. Since: Linux 6.14"""
+        return self._kflag
 
 
 CLASSES: tuple[type[Type], ...] = (

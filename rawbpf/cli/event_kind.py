@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rawbpf.codec import Codec
     from rawbpf.loader.spec import ObjectSpec
+    from rawbpf.map.named import Types
 
     EventMap = RingBufMap | PerfEventArrayMap
 
@@ -123,7 +124,8 @@ def kinds_of(m: EventMap, name: str, asked: Asked | None) -> Kinds:
     Raises: Failure for a type that is asked for and that there is not, and for types that the field cannot tell apart.
     """
     if asked is None:
-        return _guessed(m, name)
+        guessed = guessed_type(m._types, name)
+        return Kinds(name, lambda _: None, {}) if guessed is None else _alike(name, guessed[1], guessed[0])
     try:
         if isinstance(asked.types, str):
             return _alike(name, record_codec(m, asked.types), asked.types)
@@ -135,17 +137,20 @@ def kinds_of(m: EventMap, name: str, asked: Asked | None) -> Kinds:
     return Kinds(name, tagged.codec_of, {codecs[value]: type for value, type in asked.types.items()})
 
 
-def _guessed(m: EventMap, name: str) -> Kinds:
-    # As C programs call them: the map `events` has records of `struct event`.
+def guessed_type(types: Types | None, name: str) -> tuple[str, Codec[object]] | None:
+    """Return the struct among an object's `types` that the records of the map `name` are probably of, and its codec.
+
+    As C programs call them: the map `events` has records of `struct event`.
+    """
     for called in (name, *_singulars(name)):
         try:
-            found = None if m._types is None else m._types.find(called)
+            found = None if types is None else types.find(called)
             codec = None if found is None else codec_for(found)
         except ValueError:  # what is damaged, or no type of values, is not what was meant
             continue
         if isinstance(codec, StructCodec):
-            return _alike(name, codec, called)
-    return Kinds(name, lambda _: None, {})
+            return called, codec
+    return None
 
 
 def _alike(name: str, codec: Codec[object], called: str) -> Kinds:

@@ -184,7 +184,7 @@ def open_events(obj: Object, wanted: Mapping[str, Asked | None], *, asked: Colle
             kinds = kinds_of(m, name, each)
             try:
                 streams.append(Stream(m, name, kinds))
-            except OSError as error:
+            except (OSError, ValueError) as error:  # the latter: programs write over what is old
                 if name in asked:
                     raise
                 tell(f"not shown: {name}: {error}")

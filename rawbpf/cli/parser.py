@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 
 from rawbpf import __version__
-from rawbpf.cli import bench, run
+from rawbpf.cli import bench, btf, cc, gen, run
+from rawbpf.cli import object as object_noun
 from rawbpf.cli.failure import escaped
 from rawbpf.cli.output import failed_write
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from argparse import Namespace
     from collections.abc import Sequence
     from typing import NoReturn, Protocol
 
@@ -54,7 +54,13 @@ def parse(argv: Sequence[str] | None) -> Namespace:
 
     Raises: SystemExit after --help, --version and wrong usage; as `Output.flush`.
     """
-    arguments, unknown = make_parser().parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else [*argv]
+    options: list[str] = []
+    if words[:1] == ["cc"] and "--" in words:
+        # argparse, whose releases differ here, is not to look at what is the compiler's.
+        at = words.index("--")
+        words, options = words[:at], words[at + 1 :]
+    arguments, unknown = make_parser().parse_known_args(words, Namespace(options=options))
     if unknown:
         # parse_args() would show the usage of the command as a whole.
         arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -69,5 +75,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rawbpf {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     run.add_to(commands)
+    cc.add_to(commands)
     bench.add_to(commands)
+    object_noun.add_to(commands)
+    gen.add_to(commands)
+    btf.add_to(commands)
     return parser

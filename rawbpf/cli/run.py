@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 from contextlib import ExitStack
 
-from rawbpf.cli.failure import Failure, escaped, tell, what_is_exhausted, why, why_denied
+from rawbpf.cli.failure import Failure, escaped, tell, why, why_denied
+from rawbpf.cli.read import read_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from rawbpf.loader.spec import ObjectSpec
 
 _SHORTEST = 0.01
-_NO_FILES = {
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-}
 _EPILOG = """\
 examples:
   sudo rawbpf run bpf/execcount.bpf.o
@@ -107,7 +101,7 @@ def run(arguments: Namespace, stop: Stop) -> int:
     path: str = arguments.object
     output = Output(stop)
     with stop.raising():
-        spec = _read(path)
+        spec = read_object(path)
     names = _chosen_maps(spec, arguments.map)
     with_events = event_maps(spec, names, arguments.event)
     if not spec.programs and not names:
@@ -156,23 +150,6 @@ def run(arguments: Namespace, stop: Stop) -> int:
         except (OSError, ValueError) as error:
             raise _failure(error, path, spec) from error
     return 0
-
-
-def _read(path: str) -> ObjectSpec:
-    from rawbpf.loader.spec import ObjectSpec
-
-    try:
-        status = os.stat(path)
-        what = _NO_FILES.get(stat.S_IFMT(status.st_mode))
-        if what:
-            raise Failure(f"{escaped(path)}: {what} is no object file")
-        if stat.S_ISREG(status.st_mode) and not status.st_size:
-            raise Failure(f"{escaped(path)}: is empty")
-        return ObjectSpec.from_file(path)
-    except ImportError as error:
-        raise Failure(f"{escaped(path)}: {what_is_exhausted(error) or error}") from error
-    except (OSError, ValueError) as error:
-        raise Failure(why(error, path)) from error
 
 
 def _leave_out(spec: ObjectSpec, path: str) -> list[tuple[str, str]]:

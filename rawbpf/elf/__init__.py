@@ -1,4 +1,4 @@
-"""Object files that clang (or gcc) compiled for BPF, read into plain data.
+"""Object files that clang (or gcc) compiled for BPF, read into plain data, and written again with its edits.
 
 The only package that imports elftools. No system calls: what comes out is what was asked for, not
 what a kernel has.

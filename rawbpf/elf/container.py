@@ -167,10 +167,11 @@ class Container:
         return out
 
 
-def read(data: bytes | memoryview, name: str) -> Container:
+def read(data: bytes | memoryview, name: str, *, any_machine: bool = False) -> Container:
     """Return the container in `data`; `name` is the file's, for messages.
 
-    Raises: FormatError for what is no 64-bit ELF object file of BPF; ImportError without pyelftools.
+    `any_machine`: whatever it was compiled for. Raises: FormatError for what is no 64-bit ELF object file of BPF;
+    ImportError without pyelftools.
     """
     view = memoryview(data).cast("B")
     if bytes(view[:4]) != b"\x7fELF":
@@ -178,7 +179,7 @@ def read(data: bytes | memoryview, name: str) -> Container:
     file = _open(name, view)
     byteorder: Literal["little", "big"] = "little" if file.little_endian else "big"
     machine = int.from_bytes(view[18:20], byteorder)
-    if file.elfclass != 64 or machine != EM_BPF:
+    if file.elfclass != 64 or (machine != EM_BPF and not any_machine):
         of = _MACHINES.get(machine, f"number {machine}") if machine != EM_BPF else "32-bit BPF"
         raise FormatError(f"{name}: not a BPF object: machine is {of}: {_HOW}", 18)
     headers = _headers(name, view, file, ">" if byteorder == "big" else "<")

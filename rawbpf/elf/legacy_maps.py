@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 LEGACY = "maps"
 _OUTER = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
-_PLAIN, _IPROUTE2 = 20, 36
+NUMBERS = ("map_type", "key_size", "value_size", "max_entries", "map_flags")
+"""The attributes of a map that each of the structs begins with, as u32."""
+_PLAIN, _IPROUTE2 = 4 * len(NUMBERS), 36
 _MOST = 4096  # bytes of a definition
 _TYPES = "____btf_map_"  # of keys and values: libbpf's BPF_ANNOTATE_KV_PAIR
 
@@ -76,8 +78,8 @@ def _definition(elf: Container, section: Section, symbol: Symbol, end: int, btf:
     content = bytes(section.content[start : min(end, start + _MOST)])
     if end - start > _MOST or len(content) < _PLAIN:
         raise SpecError(f"map {name!r}: its definition in section {section.name!r} has {end - start} bytes, not 20")
-    map_type, key_size, value_size, max_entries, flags = struct.unpack_from(elf.order + "5I", content)
-    spec = MapSpec(name, map_type, key_size, value_size, max_entries, map_flags=flags, section=section.name)
+    numbers = struct.unpack_from(f"{elf.order}{len(NUMBERS)}I", content)
+    spec = MapSpec(name, section=section.name, **dict(zip(NUMBERS, numbers, strict=True)))
     _add_types(spec, btf)
     more = content[_PLAIN:]
     if len(content) == _IPROUTE2:

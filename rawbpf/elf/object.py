@@ -12,7 +12,7 @@ from rawbpf.asm.instruction import FunctionReference
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.ext import BtfExt
 from rawbpf.btf.fixup import fixup_datasecs
-from rawbpf.btf.types import Datasec, Func, Var
+from rawbpf.btf.types import Datasec, DeclTag, Func, Var
 from rawbpf.elf.code import read_functions
 from rawbpf.elf.container import (
     SHF_ALLOC,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from rawbpf.elf.container import Container, Section
 
 _DATA = (".rodata", ".data", ".bss")
+_CALLBACK = "exception_callback:"
 _MAX_VALUE = (1 << 31) - 1
 
 
@@ -65,7 +66,7 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
         kernel_version=_kernel_version(elf),
         btf=btf,
         btf_bytes=btf_bytes,
-        file=bytes(data) if elf.find(".debug_info") is not None else b"",
+        file=bytes(data),
     )
     definitions = read_definitions(elf, btf)
     out.maps.update(definitions.maps)
@@ -76,6 +77,8 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     functions = read_functions(elf, definitions.at, data_sections, externs, ext)
     _functions(out, functions)
     out.symbols.update(read_symbols(elf, btf, data_sections, definitions.declared, externs))
+    if btf is not None:
+        _exception_callbacks(out, btf)
     if ext is not None:
         order = {section: place for place, section in enumerate(ext.core_relo)}
         related = [function for function in functions if function.section in order]
@@ -118,6 +121,17 @@ def _hidden(elf: Container, btf_bytes: bytes) -> bytes:
     return bytes(out)
 
 
+def _exception_callbacks(out: ObjectData, btf: Btf) -> None:
+    # A tag of the program names it. Source: kernel/bpf/verifier.c:bpf_find_exception_callback_insn_off (v6.12)
+    if _CALLBACK.encode() not in btf.strings:
+        return
+    for tag in btf:
+        if isinstance(tag, DeclTag) and tag.name.startswith(_CALLBACK):
+            program = out.programs.get(tag.type.name) if isinstance(tag.type, Func) else None
+            if program is not None:
+                program.exception_callback = tag.name.removeprefix(_CALLBACK)
+
+
 def _license(elf: Container) -> str:
     section = elf.find("license")
     if section is None or section.type == SHT_NOBITS:
@@ -154,8 +168,9 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
             4,
             section.size,
             1,
-            # Variables are read and written through memory; programs may not write constants.
-            map_flags=c.BPF_F_MMAPABLE | (c.BPF_F_RDONLY_PROG if constant else 0),
+            # Variables are read and written through memory; programs may not write constants. What has no types,
+            # such as string literals, has no variables.
+            map_flags=(c.BPF_F_MMAPABLE if types is not None else 0) | (c.BPF_F_RDONLY_PROG if constant else 0),
             value=types,
             value_type_id=types.id if types is not None else 0,
             contents=None if section.type == SHT_NOBITS else bytearray(section.content),
@@ -212,6 +227,6 @@ def _functions(out: ObjectData, functions: list[Function]) -> None:
 def _tail_calls(out: ObjectData, arrays: Mapping[int, MapSpec]) -> None:
     # iproute2's way: the section `1/2` is of the program at index 2 of the array whose id is 1.
     for program in out.programs.values():
-        id, _, index = program.section.partition("/")
+        id, _, index = program.section.removeprefix("?").partition("/")
         if id.isdecimal() and index.isdecimal() and int(id) in arrays:
             arrays[int(id)].values[int(index)] = program.name

@@ -32,9 +32,10 @@ class Batch:
     its views are released, and what was cast or sliced from them shows other records then.
     """
 
-    __slots__ = ("_decoder", "_seen", "_span", "_views")
+    __slots__ = ("_cpu", "_decoder", "_seen", "_span", "_views")
 
-    def __init__(self, span: Span, decoder: Decoder) -> None:
+    def __init__(self, span: Span, decoder: Decoder, cpu: int = -1) -> None:
+        self._cpu = cpu
         self._span: Span | None = span
         self._decoder = decoder
         self._views: list[memoryview] = []
@@ -44,6 +45,11 @@ class Batch:
     def __len__(self) -> int:
         """Return how many records there are. Raises: ValueError when the batch was given back, as all that follows."""
         return self._records().count
+
+    @property
+    def cpu(self) -> int | None:
+        """The CPU whose programs wrote the records to a perf event array; None for those of a ring buffer."""
+        return None if self._cpu < 0 else self._cpu
 
     def bytes(self) -> list[Bytes]:
         """Return a copy of each record."""

@@ -11,9 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rawbpf.event.source import Source
     from rawbpf.event.stream import Stream
-    from rawbpf.map.base import Map
+    from rawbpf.map.handle import Handle
 
 
 class Ending:
@@ -35,7 +34,7 @@ class Ending:
             reader._end(self._why)
 
 
-def sources_of(m: Map[Any, Any]) -> list[Source]:
-    """Return what the open readers of the map `m` read."""
-    found = [each.reader() for each in m._handle.mapped if isinstance(each, Ending)]
-    return [source for reader in found if reader is not None for source, _ in reader._sources]
+def readers_of(handle: Handle) -> list[Stream[Any]]:
+    """Return the open readers of the map behind `handle`."""
+    found = [each.reader() for each in handle.mapped if isinstance(each, Ending)]
+    return [reader for reader in found if reader is not None]

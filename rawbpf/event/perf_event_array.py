@@ -11,12 +11,13 @@ from rawbpf.map.slot import SlotMap
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Any, overload
+    from typing import Any, Unpack, overload
 
     from rawbpf.codec.descriptor import HasFileno  # noqa: F401  (in the string of the base)
     from rawbpf.event.decode import Types
     from rawbpf.event.perf_reader import PerfReader
     from rawbpf.event.perf_source import PerfSource
+    from rawbpf.event.source import Buffers
 
 _REFUSALS = {9: "it is no perf event"}  # EBADF
 SIZE_PER_CPU = 256 << 10
@@ -93,7 +94,8 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         `callback`: what `Reader.poll` calls with each event. `on_lost(cpu, count)`: called when records found no room.
         `size_per_cpu`: bytes of each buffer, rounded up to a power of two pages, at most 262144 of them. Who waits is
         woken by every `wakeup_events` records of a CPU, or instead by `wakeup_watermark` bytes, whether or not others
-        are there already. `overwrite`: the newest records are kept and the oldest written over, unread and uncounted.
+        are there already; a buffer that is full before it has more than those wakes nobody. `overwrite`: the newest
+        records are kept and the oldest written over, unread and uncounted.
         `cpus`: those to read, also such that are offline, which raises. A CPU that comes online later has no event:
         programs there get ENOENT. The reader's close takes the events out of the array.
         Raises: Closed; BpfError (ENODEV, EINVAL: no such CPU; ENOMEM); PermissionDenied (EPERM, EACCES: not without
@@ -116,7 +118,7 @@ class PerfEventArrayMap(SlotMap[int, "HasFileno"]):
         )
         return PerfReader(self, sources, decoder, callback=callback, on_lost=on_lost)
 
-    def _sources(self) -> Sequence[PerfSource]:
+    def _sources(self, **buffers: Unpack[Buffers]) -> Sequence[PerfSource]:
         from rawbpf.event.perf_reader import open_sources
 
-        return open_sources(self)
+        return open_sources(self, **buffers)

@@ -6,14 +6,15 @@ Opens the events, maps their buffers and puts them into the array. How events ar
 
 from __future__ import annotations
 
+import os
 from operator import index
 
 from rawbpf.codec.base import NATIVE
 from rawbpf.errors import BpfError
-from rawbpf.event.ending import sources_of
+from rawbpf.event.ending import readers_of
 from rawbpf.event.perf_event import PerfEvent
 from rawbpf.event.perf_event_array import SIZE_PER_CPU
-from rawbpf.event.perf_source import NewestSource, PerfSource
+from rawbpf.event.perf_source import FORKED, NewestSource, PerfSource, slots
 from rawbpf.event.reader import Reader
 from rawbpf.map.handle import Handle
 from rawbpf.map.mapping import refused
@@ -108,11 +109,17 @@ def open_sources(
             f"size_per_cpu={size_per_cpu}: a buffer of {pages * page >> 20} MiB for each CPU; the kernel makes none of "
             f"more than {_MOST_PAGES * page >> 20} MiB ({_MOST_PAGES} pages)"
         )
+    if wakeup_watermark is not None and wakeup_watermark >= pages * page:
+        raise ValueError(
+            f"wakeup_watermark={wakeup_watermark}: a buffer of {pages * page} bytes never has more, and nobody "
+            "would be woken"
+        )
     wanted = list(range(m.max_entries)) if cpus is None else _numbers(cpus)
-    taken = {source.cpu for source in sources_of(m) if isinstance(source, PerfSource) and source.array is m._handle}
-    if not taken.isdisjoint(wanted):
-        slots = ", ".join(map(str, sorted(taken)))
-        raise RuntimeError(f"another reader of {m._handle.describe} has the slots of CPUs {slots}: close it first")
+    map_id, backend = m.id, id(m._handle.backend)
+    taken = [cpu for cpu in wanted if (backend, map_id, cpu) in slots]
+    if taken:
+        which = ", ".join(map(str, taken))
+        raise RuntimeError(f"another reader of {m._handle.describe} has the slots of CPUs {which}: close it first")
     sources: list[PerfSource] = []
     try:
         for cpu in wanted:
@@ -132,7 +139,7 @@ def open_sources(
                 raise
             handle = Handle(event.backend, event.release())
             handle.describe = f"events of CPU {cpu} in {m._handle.describe}"
-            sources.append(_placed(m._handle, handle, cpu, (1 + pages) * page, page, overwrite))
+            sources.append(_placed(m._handle, map_id, handle, cpu, (1 + pages) * page, page, overwrite))
     except BaseException:
         for source in sources:
             source.close()
@@ -140,7 +147,9 @@ def open_sources(
     return sources
 
 
-def _placed(array: Handle, event: Handle, cpu: int, length: int, page_size: int, overwrite: bool) -> PerfSource:
+def _placed(
+    array: Handle, map_id: int, event: Handle, cpu: int, length: int, page_size: int, overwrite: bool
+) -> PerfSource:
     try:
         with event as fd:
             try:
@@ -152,7 +161,7 @@ def _placed(array: Handle, event: Handle, cpu: int, length: int, page_size: int,
     except BaseException:
         event.close()
         raise
-    return (NewestSource if overwrite else PerfSource)(array, event, cpu, memory, page_size)
+    return (NewestSource if overwrite else PerfSource)(array, map_id, event, cpu, memory, page_size)
 
 
 def _numbers(cpus: Iterable[int]) -> list[int]:
@@ -173,3 +182,13 @@ def _at_least_one(**arguments: int) -> None:
             raise TypeError(f"{name}={value!r}: expected a number")
         if value < 1:
             raise ValueError(f"{name}={value}: expected at least 1")
+
+
+# A forked child has no buffer: its readers are closed.
+def _forsake() -> None:
+    for source in list(slots.values()):
+        for reader in readers_of(source.array):
+            reader._forsake(FORKED)
+
+
+os.register_at_fork(after_in_child=_forsake)

@@ -15,7 +15,7 @@ from rawbpf.errors import MapFull
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.order import Order
 from rawbpf.event.ring_writer import RingWriter, room_for
-from rawbpf.event.stream import LONGEST, deadline
+from rawbpf.event.wake import LONGEST, deadline
 from rawbpf.syscall.descriptor import Descriptor
 from rawbpf.syscall.lifetime import mark
 from rawbpf.uapi.constants import BPF_RINGBUF_DISCARD_BIT, BPF_RINGBUF_HDR_SZ

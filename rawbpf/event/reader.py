@@ -10,18 +10,19 @@ from _thread import get_ident
 
 from rawbpf.event.decode import decoder_for
 from rawbpf.event.stats import Stats
-from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream, deadline, listed
+from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream, listed
+from rawbpf.event.wake import deadline
 from rawbpf.syscall.lifetime import mark, warn_unclosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
     from types import TracebackType
-    from typing import Any, NoReturn, Self, TypeVar
+    from typing import Any, NoReturn, Self, TypeVar, Unpack
 
     from rawbpf.event.batch import Batch, Lease
     from rawbpf.event.decode import Types
-    from rawbpf.event.source import Source
+    from rawbpf.event.source import Buffers, Source
     from rawbpf.map.base import Map
 
     T = TypeVar("T")
@@ -39,11 +40,14 @@ class Reader(Stream[T]):
 
     __slots__ = ()
 
-    def add(self, m: Map[Any, Any], type: Types | None = None, *, tag: str | None = None) -> Self:
+    def add(
+        self, m: Map[Any, Any], type: Types | None = None, *, tag: str | None = None, **buffers: Unpack[Buffers]
+    ) -> Self:
         """Read the records of another map, too, as events of `type` and `tag`, which `m.reader()` takes; return self.
 
-        The buffers take turns. Raises: TypeError for a map that has no records, or that is another kernel's; Closed;
-        what `m.reader()` raises.
+        `buffers`, of a perf event array: `size_per_cpu`, `wakeup_events`, `wakeup_watermark`, `overwrite` and `cpus`,
+        as for its `reader()`. The buffers take turns. Raises: TypeError for a map that has no records, no such buffers,
+        or that is another kernel's; Closed; what `m.reader()` raises.
         """
         self._check()
         sources = getattr(m, "_sources", None)
@@ -51,10 +55,12 @@ class Reader(Stream[T]):
             raise TypeError(f"{m!r} has no records to be read: ring buffers and perf event arrays have")
         if any(mapped is m._handle.mapped for mapped, _ in self._endings):
             raise ValueError(f"{m!r} is being read by this reader already")
+        if buffers and m.map_type != "perf_event_array":
+            raise TypeError(f"{', '.join(buffers)}: of perf event arrays alone, which {m!r} is not")
         if m._handle.backend is not self._backend:
             raise TypeError(f"{m!r} is a map of another kernel than {self._what}")
         decoder = decoder_for(m, type, tag)
-        self._attach(m, sources(), decoder)
+        self._attach(m, sources(**buffers), decoder)
         return self
 
     # Reading ---------------------------------------------------------------------
@@ -117,6 +123,7 @@ class Reader(Stream[T]):
         self._enter()
         try:
             events, owed = self._drained(most)
+            cpu = owed[-1][0].cpu if owed else -1
             # Until they are returned they are the next to be delivered: late ones, for what comes now is final.
             self._list, self._events, self._given, self._owed, self._stale = (
                 events,
@@ -133,6 +140,7 @@ class Reader(Stream[T]):
             events, rest = events[:most], events[most:]
             later, records = listed(rest), self._records + len(events)
             self._list, self._events, self._given, self._records = rest, later, len(rest), records
+            self._cpu = cpu if events else self._cpu
             return events
         finally:
             self._busy = False  # not by a call, at whose beginning an interrupt might come
@@ -209,7 +217,7 @@ class Reader(Stream[T]):
 
         while self._more(deadline(timeout), ALL, decode=False):
             assert self._span is not None
-            batch = Batch(self._span, self._decoder)
+            batch = Batch(self._span, self._decoder, self._cpu)
             given = self._span.count + self._events.__length_hint__()
             self._lent, over = True, False
             try:
@@ -269,6 +277,14 @@ class Reader(Stream[T]):
     def closed(self) -> bool:
         """Whether the reader was closed, or its map."""
         return bool(self._ended)
+
+    @property
+    def cpu(self) -> int | None:
+        """The CPU whose program wrote the event that was delivered last; of `drain()` the last of its list.
+
+        None: nothing was delivered yet, or it came from a ring buffer, or a `drain()` that was interrupted had it.
+        """
+        return None if self._cpu < 0 else self._cpu
 
     @property
     def stats(self) -> Stats:

@@ -6,6 +6,7 @@ Kernel side: kernel/bpf/ringbuf.c:ringbuf_map_alloc, ringbuf_map_mmap_kern (v6.1
 from __future__ import annotations
 
 from rawbpf.event.ring_memory import RingMap
+from rawbpf.uapi.constants import BPF_F_RB_OVERWRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class RingBufMap(RingMap):
         are added; a ring buffer does not tell what found no room: its program sees that, and may count. A ring has one
         consumer's position: of several readers each record goes to one, mostly.
         Raises: Closed; PermissionDenied (EACCES: the map was opened for reading only); BpfError (ENOMEM);
-        SpecError, TypeError, ValueError and OverflowError for what is no type, and types that `tag` cannot tell apart.
+        SpecError, TypeError, ValueError and OverflowError for what is no type, and types that `tag` cannot tell apart;
+        ValueError for a map with BPF_F_RB_OVERWRITE, whose oldest records change while they are read.
         Source: kernel/bpf/ringbuf.c:ringbuf_map_mmap_kern
         """
         from rawbpf.event.decode import decoder_for
@@ -79,5 +81,10 @@ class RingBufMap(RingMap):
     def _sources(self) -> Sequence[RingSource]:
         from rawbpf.event.ring_source import RingSource
 
+        if self._shape.map_flags & BPF_F_RB_OVERWRITE:
+            raise ValueError(
+                f"{self._handle.describe} has BPF_F_RB_OVERWRITE: programs write over its oldest records, "
+                "also while they are read; create it without that flag"
+            )
         with self.memory() as memory:
             return [RingSource(self._handle, memory)]

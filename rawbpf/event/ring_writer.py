@@ -9,7 +9,7 @@ What must not change places is the opposite of what a reader does (`order`), and
 3. A record is stored, then its header without the mark, which the same function loads by `smp_load_acquire(hdr)` before
    a program looks at the record. One instruction stores it.
 
-x86 keeps loads before later stores, and stores in their order (Intel SDM 3A, 9.2.2).
+x86 and s390x keep loads before later stores, and stores in their order.
 Kernel side: kernel/bpf/ringbuf.c (v6.12).
 """
 

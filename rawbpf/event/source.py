@@ -4,8 +4,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Protocol
+    from collections.abc import Iterable, Sequence
+    from typing import Any, Protocol, TypedDict
 
     from rawbpf.event.order import Order
     from rawbpf.event.span import Span
@@ -48,11 +48,20 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """Close what was opened. Idempotent."""
 
+    class Buffers(TypedDict, total=False):
+        """What a perf event array is told of the buffers that it is to have, as `PerfEventArrayMap.reader` is."""
+
+        size_per_cpu: int
+        wakeup_events: int
+        wakeup_watermark: int | None
+        overwrite: bool
+        cpus: Iterable[int] | None
+
     class Sourced(Protocol):
         """A map whose records can be read."""
 
         _handle: Handle
 
-        def _sources(self) -> Sequence[Source]: ...
+        def _sources(self, **buffers: Any) -> Sequence[Source]: ...  # noqa: ANN401  # a map's own
 
         def _struct(self, name: str) -> Any: ...  # noqa: ANN401  # a codec of what is known only at run time

@@ -12,13 +12,12 @@ at every call, so that what belongs together is stored without one between.
 from __future__ import annotations
 
 from _thread import get_ident
-from math import inf, isnan
 from time import monotonic
 
 from rawbpf.errors import Closed, FormatError
 from rawbpf.event.ending import Ending
 from rawbpf.event.order import Order
-from rawbpf.event.wake import Wake
+from rawbpf.event.wake import LONGEST, Wake
 from rawbpf.syscall.lifetime import opened_at
 
 TYPE_CHECKING = False
@@ -57,8 +56,6 @@ ALL = 1 << 62
 # How long to wait for a record that is still being written, which nobody signals: seconds, twice as long each time.
 _PAUSE, _LONGEST_PAUSE = 0.001, 0.016
 _ASYNC = 0x80  # CO_COROUTINE
-# Seconds that the kernel can be told to wait at once, and some more: who asks for longer waits again.
-LONGEST = 1_000_000.0
 CLOSED = "the reader was closed"
 CORRUPT = "the reader closed itself: the memory is corrupt"
 
@@ -71,6 +68,7 @@ class Stream(Generic[T]):
         "_backend",
         "_busy",
         "_callback",
+        "_cpu",
         "_decoder",
         "_discarded",
         "_ended",
@@ -133,6 +131,8 @@ class Stream(Generic[T]):
         self._list: list[T] = []
         self._events: Listed[T] = listed(self._list)
         self._given = self._turn = self._records = self._discarded = 0
+        # Of what was delivered last; negative where that has none.
+        self._cpu = -1
         # Of each source, how many lost records were told of.
         self._told: list[int] = []
         # Positions that are to be stored for events that come from several sources.
@@ -218,10 +218,11 @@ class Stream(Generic[T]):
             self._tell()
             if span is None:
                 return False
+        assert self._source is not None
         if decode:
-            assert self._source is not None
             events = self._decoded(self._source, self._decoder, span)
             self._list, self._events, self._given = events, listed(events), len(events)
+        self._cpu = self._source.cpu
         return True
 
     def _take(self, source: Source, most: int) -> Span | None:
@@ -355,6 +356,15 @@ class Stream(Generic[T]):
             self._wake.wake()
             self._shut()
 
+    def _forsake(self, why: str) -> None:
+        # In a forked child, where no other thread is inside; what was delivered is for the parent to store.
+        left = self._events.__length_hint__()
+        self._records, self._given = self._records + self._given - left, left
+        self._owed.clear()
+        self._waiting.clear()
+        self._busy = self._lent = False
+        self._end(why)
+
     def _shut(self) -> None:
         # The last one to leave does this, once.
         if self._busy or self._lent or self._waiting:
@@ -391,16 +401,3 @@ def listed(events: list[T]) -> Listed[T]:
 def none_left() -> Listed[Any]:
     """Return an iterator of nothing."""
     return listed([])
-
-
-def deadline(timeout: float | None) -> float | None:
-    """Return when `timeout` seconds from now have passed, by the monotonic clock; None: never."""
-    if timeout is None or timeout == inf:
-        return None
-    try:
-        until = monotonic() + timeout
-    except TypeError:
-        raise TypeError(f"timeout: expected seconds or None, got {timeout!r}") from None
-    if isnan(until):
-        raise ValueError("timeout: expected seconds or None, got nan")
-    return until

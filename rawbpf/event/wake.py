@@ -1,4 +1,4 @@
-"""How a reader that waits is woken by another thread: an eventfd among the descriptors that it waits for.
+"""How long a reader waits, and how another thread wakes it: an eventfd among the descriptors that it waits for.
 
 Whoever waits holds nothing here: the reader closes it when nobody is left inside. Only a thread that wakes may come
 when that is done, and finds it closed.
@@ -7,6 +7,8 @@ when that is done, and finds it closed.
 from __future__ import annotations
 
 import os
+from math import inf, isnan
+from time import monotonic
 
 from rawbpf.errors import Closed
 from rawbpf.map.handle import Handle
@@ -14,6 +16,9 @@ from rawbpf.map.handle import Handle
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
+
+# Seconds that the kernel can be told to wait at once, and some more: who asks for longer waits again.
+LONGEST = 1_000_000.0
 
 
 class Wake:
@@ -48,3 +53,16 @@ class Wake:
     def close(self) -> None:
         """Close the descriptor. Idempotent."""
         self._handle.close()
+
+
+def deadline(timeout: float | None) -> float | None:
+    """Return when `timeout` seconds from now have passed, by the monotonic clock; None: never."""
+    if timeout is None or timeout == inf:
+        return None
+    try:
+        until = monotonic() + timeout
+    except TypeError:
+        raise TypeError(f"timeout: expected seconds or None, got {timeout!r}") from None
+    if isnan(until):
+        raise ValueError("timeout: expected seconds or None, got nan")
+    return until

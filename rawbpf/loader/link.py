@@ -59,10 +59,31 @@ def reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) ->
     """Return `program`'s instructions and those of every function that they reach, by name, as they are to be laid out.
 
     The program's own key is None: it may be called as a function, too, and is then appended by its name.
+    What the kernel calls when the program throws comes last, unless the program itself reaches it.
     Raises: SpecError when a function that is called is not among `functions`, and for what another object defines.
     """
     order: dict[str | None, list[Instruction]] = {None: program.instructions}
-    path = [(program.name, iter(program.instructions))]
+    _follow(program, program.name, program.instructions, functions, order)
+    callback = program.exception_callback
+    if callback and callback not in order:
+        if callback not in functions:
+            raise SpecError(
+                f"program {program.name!r}: its exception callback {callback!r} is no function of the object"
+            )
+        order[callback] = functions[callback]
+        _follow(program, callback, functions[callback], functions, order)
+    return order
+
+
+def _follow(
+    program: ProgramSpec,
+    name: str,
+    body: list[Instruction],
+    functions: Mapping[str, list[Instruction]],
+    order: dict[str | None, list[Instruction]],
+) -> None:
+    # Adds to `order` what `body`, the function called `name`, reaches and is not there yet.
+    path = [(name, iter(body))]
     while path:
         caller, rest = path[-1]
         for instruction in rest:
@@ -82,7 +103,6 @@ def reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) ->
             break
         else:
             path.pop()
-    return order
 
 
 def function_starts(instructions: list[Instruction]) -> list[tuple[int, int]]:

@@ -6,13 +6,13 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 
 from __future__ import annotations
 
-from rawbpf.errors import BpfError, SpecError
+from rawbpf.errors import SpecError
+from rawbpf.loader.debug_info import load_types
 from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.loader.relocate import relocate_types, targets
 from rawbpf.spec.map import KCONFIG
-from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
 
@@ -62,7 +62,7 @@ def load(
     obj = Object(content.name, backend)
     btf_fd = 0
     try:
-        btf_fd = _load_btf(backend, content, token_fd)
+        btf_fd, describes_code = load_types(backend, content, token_fd)
         make_maps(
             obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
         )
@@ -71,7 +71,7 @@ def load(
             content,
             chosen,
             core=core,
-            btf_fd=btf_fd,
+            btf_fd=btf_fd if describes_code else 0,
             log_level=log_level,
             log_size=log_size,
             token=token_fd,
@@ -94,16 +94,3 @@ def _choose(content: ObjectData, only: Iterable[str] | None) -> list[ProgramSpec
     if isinstance(only, str) or not all(name in content.programs for name in names):
         raise SpecError(f"only={only!r}: programs of {content.name} are {', '.join(content.programs) or 'none'}")
     return [content.programs[name] for name in names]
-
-
-def _load_btf(backend: Backend, content: ObjectData, token: int | None) -> int:
-    if not content.btf_bytes:
-        return 0
-    try:
-        return btf_load(backend, content.btf_bytes, token_fd=token or 0, subject=content.name)
-    except BpfError as error:
-        # A kernel that is older than one of the kinds says EINVAL: types and lines are then left out,
-        # which no program needs to run. Everything else concerns the load as a whole.
-        if error.errno != _EINVAL:
-            raise
-        return 0

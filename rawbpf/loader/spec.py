@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any, Literal, TypedDict, Unpack
 
+    from rawbpf.asm.instruction import Instruction
     from rawbpf.btf import Btf
     from rawbpf.loader.object import Object
     from rawbpf.map.base import Map
@@ -115,6 +116,11 @@ class ObjectSpec:
         return self._content.variables
 
     @property
+    def functions(self) -> dict[str, list[Instruction]]:
+        """The instructions of the subprograms, by name: functions that programs call."""
+        return self._content.functions
+
+    @property
     def btf(self) -> Btf | None:
         """The object's types; None where it was compiled without -g."""
         return self._content.btf
@@ -128,6 +134,35 @@ class ObjectSpec:
     def byteorder(self) -> Literal["little", "big"]:
         """The byte order of the machines that the object was compiled for."""
         return self._content.byteorder
+
+    def to_bytes(self) -> bytes:
+        """Return an object file that says what this does: the one that it was read from, with the edits in it.
+
+        What compilers write where goes there: values of variables, sizes of data sections, what defines a map,
+        and, as the name of its section, what a program is and whether it is loaded by itself.
+        `from_bytes`, libbpf and bpftool read it; but what lies in `.bss` only rawbpf lets start with anything
+        but zeros.
+        Raises: SpecError for an edit that an object file has no place for, such as one of instructions, and where
+        programs of one section differ.
+        """
+        from rawbpf.elf.save import saved
+
+        return saved(self._content)
+
+    def save(self, path: str | bytes | os.PathLike[str]) -> None:
+        """Write the object file that `to_bytes` returns; it appears whole, in place of one that is there.
+
+        Raises: OSError; as `to_bytes`.
+        """
+        from tempfile import TemporaryDirectory
+
+        content = self.to_bytes()
+        where = os.path.realpath(os.fsdecode(path))
+        with TemporaryDirectory(dir=os.path.dirname(where), prefix=".") as directory:
+            made = os.path.join(directory, os.path.basename(where))
+            with open(made, "wb") as file:
+                file.write(content)
+            os.replace(made, where)
 
     def copy(self) -> ObjectSpec:
         """Return a specification that can be edited without changing this one."""
@@ -179,9 +214,13 @@ class ObjectSpec:
         self._content = content
 
     def __repr__(self) -> str:
-        head = f"<ObjectSpec {self.name!r}: {self.license or 'no license'}, {self.byteorder}-endian>"
-        rows = (*self.programs.values(), *self.maps.values(), *self.variables.values())
-        return "\n  ".join([head, *map(repr, rows)])
+        counts = f"{len(self.programs)} programs, {len(self.maps)} maps, {len(self.variables)} variables"
+        return f"<ObjectSpec {self.name!r}: {counts}>"
+
+    def __str__(self) -> str:
+        from rawbpf.spec.summary import summary
+
+        return summary(self._content)
 
 
 def load(path: str | bytes | os.PathLike[str], **options: Unpack[LoadOptions]) -> Object:

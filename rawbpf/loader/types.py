@@ -27,7 +27,7 @@ class ObjectTypes:
     def __init__(self, content: ObjectData) -> None:
         self.origin = content.name
         self._btf: Btf | None = content.btf
-        self._file = content.file
+        self._file = content.file if b".debug_info" in content.file else b""
 
     def find(self, name: str, word: str = "") -> Type | None:
         """Return the type called `name`, None if there is none. `word`: only a `struct`, a `union` or an `enum`.

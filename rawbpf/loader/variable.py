@@ -8,6 +8,7 @@ writing it whole would undo what programs change meanwhile.
 from __future__ import annotations
 
 import sys
+from types import GenericAlias
 
 from rawbpf.codec import codec_for
 from rawbpf.codec.array import ArrayCodec
@@ -21,12 +22,25 @@ from rawbpf.uapi.constants import BPF_F_MMAPABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from typing import Any
+    from typing import Any, Generic
+
+    from typing_extensions import TypeVar
 
     from rawbpf.codec import Codec
     from rawbpf.codec.dtype import Array
     from rawbpf.map.base import Map
     from rawbpf.spec.variable import VariableSpec
+
+    T = TypeVar("T", default=Any)
+
+    class _Base(Generic[T]):
+        pass
+else:
+
+    class _Base:
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
 
 _EPERM, _EINVAL = 1, 22
 _WORDS = {1: "B", 2: "H", 4: "I", 8: "Q"}
@@ -84,12 +98,12 @@ class Section:
     close = drop
 
 
-class Variable:
+class Variable(_Base["T"]):
     """A variable of a loaded object: `obj.variables["dropped"].value`. `constant`: it lies in `.rodata`."""
 
     __slots__ = ("_codec", "_section", "constant", "name", "offset", "size")
 
-    def __init__(self, spec: VariableSpec, section: Section) -> None:
+    def __init__(self, spec: VariableSpec[T], section: Section) -> None:
         self.name = spec.name
         self.offset = spec.offset
         self.size = spec.size
@@ -99,12 +113,12 @@ class Variable:
         self._codec: Codec[Any] = codec_for(described, byteorder=spec.byteorder)
 
     @property
-    def value_type(self) -> Codec[Any]:
+    def value_type(self) -> Codec[T]:
         """The codec of its type; of so many bytes where the object has no type for it."""
         return self._codec
 
     @property
-    def value(self) -> Any:  # noqa: ANN401  (as the C type)
+    def value(self) -> T:
         """What the variable holds now; bytes where the object has no type for it.
 
         Raises: Closed. Setting raises TypeError, ValueError, OverflowError for what does not fit its type;
@@ -113,10 +127,11 @@ class Variable:
         view = self._section.view(writable=False)
         if view is None:
             view = memoryview(self._section.map.raw[0])
-        return self._codec.unpack(fetch(view, self.offset, self.size))
+        value: T = self._codec.unpack(fetch(view, self.offset, self.size))
+        return value
 
     @value.setter
-    def value(self, value: object) -> None:
+    def value(self, value: T) -> None:
         subject = f"variable {self.name!r}"
         if self.constant:
             hint = f"it is constant once loaded: set spec.variables[{self.name!r}].value before load()"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _EPERM, _E2BIG, _EINVAL = 1, 7, 22
 _NAME_SIZE = 64  # MODULE_NAME_LEN is the longest
+_KERNEL = "vmlinux"
 
 
 class BtfInfo:
@@ -35,6 +36,18 @@ class BtfInfo:
         self.name = name
         self.size = size
         self.kernel = kernel
+
+    def types(self) -> Btf:
+        """Return the types, read from the kernel; a module's continue those of the kernel, its `base`.
+
+        Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN); BpfError (ENOENT: it is gone); FormatError.
+        """
+        backend = current()
+        fd = obj.btf_get_fd_by_id(backend, self.id)
+        try:
+            return _read_types(backend, fd)
+        finally:
+            backend.close(fd)
 
     def __repr__(self) -> str:
         return f"<BtfInfo {self.id}: {self.name or 'loaded'}, {self.size} bytes>"
@@ -91,7 +104,7 @@ def modules(backend: Backend, kernel: Btf) -> list[Module]:
     try:
         for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id):
             info = _read_info(backend, fd)
-            if info.kernel and info.name != "vmlinux":
+            if info.kernel and info.name != _KERNEL:
                 types = Btf.from_bytes(_read_content(backend, fd, info.size), kernel)
                 found.append(Module(info.name, info.id, types))
     except BpfError as error:
@@ -102,18 +115,24 @@ def modules(backend: Backend, kernel: Btf) -> list[Module]:
 
 def read_btf(backend: Backend, btf_id: int, token_fd: int = 0) -> Btf | None:
     """Return the types of the BTF object `btf_id`; None where opening by id is not allowed. Raises: FormatError."""
-    from rawbpf.btf import Btf
-
     try:
         fd = obj.btf_get_fd_by_id(backend, btf_id, token_fd=token_fd)
     except BpfError:
         return None  # by id needs CAP_SYS_ADMIN: without it a map is untyped, not unusable
     try:
-        size = BTF_INFO.integer(obj.obj_get_info_by_fd(backend, fd, BTF_INFO.size), "btf_size")
-        content = _read_content(backend, fd, size)
+        return _read_types(backend, fd)
     finally:
         backend.close(fd)
-    return Btf.from_bytes(content)
+
+
+def _read_types(backend: Backend, fd: int) -> Btf:
+    from rawbpf.btf import Btf, indexed
+
+    info = _read_info(backend, fd)
+    if info.kernel and info.name == _KERNEL:
+        return indexed(backend.host.btf())
+    content = _read_content(backend, fd, info.size)
+    return Btf.from_bytes(content, base=indexed(backend.host.btf()) if info.kernel else None)
 
 
 def _read_content(backend: Backend, fd: int, size: int) -> bytes:

@@ -204,7 +204,7 @@ def create_from_spec(
     # A data section has no type of keys, only of its one value; so have types without keys.
     typed = spec.value_type_id and (spec.key_type_id or spec.is_data or not spec.key_size)
     fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
-    if typed and fits and btf_fd and family._carries_btf(_codecs_of(spec)[0]):
+    if typed and fits and btf_fd and family._carries_btf(codecs_of_spec(spec)[0]):
         fields["btf_fd"] = btf_fd
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
     try:
@@ -241,14 +241,15 @@ def fields_of(backend: Backend, spec: MapSpec) -> command.CreateFields:
 def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
     """Return the object for the map behind `fd`, which becomes its own, with the types that `spec` gives it."""
     try:
-        key, value = _codecs_of(spec)
+        key, value = codecs_of_spec(spec)
         return open_map(backend, fd, _shape_of(fields_of(backend, spec), spec.name), key, value)
     except BaseException:
         backend.close(fd)
         raise
 
 
-def _codecs_of(spec: MapSpec) -> tuple[Codec[Any], Codec[Any]]:
+def codecs_of_spec(spec: MapSpec) -> tuple[Codec[Any], Codec[Any]]:
+    """Return the codecs of the map that `spec` asks for; of one CPU's value where there is one per CPU."""
     key_type = value_type = None
     if not spec.is_data:
         key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)

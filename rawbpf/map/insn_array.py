@@ -38,7 +38,8 @@ class PlaceCodec(Codec["Record"]):
     size = _LAYOUT.size
     alignment = 4
 
-    _record = record_class(name, ("orig_off", "xlated_off", "jitted_off"))
+    field_names = ("orig_off", "xlated_off", "jitted_off")
+    _record = record_class(name, field_names)
 
     @property
     def label(self) -> str:

@@ -27,7 +27,7 @@ _SIZE = 1 << 17
 class Stream:
     """Text that a program, or the kernel about it, has written: `Program.stdout` and `Program.stderr`.
 
-    It holds 100,000 bytes at most; what is written when it is full is lost, and the program is told (-ENOSPC).
+    It holds 99,999 bytes at most; what is written when it is full is lost, and the program is told (-ENOSPC).
     Nothing waits for text: the kernel tells nobody when there is some.
     """
 

@@ -209,6 +209,11 @@ class Release:
         return self.reached("5.6")
 
     @property
+    def has_printable_sections(self) -> bool:
+        """Whether a section of a BTF may have a name of any printable characters. Commit bd70a8fb7ca4 (in v6.9)."""
+        return self.reached("6.9")
+
+    @property
     def lists_own_types(self) -> bool:
         """Whether the kernel's own BTF has an id. Commit 5329722057d4 (in v5.11)."""
         return self.reached("5.11")
@@ -242,6 +247,16 @@ class Release:
         """
         refused_again = self.reached("6.18") or (self.version == (6, 12) and _numbers(self.text)[2] >= 117)
         return self.reached("5.15") and not refused_again
+
+    @property
+    def tells_why_cpumaps_refuse(self) -> bool:
+        """Whether cpumaps say what is wrong with a program. Commit 48e11bad9a1f (in v7.0)."""
+        return self.reached("7.0")
+
+    @property
+    def xskmaps_want_receivers(self) -> bool:
+        """Whether xskmaps take only sockets with a ring to receive from. Seen: 7.2.13 does so, 6.18.44 does not."""
+        return self.reached("7.0")
 
     @property
     def has_hashes(self) -> bool:

@@ -8,11 +8,12 @@ that another process still has. Source: net/socket.c:sockfd_lookup (v6.12).
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import socket
 import stat
 import sys
-from errno import ENOTSOCK
+from errno import EBUSY, ENOTSOCK
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.file import usable
@@ -21,6 +22,7 @@ _SO_COOKIE = 57
 _SO_ACCEPTCONN = 30
 _TCP_ESTABLISHED = 1
 AF_XDP = 44
+_XDP_PGOFF_RX_RING = 0  # Source: include/uapi/linux/if_xdp.h
 _libc = ctypes.PyDLL(None)
 _ADDRESS = ctypes.c_char * 128
 _PORT = slice(2, 4)
@@ -91,6 +93,15 @@ class Sock:
     def shares_port(self) -> bool:
         """Whether SO_REUSEPORT is set."""
         return bool(self._option(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+
+    @property
+    def has_receive_ring(self) -> bool:
+        """Whether an AF_XDP socket has a ring to receive from; assumed of one that is bound, which does not tell."""
+        try:
+            mmap.mmap(self._fd, mmap.PAGESIZE, offset=_XDP_PGOFF_RX_RING).close()
+        except OSError as error:
+            return error.errno == EBUSY
+        return True
 
     @property
     def is_closed(self) -> bool:

@@ -33,7 +33,8 @@ class SimStreams:
             return -ENOSPC
         if len(text) > _LONGEST:
             return -ENOMEM
-        self._pieces[stream].append(text)
+        # The NUL that the kernel formats a text with takes the place of the last byte of the longest.
+        self._pieces[stream].append(text if len(text) < _LONGEST else text[:-1] + b"\0")
         self._used[stream] += len(text)
         return 0
 

@@ -24,7 +24,7 @@ class ObjectData:
 
     `btf` is the object's own BTF, `btf_bytes` the same as the kernel takes it (data sections filled
     in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0. `file` is
-    the whole file where it has debug information, in which types are looked up that BTF lacks; else empty.
+    the whole file, in whose debug information types are looked up that BTF lacks, and into which edits are saved.
     `core_order`: the names of functions in the order in which their CO-RE relocations are to be resolved.
     `ksyms` are the symbols of the kernel that it declares, `symbols` what it has for other objects and needs of them.
     """

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rawbpf.asm.instruction import Instruction
     from rawbpf.spec.section import Section
 
@@ -16,13 +18,15 @@ class ProgramSpec:
 
     `section` is the name as written, `definition` its row of the section table (None: unknown, then
     `prog_type` has to be set before loading), `attach_target` the text after the slash. `autoload`
-    False (a section that begins with `?`): loaded only when asked for by name.
+    False (a section that begins with `?`): loaded only when asked for by name. `exception_callback`: the
+    function of the object that runs when the program throws, which nothing calls; empty for none.
     """
 
     __slots__ = (
         "attach_target",
         "autoload",
         "definition",
+        "exception_callback",
         "expected_attach_type",
         "instructions",
         "name",
@@ -43,6 +47,7 @@ class ProgramSpec:
         prog_flags: int = 0,
         attach_target: str = "",
         autoload: bool = True,
+        exception_callback: str = "",
     ) -> None:
         self.name = name
         self.instructions = instructions
@@ -53,6 +58,7 @@ class ProgramSpec:
         self.prog_flags = prog_flags
         self.attach_target = attach_target
         self.autoload = autoload
+        self.exception_callback = exception_callback
 
     @classmethod
     def from_section(cls, name: str, section: str, instructions: list[Instruction]) -> ProgramSpec:
@@ -74,6 +80,20 @@ class ProgramSpec:
             attach_target=definition.target(section),
             autoload=autoload,
         )
+
+    def disassemble(self, functions: Mapping[str, list[Instruction]] | None = None, *, source: bool = True) -> str:
+        """Return the program's instructions as text, each C line above what the compiler made of it.
+
+        Maps, functions and variables' sections go by their names. `functions`: the object's subprograms
+        (`spec.functions`); those that the program reaches follow it. Slots count from 0 in each function,
+        since only loading puts them in a row. `source`: whether to show the C lines, which need `-g`.
+        """
+        from rawbpf.spec.summary import listing, reached
+
+        known = functions or {}
+        bodies = [(self.name, self.instructions)]
+        bodies += [(name, known[name]) for name in reached(self.instructions, known) if name in known]
+        return "\n".join(listing(name, body, source=source) for name, body in bodies)
 
     def copy(self) -> ProgramSpec:
         """Return a copy with its own list of the same instructions, which are immutable."""

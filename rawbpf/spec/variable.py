@@ -6,18 +6,32 @@ file and no kernel.
 
 from __future__ import annotations
 
+from types import GenericAlias
+
 from rawbpf.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Literal
+    from typing import Any, Generic, Literal
+
+    from typing_extensions import TypeVar
 
     from rawbpf.btf.types import Type
     from rawbpf.codec import Codec
     from rawbpf.spec.map import MapSpec
 
+    T = TypeVar("T", default=object)
 
-class VariableSpec:
+    class _Base(Generic[T]):
+        pass
+else:
+
+    class _Base:
+        __slots__ = ()
+        __class_getitem__ = classmethod(GenericAlias)
+
+
+class VariableSpec(_Base["T"]):
     """A variable before loading: `spec.variables["min_uid"].value = 1000`.
 
     `constant`: it lies in `.rodata`, so the verifier may take its value for known and user space cannot
@@ -46,18 +60,19 @@ class VariableSpec:
         self.byteorder = byteorder
 
     @property
-    def value(self) -> object:
+    def value(self) -> T:
         """The value that it will start with; bytes where the object has no type for it.
 
         Setting packs by the variable's type. Raises: TypeError, ValueError or OverflowError when the new
         value does not fit that type, SpecError when the variable lies outside its section.
         """
-        content = self.map.read(self.offset, self.size)
         codec = self._codec()
-        return content if codec is None else codec.unpack(content)
+        content: Any = self.map.read(self.offset, self.size)
+        value: T = content if codec is None else codec.unpack(content)
+        return value
 
     @value.setter
-    def value(self, value: object) -> None:
+    def value(self, value: T) -> None:
         self._set(value)
 
     def _set(self, value: object) -> None:
@@ -81,12 +96,12 @@ class VariableSpec:
             self.name, of, self.offset, self.size, self.type, constant=self.constant, byteorder=self.byteorder
         )
 
-    def _codec(self) -> Codec[object] | None:
+    def _codec(self) -> Codec[Any] | None:
         if self.type is None:
             return None
         from rawbpf.codec import codec_for
 
-        codec: Codec[object] = codec_for(self.type, byteorder=self.byteorder)
+        codec: Codec[Any] = codec_for(self.type, byteorder=self.byteorder)
         if codec.size != self.size:
             raise SpecError(f"variable {self.name!r} takes {self.size} bytes, but its type {codec.name} {codec.size}")
         return codec

@@ -1,6 +1,6 @@
-"""What older releases of Linux answer otherwise than `rawbpf.testing.cells` says, as data, and how a kernel's is found.
+"""What other releases of Linux answer otherwise than `rawbpf.testing.cells` says, and how a kernel's is found.
 
-Seen on Debian's 5.10, 6.1 and 6.12. Of a change between two of these, the release is from the history of the kernel.
+Seen on Debian's 5.10, 6.1, 6.12 and 7.2. Of a change between two, the release is from the history of the kernel.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ OLDER: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
 `*` in a text is what the row above it left.
 """
 
+NEWER: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str], ...] = (
+    # Commit 48e11bad9a1f ("bpf: cpumap: propagate underlying error in cpu_map_update_elem()").
+    ("7.0", ("cpumap",), ("update",), "*, closed EBADF, another kind EINVAL"),
+)
+"""Rows, the oldest first: the release that answers otherwise than `TABLES`, the map types, the verbs, and how."""
+
 # The stable releases that have what a release brought, where that matters to `OLDER`.
 _STABLE: dict[str, dict[tuple[int, ...], int]] = {
     "6.13": {(6, 12): 5, (6, 6): 66, (6, 1): 120, (5, 15): 174, (5, 10): 231}
@@ -68,7 +74,7 @@ def cells_of(release: str) -> Mapping[Cell, str]:
 
 @functools.lru_cache
 def _cells(version: tuple[int, ...]) -> Mapping[Cell, str]:
-    rows = [row for row in OLDER if not _has(version, row[0])]
+    rows = [row for row in OLDER if not _has(version, row[0])] + [row for row in NEWER if _has(version, row[0])]
     if not rows:
         return CELLS
     tables = {map_type: dict(table) for map_type, table in TABLES.items()}

@@ -19,8 +19,11 @@ from rawbpf.testing.spec import PER_CPU, MapSpec
 from rawbpf.testing.stage import KINDS
 from rawbpf.uapi.constants import BPF_ANY, BPF_EXIST, BPF_F_LOCK, BPF_NOEXIST
 
-FLAGS = (BPF_ANY, BPF_NOEXIST, BPF_EXIST, 3, BPF_F_LOCK, 8, 1 << 32)
-"""What an operation's flag word is tried with: those that exist, both at once, F_LOCK, and unknown ones."""
+FLAGS = (BPF_ANY, BPF_NOEXIST, BPF_EXIST, 3, BPF_F_LOCK, 1 << 31, 1 << 32)
+"""What an operation's flag word is tried with: those that exist, both at once, F_LOCK, and unknown ones.
+
+Not 8 and 16, by which Linux 7.0 reads and writes the value of one CPU, or one value for all.
+"""
 
 _INDEXED = frozenset({"array", "percpu_array", "stack_trace"})
 _KEYED_BY_DESCRIPTOR = frozenset({"sk_storage", "inode_storage", "task_storage", "cgrp_storage"})

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import os
 import shlex
 import sys
 import threading
@@ -20,11 +19,9 @@ from pathlib import Path
 
 from kernels import deb, kernel, machine, suite, userland
 from kernels.cpio import Entry, archive
-from kernels.debian import MIRRORS, Archive, Unavailable, write
+from kernels.debian import Unavailable, cache_folder, source, write
 from kernels.target import TARGETS, Target
 
-CACHE = "RAWBPF_KERNELS_CACHE"
-MIRROR = "RAWBPF_DEBIAN_MIRROR"
 _FAILED = 1
 _NOT_RUN = 3
 _AT_ONCE = 2
@@ -36,9 +33,8 @@ class Runner:
     """Runs one target after the other, or several at once from different threads."""
 
     def __init__(self, cache: Path, limit: float, options: Sequence[str]) -> None:
-        mirrors = [os.environ[MIRROR]] if MIRROR in os.environ else MIRRORS
         self._cache = cache
-        self._source = Archive(cache, mirrors)
+        self._source = source(cache)
         self._limit = limit
         self._options = options
         # What is fetched is for several targets, so one thread fetches while others wait for their guests.
@@ -119,13 +115,6 @@ def main() -> int:
     runner = Runner(cache_folder(), given.limit, shlex.split(given.pytest))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return max(pool.map(runner.run, targets))
-
-
-def cache_folder() -> Path:
-    """Return the folder for what is downloaded and made of it, which later runs use again."""
-    if CACHE in os.environ:
-        return Path(os.environ[CACHE]).resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "rawbpf" / "kernels"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from typing import NamedTuple
 
 MIRRORS = ("https://deb.debian.org", "https://archive.debian.org")
 """Where suites are, and where they go when they are old; below lie `debian` and `debian-security`."""
+MIRROR = "RAWBPF_DEBIAN_MIRROR"
+CACHE = "RAWBPF_KERNELS_CACHE"
+"""Variables of the environment: a mirror to take instead, and the folder that keeps what was fetched and made."""
 _TRIES = 3
 _SECONDS = 60
 _FIRST_NAME = re.compile(r"\s*([a-z0-9.+-]+)")
@@ -135,6 +138,18 @@ class Archive:
             base, _, release = kept.read_text(encoding="utf-8").partition("\n")
             return base, release
         raise Unavailable("; ".join(failures))
+
+
+def cache_folder() -> Path:
+    """Return the folder for what is downloaded and made of it, which later runs use again."""
+    if CACHE in os.environ:
+        return Path(os.environ[CACHE]).resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").resolve() / "rawbpf" / "kernels"
+
+
+def source(cache: Path) -> Archive:
+    """Return Debian's archive, behind the mirror that the environment names if it does."""
+    return Archive(cache, [os.environ[MIRROR]] if MIRROR in os.environ else MIRRORS)
 
 
 def write(path: Path, content: bytes) -> None:

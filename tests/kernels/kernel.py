@@ -26,6 +26,7 @@ MODULES = (
 FOLDER = "modules"
 """Where they are in the guest, with a file `order`."""
 _PARTS = re.compile(r"linux-(image|binary|modules|base)-\d.*")
+_MAIN = re.compile(r"linux-image-\d")
 _IMAGE = re.compile(r"(boot|usr/lib/modules/[^/]+)/vmlinu[xz][^/]*")
 _MODULE = re.compile(r".*/([^/]+)\.ko(\.[a-z]+)?")
 _UNPACK: dict[str | None, Callable[[bytes], bytes]] = {None: bytes, ".xz": lzma.decompress, ".gz": gzip.decompress}
@@ -91,7 +92,7 @@ def dependencies(module: bytes) -> list[str]:
 def _of_suite(suite: str, target: Target, source: Archive, cache: Path) -> Kernel:
     packages = source.index(suite, target.machine.arch).closure([target.kernel], is_part_of_kernel)
     # The package with the image speaks for all of them: it depends on the others in exactly its version.
-    main = next(package for package in packages if is_part_of_kernel(package.name))
+    main = next(package for package in packages if _MAIN.match(package.name))
     folder = cache / "kernels" / main.sha256
     made = Kernel(folder / "image", folder / "modules.cpio", main.version)
     if not (made.image.is_file() and made.modules.is_file()):

@@ -47,9 +47,9 @@ class Run(NamedTuple):
 def missing(machines: Iterable[Machine]) -> str:
     """Return what to install so that QEMU can emulate all of `machines`, nothing if it can."""
     return "; ".join(
-        f"{machine.program} is not installed, Debian has it in {machine.package}"
-        for machine in dict.fromkeys(machines)
-        if shutil.which(machine.program) is None
+        f"{program} is not installed, Debian has it in {package}"
+        for program, package in dict.fromkeys((machine.program, machine.package) for machine in machines)
+        if shutil.which(program) is None
     )
 
 
@@ -61,7 +61,7 @@ def command(machine: Machine, image: Path, folder: Path) -> list[str]:
         *("-accel", "tcg,thread=single", "-smp", "2", "-m", str(_MEMORY_MIB)),
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-kernel", str(image), "-initrd", str(folder / "initrd")),
-        *("-append", f"{machine.console} {_KERNEL_LINE}"),
+        *("-append", f"{machine.parameters} {_KERNEL_LINE}"),
         *("-chardev", f"file,id=console,path={folder / 'console'}", "-serial", "chardev:console"),
         *("-device", machine.serial),
     ]

@@ -15,8 +15,8 @@ class Machine(NamedTuple):
     options: tuple[str, ...]
     serial: str
     """The device that virtual serial ports are plugged into."""
-    console: str
-    """What tells the kernel where its console is."""
+    parameters: str
+    """What its kernel is told: where the console is, and what emulation takes."""
 
 
 class Target(NamedTuple):
@@ -43,6 +43,9 @@ _AMD64 = Machine(
     "virtio-serial-pci",
     "console=ttyS0 no_timer_check",
 )
+# Linux 7.0 and newer hand out no memory where locks may not be taken (kmalloc_nolock) on x86 without cx16, unless slabs
+# are debugged: no arena, no streams.
+_AMD64_WITH_SLABS_DEBUGGED = _AMD64._replace(parameters=f"{_AMD64.parameters} slab_debug=F")
 _ARM64 = Machine(
     "arm64",
     "qemu-system-aarch64",
@@ -64,6 +67,7 @@ _GUEST = ("guest",)
 _LINUX_5_10 = ("bullseye", "bullseye-security")
 _LINUX_6_1 = ("bookworm", "bookworm-security")
 _LINUX_6_12 = ("trixie", "trixie-security", "bookworm-backports")
+_NEWEST = ("sid",)
 
 TARGETS = {
     target.name: target
@@ -73,5 +77,6 @@ TARGETS = {
         Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", _GUEST, 1480),
         Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", _GUEST, 1480),
         Target("6.12-s390x", _S390X, _LINUX_6_12, "linux-image-s390x", (*_GUEST, "guest_byte_order"), 1600),
+        Target("newest-amd64", _AMD64_WITH_SLABS_DEBUGGED, _NEWEST, "linux-image-cloud-amd64", _GUEST, 1600),
     )
 }

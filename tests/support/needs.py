@@ -12,8 +12,10 @@ asks the simulator.
                                 the kernel's own BTF has the name: of a function, a struct, a constant of an enum
     tracepoint:sched/sched_switch
     file:/sys/kernel/btf/vmlinux
+    streams:memory              the kernel has memory for what programs print
     tool:clang                  an executable on PATH
     module:capstone             an importable Python module
+    archive:debian              others' object files, which were fetched or can be
 """
 
 from __future__ import annotations
@@ -198,12 +200,33 @@ def _vmlinux() -> bytes:
         return b""
 
 
+def _streams(_: str, backend: Backend) -> str | None:
+    if backend.name == "sim":
+        return None
+    if not may_use_bpf():
+        return NO_PERMISSION
+    from support.printers import has_stream_memory
+
+    return None if has_stream_memory() else "streams:memory for what programs print is refused (ENOMEM)"
+
+
 def _tool(name: str, _: Backend) -> str | None:
     return None if shutil.which(name, path=PATH) else f"tool:{name} is not installed"
 
 
 def _module(name: str, _: Backend) -> str | None:
     return None if importlib.util.find_spec(name) else f"module:{name} is not installed"
+
+
+def _archive(_: str, __: Backend) -> str | None:
+    from kernels.debian import Unavailable
+    from peer.corpus import objects
+
+    try:
+        objects()
+    except Unavailable as error:
+        return f"archive:debian cannot be reached ({error})"
+    return None
 
 
 # Source: include/uapi/linux/capability.h (v6.12)
@@ -230,6 +253,8 @@ _PROBES: dict[str, Callable[[str, Backend], str | None]] = {
     "tracepoint": _tracepoint,
     "btf_name": _btf_name,
     "file": _file,
+    "streams": _streams,
     "tool": _tool,
     "module": _module,
+    "archive": _archive,
 }

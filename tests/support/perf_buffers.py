@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -69,13 +70,18 @@ class Producer:
 
 
 class Flood:
-    """A program that writes numbered records of 8 to 263 bytes, as many as are asked for. A context manager.
+    """What writes numbered records of 8 to 263 bytes, as many as are asked for, on either kernel. A context manager.
 
     Record n is its number, over and over, in as many bytes as `size_of(n)` says.
     """
 
     def __init__(self, events: rawbpf.PerfEventArrayMap) -> None:
         self._stack = ExitStack()
+        backend = current()
+        self._simulated = backend.perf_event_array(events.fileno()) if isinstance(backend, Simulator) else None
+        self._numbers = [0, 0]
+        if self._simulated is not None:
+            return
         self._state = self._stack.enter_context(rawbpf.ArrayMap.create(value=_NUMBERS.size, max_entries=1))
         instructions: list[Instruction | Label] = [
             b.ld_map_value(b.R7, "state", 0),
@@ -111,12 +117,19 @@ class Flood:
 
     def write(self, count: int) -> None:
         """Write the next `count` records on the CPU of the calling thread."""
-        self._program.run(data=bytes(64), repeat=count)
+        if self._simulated is None:
+            self._program.run(data=bytes(64), repeat=count)
+            return
+        (cpu,) = os.sched_getaffinity(0)
+        for number in range(self._numbers[0], self._numbers[0] + count):
+            record = struct.pack("=Q", number) * _WORDS
+            self._numbers[0] += 1
+            self._numbers[1] += self._simulated.output(record[: self.size_of(number)], cpu=cpu) != 0
 
     @property
     def refused(self) -> int:
         """How many records found no room."""
-        return int(_NUMBERS.unpack(self._state[0])[1])
+        return self._numbers[1] if self._simulated is not None else int(_NUMBERS.unpack(self._state[0])[1])
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,8 @@ if features.prog_type("tracing"):
     print("programs on functions, by BTF")
 if features.helper("tracepoint", "get_current_uid_gid"):
     print("the uid in tracepoints")
+if features.btf_feature("enum64"):
+    print("enumerations of 64 bits in BTF")
 # [end:ask]
 
 # [start:answer]

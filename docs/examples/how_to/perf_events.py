@@ -44,6 +44,14 @@ with events.reader("u64") as reader:
     print(reader.read(), reader.drain(), reader.read(timeout=0.1))
 # [end:read]
 
+# [start:cpu]
+with events.reader("u64") as reader:
+    write(4)
+    for event in reader:
+        print(event, "from CPU", reader.cpu)
+        break
+# [end:cpu]
+
 # [start:bytes]
 with events.reader() as reader:
     write(5)

@@ -5,7 +5,7 @@ Source: kernel/bpf/cpumap.c (v6.12).
 
 from __future__ import annotations
 
-from errno import E2BIG, EEXIST, ENODEV, ENOENT, ENOMEM, EOVERFLOW
+from errno import E2BIG, EEXIST, EINVAL, ENODEV, ENOENT, ENOMEM, EOVERFLOW
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import U32
@@ -37,7 +37,11 @@ class SimCpuMap(RedirectWithPrograms[tuple[int, SimProgram | None]], RedirectArr
     flags_allowed = c.BPF_F_NUMA_NODE
     long_since = (5, 9)
     attach_type = c.BPF_XDP_CPUMAP
-    bad_program = ENOMEM
+
+    def __init__(self, kernel: Kernel, shape: Shape) -> None:
+        super().__init__(kernel, shape)
+        self.tells_why = kernel.release.tells_why_cpumaps_refuse
+        self.bad_program = EINVAL if self.tells_why else ENOMEM
 
     def check(self, kernel: Kernel, shape: Shape) -> None:
         """Check sizes and flags. Source: cpu_map_alloc."""

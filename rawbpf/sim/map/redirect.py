@@ -75,11 +75,13 @@ class RedirectArray(RedirectMap[T]):
 class RedirectWithPrograms(RedirectMap[T]):
     """A map whose targets have a program each, if values have room for one: a number, and a descriptor.
 
-    `attach_type`: what programs must be loaded for; `bad_program`: what is answered where they are not.
+    `attach_type`: what programs must be loaded for; `bad_program`: what is answered where they are not,
+    and for a descriptor of something else, unless the map `tells_why`.
     """
 
     attach_type: int
     bad_program: int
+    tells_why = False
 
     def __init__(self, kernel: Kernel, shape: Shape) -> None:
         super().__init__(kernel, shape)
@@ -88,14 +90,14 @@ class RedirectWithPrograms(RedirectMap[T]):
     def program(self, fd: int) -> SimProgram | None:
         """Return the program of a new target; none for 0 and below. Raises: Refused.
 
-        Source: __dev_map_alloc_node, __cpu_map_entry_alloc: whatever is wrong with it is one errno.
+        Source: __dev_map_alloc_node, __cpu_map_entry_alloc.
         """
         if fd <= 0:
             return None
         try:
             program = program_of(self.kernel, fd)
-        except Refused:
-            raise Refused(self.bad_program) from None
+        except Refused as refused:
+            raise refused if self.tells_why else Refused(self.bad_program) from None
         suits = program.type == c.BPF_PROG_TYPE_XDP and program.expected_attach_type == self.attach_type
         if not suits or program.is_dev_bound or not self.owner.admits(program):
             raise Refused(self.bad_program)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from errno import EEXIST, ENOENT, EOPNOTSUPP
+from errno import EEXIST, ENOBUFS, ENOENT, EOPNOTSUPP
 
 from rawbpf.sim.error import Refused
 from rawbpf.sim.map.base import POINTER, U32
@@ -34,6 +34,8 @@ class SimXskMap(RedirectArray[Sock]):
         sock = Sock(U32.unpack(value)[0])
         if sock.domain != AF_XDP:
             raise Refused(EOPNOTSUPP)
+        if self.kernel.release.xskmaps_want_receivers and not sock.has_receive_ring:
+            raise Refused(ENOBUFS)
         held = self.targets.get(key)
         if held is not None and held != sock and held.is_closed:
             held = None

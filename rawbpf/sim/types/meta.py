@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rawbpf.sim.release import Release
     from rawbpf.sim.types.log import Log
 
 _INFO = 0x9F00FFFF
@@ -36,14 +37,12 @@ _PRINTABLE = frozenset([*range(0x20, 0x7F), *range(0xA0, 0x100)])
 
 
 class Meta:
-    """Reads a type section record by record, and refuses what is no type. `kinds`: the last that is known."""
+    """Reads a type section record by record, and refuses what is no type to a kernel of that `release`."""
 
-    def __init__(self, records: Records, log: Log, kinds: int, tags_flagged: bool, enums_flagged: bool) -> None:
+    def __init__(self, records: Records, log: Log, release: Release) -> None:
         self._records = records
         self._log = log
-        self._kinds = kinds
-        self._tags_flagged = tags_flagged
-        self._enums_flagged = enums_flagged
+        self._release = release
         self._checks: dict[int, Callable[[Record], None]] = {
             r.INT: self._int,
             r.ARRAY: self._array,
@@ -73,7 +72,7 @@ class Meta:
         name_offset, info, size = r.HEAD.unpack_from(section, at)
         record = Record(name_offset, info, size)
         self._need(not info & ~_INFO, record, f"Invalid btf_info:{info:x}")
-        self._need(0 < record.kind <= self._kinds, record, f"Invalid kind:{record.kind}")
+        self._need(0 < record.kind <= self._release.last_btf_kind, record, f"Invalid kind:{record.kind}")
         self._need(self._is_offset(name_offset), record, f"Invalid name_offset:{name_offset}")
         at += r.HEAD.size
         extra, each = r.EXTRAS.get(record.kind), r.ELEMENTS.get(record.kind)
@@ -124,7 +123,7 @@ class Meta:
     def _reference(self, record: Record) -> None:
         # Pointers, modifiers, typedefs and type tags. Source: btf_ref_type_check_meta.
         self._no_vlen(record)
-        if record.kind != r.TYPE_TAG or not self._tags_flagged:
+        if record.kind != r.TYPE_TAG or not self._release.has_flagged_tags:
             self._no_flag(record)
         self._need(record.size <= r.MAX_ID, record, "Invalid type_id")
         if record.kind == r.TYPEDEF:
@@ -173,7 +172,7 @@ class Meta:
             last = offset
 
     def _enum(self, record: Record) -> None:
-        if not self._enums_flagged:
+        if not self._release.has_signed_enums:
             self._no_flag(record)
         self._need(record.size in (1, 2, 4, 8), record, "Unexpected size")
         self._maybe_named(record)
@@ -188,6 +187,8 @@ class Meta:
 
     def _func(self, record: Record) -> None:
         self._named(record)
+        if not self._release.has_function_linkage:
+            self._no_vlen(record)
         self._need(record.vlen <= _FUNC_GLOBAL, record, "Invalid func linkage")
         self._no_flag(record)
 
@@ -206,8 +207,10 @@ class Meta:
         self._need(bool(record.size), record, "size == 0")
         self._no_flag(record)
         name = self._records.name(record.name_offset)
-        printable = name and len(name) <= _NAME_LIMIT and _PRINTABLE.issuperset(name)
-        self._need(bool(record.name_offset and printable), record, "Invalid name")
+        valid = is_identifier(name)
+        if self._release.has_printable_sections:
+            valid = bool(name) and len(name) <= _NAME_LIMIT and _PRINTABLE.issuperset(name)
+        self._need(bool(record.name_offset) and valid, record, "Invalid name")
         end = total = 0
         for number, offset, size in record.elements:
             self._need(0 < number <= r.MAX_ID, record, "Invalid type_id")
@@ -221,7 +224,7 @@ class Meta:
     def _decl_tag(self, record: Record) -> None:
         self._need(bool(self._records.name(record.name_offset)), record, "Invalid value")
         self._no_vlen(record)
-        if not self._tags_flagged:
+        if not self._release.has_flagged_tags:
             self._no_flag(record)
         self._need(record.extra[0] >= -1, record, "Invalid component_idx")
 

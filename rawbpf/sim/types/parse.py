@@ -30,7 +30,7 @@ def parse(content: bytes, log: Log, release: Release) -> Records:
     """Return the records of a BTF that is in order. Raises: Refused (EINVAL, E2BIG, ENOTSUPP, EEXIST, ELOOP)."""
     types, strings = _sections(content, log)
     records = Records(strings)
-    Meta(records, log, release.last_btf_kind, release.has_flagged_tags, release.has_signed_enums).read(types)
+    Meta(records, log, release).read(types)
     Resolver(records, log).check()
     return records
 

@@ -1,8 +1,11 @@
-"""Types as `bpftool btf dump` (format raw) writes them, so that another implementation can be compared with."""
+"""Types one by one as they lie in BTF, in the form of `bpftool btf dump` without a format.
+
+Source: tools/bpf/bpftool/btf.c:dump_btf_type (v6.12)
+"""
 
 from __future__ import annotations
 
-from rawbpf.btf import (
+from rawbpf.btf.types import (
     Array,
     Composite,
     Datasec,
@@ -13,14 +16,17 @@ from rawbpf.btf import (
     FuncProto,
     Fwd,
     Int,
+    Reference,
     Type,
     Var,
 )
-from rawbpf.btf.types import Reference
 
 
 def raw_lines(type: Type) -> list[str]:
-    """Return what bpftool 7 prints for `type`."""
+    """Return the line of `type`, and one for each of its parts.
+
+    Raises: FormatError when the type is broken.
+    """
     head = f"[{type.id}] {type.kind_name.upper()} '{type.name or '(anon)'}'"
     if isinstance(type, Int):
         words = [word for word, yes in (("SIGNED", type.signed), ("CHAR", type.is_char), ("BOOL", type.is_bool)) if yes]
@@ -59,5 +65,4 @@ def raw_lines(type: Type) -> list[str]:
         return [f"{head} size={type.size}"]
     if isinstance(type, DeclTag):
         return [f"{head} type_id={type.type.id} component_idx={type.component_index}"]
-    assert isinstance(type, Reference)
-    return [f"{head} type_id={type.type.id}"]
+    return [f"{head} type_id={type.type.id}" if isinstance(type, Reference) else head]

@@ -1,0 +1,91 @@
+"""C declarations: a type wrapped around a name, from the name outwards.
+
+How a struct, an enum or a typedef is written where it is used is for whoever inherits from here.
+"""
+
+from __future__ import annotations
+
+from rawbpf.btf.types import MAX_DEPTH, QUALIFIERS, Array, FuncProto, Ptr, Type, TypeTag
+
+_WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+
+
+class Declarator:
+    """Writes declarations; `flexible` is the length that an array of no length has."""
+
+    flexible = ""
+
+    def reference(self, type: Type, depth: int) -> str:
+        """Return what stands for `type` where it is used: its name, or its body if it has none."""
+        raise NotImplementedError
+
+    def ends(self, depth: int) -> bool:
+        """Return whether to write `...` for what is nested `depth` deep, or come now."""
+        raise NotImplementedError
+
+    def tag(self, tag: TypeTag) -> str:
+        """Return a type tag as C has it."""
+        if tag.is_attribute:
+            return f"__attribute__(({tag.name}))" if is_attribute(tag.name) else ""
+        return f"__attribute__((btf_type_tag({quoted(tag.name)})))"
+
+    def declare(self, type: Type, declarator: str, depth: int) -> str:
+        """Return the declaration of `declarator` as `type`."""
+        # `*` binds weaker than `[]` and `()`.
+        qualifiers = ""
+        for _ in range(MAX_DEPTH):
+            if isinstance(type, QUALIFIERS):
+                word = self.tag(type) if isinstance(type, TypeTag) else type.kind_name
+                if word and f"{word} " not in qualifiers:  # an array and its elements may both be const
+                    qualifiers += f"{word} "
+                type = type.type
+            elif isinstance(type, Ptr):
+                declarator = f"*{qualifiers}{declarator}".rstrip()
+                qualifiers = ""
+                type = type.type
+            elif isinstance(type, Array):
+                if declarator.startswith("*"):
+                    declarator = f"({declarator})"
+                declarator = f"{declarator}[{type.length or self.flexible}]"
+                type = type.type
+            elif isinstance(type, FuncProto):
+                if declarator.startswith("*"):
+                    declarator = f"({declarator})"
+                declarator = f"{declarator}({self.parameters(type, depth)})"
+                type = type.return_type
+            else:
+                return f"{qualifiers}{self.reference(type, depth)} {declarator}".rstrip()
+        self.ends(MAX_DEPTH + 1)
+        return f"... {declarator}".rstrip()
+
+    def parameters(self, proto: FuncProto, depth: int) -> str:
+        """Return what stands between the parentheses of a prototype."""
+        if self.ends(depth):
+            return "..."
+        texts = []
+        more = proto.variadic
+        for name, type in proto.params:
+            if self.ends(0):
+                more = True
+                break
+            texts.append(self.declare(type, name, depth + 1))
+        if more:
+            texts.append("...")
+        return ", ".join(texts) or "void"
+
+
+def is_word(text: str) -> bool:
+    """Return whether `text` may be a name in C."""
+    return bool(text) and not text[0].isdigit() and _WORD.issuperset(text)
+
+
+def is_attribute(text: str) -> bool:
+    """Return whether `text` is an attribute of C such as `address_space(1)`, and nothing more."""
+    name, opened, rest = text.partition("(")
+    return is_word(name) and (not opened or (rest.endswith(")") and (_WORD | {" ", ","}).issuperset(rest[:-1])))
+
+
+def quoted(text: str) -> str:
+    """Return `text` as a string of C."""
+    inner = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(char if char.isprintable() else "?" for char in inner) + '"'

@@ -1,0 +1,171 @@
+"""`rawbpf cc FILE`: compile a C source for BPF with the compiler and headers that this machine has, and read it back.
+
+What is missing is said with the package that brings it; what the compiler says is passed on as it is. The object
+appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from argparse import RawDescriptionHelpFormatter
+from contextlib import ExitStack, suppress
+
+from rawbpf.cli.failure import Failure, escaped, tell
+from rawbpf.cli.object import shown
+from rawbpf.cli.read import read_object
+from rawbpf.errors import FormatError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace, _SubParsersAction
+
+    from rawbpf.cli.compiler import Compiler
+    from rawbpf.cli.stop import Stop
+
+_VMLINUX = "vmlinux.h"
+_KERNEL_TYPES = "/sys/kernel/btf/vmlinux"
+_EPILOG = """\
+examples:
+  rawbpf cc execcount.bpf.c
+        make execcount.bpf.o for this machine, and show what is in it
+  rawbpf cc execcount.bpf.c -o build/execcount.o --target bpfeb
+        for machines that are big-endian
+  rawbpf cc probe.bpf.c -- -Iinclude -DDEBUG -mcpu=v3
+        with options for the compiler
+
+The newest clang on PATH compiles, or what --compiler or CLANG names: another clang, or gcc's bpf-gcc. It gets
+-O2 -g -mcpu=v2 -Wall, __TARGET_ARCH_... of this machine, and the directories of the source, of libbpf's headers
+and of the kernel's; options behind -- come last, and win. A source that includes vmlinux.h without one beside it
+gets one of the types of the running kernel.
+"""
+
+
+def add_to(commands: _SubParsersAction[ArgumentParser]) -> None:
+    """Add the arguments of `cc`."""
+    parser = commands.add_parser(
+        "cc",
+        help="compile a C source for BPF with what this machine has",
+        description="Compile a C source for BPF with the compiler and headers that this machine has, and read it back.",
+        usage="%(prog)s [-h] [-o OUT] [--target TARGET] [--compiler COMPILER] FILE [-- OPTION ...]",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="FILE", help="the source, such as execcount.bpf.c")
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="the object (default: named after the source, in this directory)"
+    )
+    parser.add_argument(
+        "--target",
+        choices=("bpf", "bpfel", "bpfeb"),
+        help="the byte order of the machines that it is for: little (bpfel) or big (bpfeb); default: this machine's",
+    )
+    parser.add_argument(
+        "--compiler", metavar="COMPILER", help="a clang or bpf-gcc, by name or path (default: the newest clang)"
+    )
+    parser.set_defaults(command=compile_source, parser=parser)
+
+
+def compile_source(arguments: Namespace, stop: Stop) -> int:
+    """Do what the command line says and return the exit status. Raises: Failure; as `Output.flush`."""
+    from rawbpf.cli.compiler import find_compiler, target_of
+    from rawbpf.cli.output import Output
+    from rawbpf.cli.stop import Stopped
+
+    output = Output(stop)
+    source: str = arguments.source
+    _must_be_readable(source)
+    out = os.path.realpath(arguments.output or _object_name(source))
+    if os.path.exists(out) and not os.path.isfile(out):
+        raise Failure(f"{escaped(out)} is no regular file; -o names the object")
+    with ExitStack() as stack:
+        try:
+            with stop.raising():
+                compiler = find_compiler(arguments.compiler)
+                # In its directory, so that it can be moved to its place at once.
+                made = os.path.join(stack.enter_context(_directory_beside(out)), os.path.basename(out))
+                command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
+                command.append(f"-I{os.path.dirname(source) or '.'}")
+                _compile(compiler, command, arguments.options, source, made, stack)
+                spec = read_object(made, subject=out)
+        except Stopped as stopped:
+            # Whoever builds with it must not take it for done.
+            raise Failure("interrupted: nothing was written") from stopped
+        os.replace(made, out)
+    output.write(f"{shown(spec)}compiled by {escaped(compiler.path)}\n")
+    output.flush()
+    return 0
+
+
+def _must_be_readable(source: str) -> None:
+    try:
+        with open(source, "rb"):
+            pass
+    except OSError as error:
+        raise Failure(f"{escaped(source)}: {error.strerror}") from error
+
+
+def _object_name(source: str) -> str:
+    stem, suffix = os.path.splitext(os.path.basename(source))
+    if suffix != ".c":
+        raise Failure(f"{escaped(source)}: is no .c file; give the object a name by -o")
+    return f"{stem}.o"
+
+
+def _directory_beside(out: str) -> tempfile.TemporaryDirectory[str]:
+    directory = os.path.dirname(out)
+    try:
+        return tempfile.TemporaryDirectory(prefix=f".{os.path.basename(out)}.", dir=directory)
+    except OSError as error:
+        raise Failure(f"{escaped(directory)}: {error.strerror}") from error
+
+
+def _compile(
+    compiler: Compiler, command: list[str], options: list[str], source: str, made: str, stack: ExitStack
+) -> None:
+    from rawbpf.cli.compiler import include_options, missing_header, package_of
+
+    machine = os.uname().machine
+    for with_types in (False, True):
+        generated = _kernel_types(stack) if with_types else []
+        full = [*command, *generated, *include_options(machine), *options, "-c", source, "-o", made]
+        if compiler.is_clang and sys.stderr is not None and sys.stderr.isatty():
+            full.append("-fcolor-diagnostics")
+        try:
+            done = subprocess.run(full, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+        except OSError as error:
+            raise Failure(f"{escaped(compiler.path)}: {error.strerror}") from error
+        said = done.stderr.decode("utf-8", "replace")
+        header = missing_header(said) if done.returncode else None
+        if header == _VMLINUX and not with_types:
+            continue
+        with suppress(OSError):  # nobody is left to be told
+            if sys.stderr is not None:
+                sys.stderr.write(said)
+                sys.stderr.flush()
+        if done.returncode:
+            advice = package_of(header) if header else ""
+            raise Failure(f"{escaped(source)}: {advice or 'does not compile'}")
+        return
+
+
+def _kernel_types(stack: ExitStack) -> list[str]:
+    # A vmlinux.h of the running kernel, for the source that has none beside it.
+    from rawbpf.btf import Btf
+
+    try:
+        with open(_KERNEL_TYPES, "rb") as file:
+            text = Btf.from_bytes(file.read()).to_c()
+    except (OSError, FormatError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Failure(
+            f"{_VMLINUX} is included, and lies neither beside the source nor where -I says; "
+            f"it would be made of {_KERNEL_TYPES}: {why}"
+        ) from error
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rawbpf-"))
+    with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
+        file.write(text)
+    tell(f"{_VMLINUX}: the types of the running kernel, for this time")
+    return [f"-isystem{directory}"]
