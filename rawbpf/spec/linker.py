@@ -339,6 +339,7 @@ class _Linker:
             for name, program in file.programs.items():
                 if not self._is_replaced(number, name):
                     program.name = names[name]
+                    program.exception_callback = names.get(program.exception_callback, program.exception_callback)
                     program.instructions = self._body(number, program.instructions)
                     out.programs[program.name] = program
             for name, body in file.functions.items():
