@@ -36,6 +36,7 @@ COMPILED = {
     "event_types",
     "inner_maps",
     "kernel_facts",
+    "link_main",
     "networks",
     "openers",
     "per_task",
@@ -51,6 +52,8 @@ COMPILED = {
     "tail_calls",
 }
 """Samples that take the object that compile.sh makes of the C source beside them."""
+MORE = {"link_main": ("link_count",)}
+"""Those that take objects of others, too."""
 LOOSE = {"co_re", "compile_openers", "openers", "refused", "keep_log", "missed"}
 """Samples whose numbers depend on the kernel and the compiler."""
 NETWORKED = {"drop_ports", "no_datagrams", "redirect"}
@@ -113,7 +116,8 @@ def compiled(sample: Path, directory: Path) -> str:
     ],
 )
 def test_a_sample_prints_what_its_page_shows(sample: Path, tmp_path: Path) -> None:
-    arguments = [compiled(sample, tmp_path)] if sample.stem in COMPILED else []
+    stems = (sample.stem, *MORE.get(sample.stem, ())) if sample.stem in COMPILED else ()
+    arguments = [compiled(sample.with_stem(stem), tmp_path) for stem in stems]
     alone = printers.trace_turn() if sample.stem == "prints" else nullcontext()
     # Users above it are counted too, so it lies above those of other tests.
     uid = str(4_200_000_000 + os.getpid())
@@ -174,6 +178,7 @@ def test_every_sample_on_a_page_is_run_or_compiled_by_a_test() -> None:
     run_here = {str(path.relative_to(ROOT)) for sample in SAMPLES for path in (sample, sample.with_suffix(".out"))}
     run_as_examples = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("*.py")}
     sources = {sample.with_suffix(".bpf.c") for sample in SAMPLES if sample.stem in COMPILED | NETWORKED}
+    sources |= {EXAMPLES / f"how_to/{stem}.bpf.c" for stems in MORE.values() for stem in stems}
     compiled_here = {str(source.relative_to(ROOT)) for source in sources}
     objects = {str(path.relative_to(ROOT)) for path in (ROOT / "bpf").glob("*.[ch]")}
     tested = {str(path.relative_to(ROOT)) for path in EXAMPLES.glob("testing/*.py")}  # by test_docs_testing.py

@@ -7,7 +7,8 @@ from typing import Literal
 import pytest
 from support.elf_writer import ALLOC, FUNC, GLOBAL, LOCAL, NOTYPE, WEAK, ElfWriter
 
-from rawbpf.asm import KernelReference, MapReference, build
+from rawbpf import ObjectSpec, relocate
+from rawbpf.asm import KernelReference, MapReference, SymbolReference, build
 from rawbpf.asm.instruction import Instruction, encode
 from rawbpf.btf import Builder
 from rawbpf.elf import parse
@@ -121,11 +122,7 @@ def test_what_is_declared_is_counted_as_by_libbpf(bind: int) -> None:
             r"only the address itself can be loaded, not one \+8 from it",
             id="addend",
         ),
-        pytest.param(of(LOAD, "other"), "'other' is not defined in this object", id="not declared"),
-        pytest.param(
-            of(CALL, "kernel_function", btf=False), "is not defined in this object.*compile with -g", id="no BTF"
-        ),
-        pytest.param(of(CALL, "kernel_function", linkage="global"), "is not defined in this object", id="linkage"),
+        pytest.param(of(LOAD, "other", relocation=R_BPF_64_32), "neither calls 'other' nor", id="not declared"),
         pytest.param(of(CALL, "kernel_function", bind=LOCAL), "is not defined in this object", id="local"),
         pytest.param(of(CALL, "kernel_function", kind=FUNC), "is not defined in this object", id="kind of symbol"),
     ],
@@ -133,6 +130,22 @@ def test_what_is_declared_is_counted_as_by_libbpf(bind: int) -> None:
 def test_contradictions_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         parse(data, "it.o")
+
+
+@pytest.mark.parametrize(
+    ("data", "reference"),
+    [
+        pytest.param(of(LOAD, "other"), SymbolReference("other"), id="not declared"),
+        pytest.param(of(build.ld_imm64(1, 8), "other"), SymbolReference("other", 8), id="inside of it"),
+        pytest.param(of(CALL, "kernel_function", btf=False), SymbolReference("kernel_function"), id="no BTF"),
+        pytest.param(of(CALL, "kernel_function", linkage="global"), SymbolReference("kernel_function"), id="linkage"),
+    ],
+)
+def test_what_may_be_defined_by_another_object_is_refused_when_it_is_loaded(data: bytes, reference: object) -> None:
+    spec = ObjectSpec.from_bytes(data)
+    assert spec.programs["f"].instructions[0].reference == reference
+    with pytest.raises(SpecError, match=r"'f' refers to '\w+', which is not defined in this object: .* -g"):
+        relocate(spec)
 
 
 def hostile(build_types: Literal["large", "outside"]) -> bytes:

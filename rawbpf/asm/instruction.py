@@ -107,6 +107,30 @@ class KernelReference:
         return f"KernelReference({self.name!r})"
 
 
+class SymbolReference:
+    """What another object defines, by name, until both are linked: called, or the address of its byte `offset`."""
+
+    __slots__ = ("name", "offset")
+
+    def __init__(self, name: str, offset: int = 0) -> None:
+        self.name = name
+        self.offset = offset
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SymbolReference):
+            return NotImplemented
+        return self.name == other.name and self.offset == other.offset
+
+    def __hash__(self) -> int:
+        return hash((SymbolReference, self.name, self.offset))
+
+    def __repr__(self) -> str:
+        return f"SymbolReference({self.name!r}, {self.offset})" if self.offset else f"SymbolReference({self.name!r})"
+
+
+Reference = MapReference | FunctionReference | LabelReference | KernelReference | SymbolReference
+
+
 class Line:
     """The source line that an instruction begins.
 
@@ -184,7 +208,7 @@ class Instruction:
         offset: int = 0,
         imm: int = 0,
         *,
-        reference: MapReference | FunctionReference | LabelReference | KernelReference | None = None,
+        reference: Reference | None = None,
         line: Line | None = None,
         function: int | None = None,
         core: tuple[int, int, int] | None = None,
@@ -217,7 +241,7 @@ class Instruction:
         src: int | None = None,
         offset: int | None = None,
         imm: int | None = None,
-        reference: MapReference | FunctionReference | LabelReference | KernelReference | Literal[False] | None = None,
+        reference: Reference | Literal[False] | None = None,
         line: Line | Literal[False] | None = None,
         function: int | Literal[False] | None = None,
         core: tuple[int, int, int] | Literal[False] | None = None,

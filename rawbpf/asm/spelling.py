@@ -9,7 +9,13 @@ Source: kernel/bpf/disasm.c:print_bpf_insn (v6.12).
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, KernelReference, LabelReference, MapReference
+from rawbpf.asm.instruction import (
+    FunctionReference,
+    KernelReference,
+    LabelReference,
+    MapReference,
+    SymbolReference,
+)
 from rawbpf.uapi.constants import (
     BPF_PSEUDO_BTF_ID,
     BPF_PSEUDO_CALL,
@@ -129,7 +135,7 @@ def _jump(i: Instruction, kind: int) -> str:
 
 
 def _call(i: Instruction) -> str:
-    if isinstance(i.reference, FunctionReference):
+    if isinstance(i.reference, (FunctionReference, SymbolReference)):
         return f"call {i.reference.name}"
     if isinstance(i.reference, KernelReference):
         return f"call kernel[{i.reference.name}]"
@@ -160,6 +166,8 @@ def _value(i: Instruction) -> str:
         return f"map[{reference.name}]" if reference.offset is None else f"map[{reference.name}]{reference.offset:+d}"
     if isinstance(reference, FunctionReference):
         return f"&{reference.name}"
+    if isinstance(reference, SymbolReference):
+        return f"&{reference.name}" + (f"{reference.offset:+d}" if reference.offset else "")
     if isinstance(reference, KernelReference):
         return f"&kernel[{reference.name}]"
     imm = i.imm & (1 << 64) - 1

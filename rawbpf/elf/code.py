@@ -9,13 +9,22 @@ Source: Documentation/bpf/llvm_reloc.rst, tools/lib/bpf/libbpf.c:bpf_program__re
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import LD_IMM64, FunctionReference, KernelReference, Line, MapReference, decode
+from rawbpf.asm.instruction import (
+    LD_IMM64,
+    FunctionReference,
+    KernelReference,
+    Line,
+    MapReference,
+    SymbolReference,
+    decode,
+)
 from rawbpf.elf.container import (
     R_BPF_64_32,
     R_BPF_64_64,
     STB_LOCAL,
     STT_FUNC,
 )
+from rawbpf.elf.linkage import is_needed
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.uapi import constants as c
 
@@ -31,10 +40,6 @@ if TYPE_CHECKING:
 _CALL = 0x85
 _TEXT = ".text"
 _MAX_ALIASES = 16
-_AS_WHAT = (
-    "declare what is the kernel's with __ksym or __kconfig and compile with -g, "
-    "and link this with the object that defines it otherwise (bpftool gen object)"
-)
 
 
 class Function:
@@ -211,7 +216,8 @@ def _refer(instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping
     # What others define.
     extern = externs.get(symbol.name)
     if extern is None:
-        raise SpecError(f"{where}: {symbol.name!r} is not defined in this object: {_AS_WHAT}")
+        _need(instruction, kind, symbol, where)
+        return
     reference = extern.reference
     if kind == R_BPF_64_32 and instruction.opcode == _CALL and isinstance(reference, KernelReference):
         instruction.src, instruction.imm, instruction.reference = c.BPF_PSEUDO_KFUNC_CALL, 0, reference
@@ -226,6 +232,19 @@ def _refer(instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping
             f"{where}: of {symbol.name!r} only the address itself can be loaded, not one {addend:+d} from it"
         )
     instruction.src, instruction.imm, instruction.reference = extern.src, 0, reference
+
+
+def _need(instruction: Instruction, kind: int, symbol: Symbol, where: str) -> None:
+    # What another object may define: what it turns out to be decides what the instruction is to be.
+    if not is_needed(symbol):
+        raise SpecError(f"{where}: {symbol.name!r} is not defined in this object")
+    if kind == R_BPF_64_32 and instruction.opcode == _CALL:
+        instruction.src, instruction.imm, instruction.reference = c.BPF_PSEUDO_CALL, -1, SymbolReference(symbol.name)
+    elif kind == R_BPF_64_64 and instruction.opcode == LD_IMM64:
+        addend = _signed(instruction.imm)
+        instruction.src, instruction.imm, instruction.reference = 0, 0, SymbolReference(symbol.name, addend)
+    else:
+        raise SpecError(f"{where}: '{instruction}' neither calls {symbol.name!r} nor loads its address")
 
 
 def _signed(imm: int) -> int:

@@ -51,13 +51,13 @@ _HOW = "compile with clang -O2 -g -target bpf -c"
 class Section:
     """A section header; `content` is cut out of the file on demand."""
 
-    __slots__ = ("_file", "flags", "index", "info", "link", "name", "offset", "size", "type")
+    __slots__ = ("_file", "alignment", "flags", "index", "info", "link", "name", "offset", "size", "type")
 
-    def __init__(self, file: memoryview, index: int, name: str, header: tuple[int, int, int, int, int, int]) -> None:
+    def __init__(self, file: memoryview, index: int, name: str, header: tuple[int, ...]) -> None:
         self._file = file
         self.index = index
         self.name = name
-        self.type, self.flags, self.offset, self.size, self.link, self.info = header
+        self.type, self.flags, self.offset, self.size, self.link, self.info, self.alignment = header
 
     @property
     def is_code(self) -> bool:
@@ -189,7 +189,7 @@ def read(data: bytes | memoryview, name: str, *, any_machine: bool = False) -> C
         raise FormatError(f"{name}: not a BPF object: machine is {of}: {_HOW}", 18)
     headers = _headers(name, view, file, ">" if byteorder == "big" else "<")
     index = file.get_shstrndx() if headers else 0
-    sections = [Section(view, i, "", (h[1], h[2], h[4], h[5], h[6], h[7])) for i, h in enumerate(headers)]
+    sections = [Section(view, i, "", (h[1], h[2], *h[4:9])) for i, h in enumerate(headers)]
     # Overlapping sections could make a small file cost as much as the square of its size.
     if sum(section.size for section in sections if section.type not in (SHT_NULL, SHT_NOBITS)) > len(view):
         raise FormatError(f"{name}: the sections' sizes together exceed the file's {len(view)} bytes")

@@ -35,15 +35,17 @@ _FIELDS = (*_NUMBERS, "key", "value", "values")
 class Definitions:
     """The maps that an object defines, by name; `at`: their names by (section's index, byte) of the definition.
 
-    `arrays`: program arrays by the number that sections of programs name them by.
+    `arrays`: program arrays by the number that sections of programs name them by. `declared`: what other objects are
+    to define.
     """
 
-    __slots__ = ("arrays", "at", "maps", "slots")
+    __slots__ = ("arrays", "at", "declared", "maps", "slots")
 
     def __init__(self) -> None:
         self.maps: dict[str, MapSpec] = {}
         self.at: dict[tuple[int, int], str] = {}
         self.arrays: dict[int, MapSpec] = {}
+        self.declared: dict[str, MapSpec] = {}
         # (first byte, end, name) of each definition's `values`, which relocations fill.
         self.slots: list[tuple[int, int, str]] = []
 
@@ -60,21 +62,19 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
         if legacy.id and legacy.spec.map_type == c.BPF_MAP_TYPE_PROG_ARRAY:
             out.arrays.setdefault(legacy.id, legacy.spec)
     section = elf.find(MAPS)
+    definitions = btf.find(MAPS, Datasec) if btf is not None else None
     if section is None or not section.size:
+        _declared(elf, definitions, out)
         return out
     if btf is None:
         raise SpecError("section '.maps' needs types, but there is no .BTF section: compile with -g")
-    definitions = btf.find(MAPS, Datasec)
     if definitions is None:
         raise SpecError("section '.maps' has no types in BTF: compile with clang 10 or later and -g")
-    declared = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF}
+    _declared(elf, definitions, out)
     for variable, offset, size in definitions.variables:
         name = variable.name
-        if name in declared:
-            raise SpecError(
-                f"map {name!r} is declared and not defined: link this with the object that defines it "
-                "(bpftool gen object)"
-            )
+        if name in out.declared:
+            continue
         definition = strip(variable.type)
         if not isinstance(definition, Struct):
             raise SpecError(f"map {name!r} is defined by a {definition.kind_name} and not by a struct")
@@ -86,6 +86,14 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
             out.slots.append((offset + values.bit_offset // 8, offset + size, name))
     _initial_values(elf, section, out)
     return out
+
+
+def _declared(elf: Container, definitions: Datasec | None, out: Definitions) -> None:
+    needed = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF and symbol.name}
+    for variable, _, _ in definitions.variables if definitions is not None and needed else ():
+        definition = strip(variable.type)
+        if variable.name in needed and isinstance(definition, Struct):
+            out.declared[variable.name] = _definition(variable.name, definition)
 
 
 def _add(out: Definitions, spec: MapSpec, place: tuple[int, int]) -> None:

@@ -26,6 +26,7 @@ from rawbpf.elf.container import (
     read,
 )
 from rawbpf.elf.externs import read_externs
+from rawbpf.elf.linkage import read_symbols
 from rawbpf.elf.maps import read_definitions
 from rawbpf.elf.struct_ops import read_members, read_tables
 from rawbpf.errors import FormatError, SpecError
@@ -79,6 +80,7 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     functions = read_functions(elf, definitions.at, data_sections, externs, ext)
     _functions(out, functions)
+    out.symbols.update(read_symbols(elf, btf, data_sections, definitions.declared, externs))
     if btf is not None:
         _exception_callbacks(out, btf)
     if ext is not None:
@@ -179,6 +181,7 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
             contents=None if section.type == SHT_NOBITS else bytearray(section.content),
             frozen=constant,
             section=name,
+            alignment=max(section.alignment, 1),
         )
         if types is not None:
             _variables(types, spec, section.size, out)

@@ -8,7 +8,7 @@ Source: tools/lib/bpf/libbpf.c:bpf_object__reloc_code, kernel/bpf/verifier.c:add
 
 from __future__ import annotations
 
-from rawbpf.asm.instruction import FunctionReference, slots
+from rawbpf.asm.instruction import FunctionReference, SymbolReference, slots
 from rawbpf.errors import SpecError
 
 TYPE_CHECKING = False
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction, Line
     from rawbpf.spec.program import ProgramSpec
+
+
+_ELSEWHERE = (
+    "is not defined in this object: declare what is the kernel's with __ksym or __kconfig and compile with -g, "
+    "and link this with the object that defines it otherwise (rawbpf.ObjectSpec.link)"
+)
 
 
 def link(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) -> list[Instruction]:
@@ -54,7 +60,7 @@ def reached(program: ProgramSpec, functions: Mapping[str, list[Instruction]]) ->
 
     The program's own key is None: it may be called as a function, too, and is then appended by its name.
     What the kernel calls when the program throws comes last, unless the program itself reaches it.
-    Raises: SpecError when a function that is called is not among `functions`.
+    Raises: SpecError when a function that is called is not among `functions`, and for what another object defines.
     """
     order: dict[str | None, list[Instruction]] = {None: program.instructions}
     _follow(program, program.name, program.instructions, functions, order)
@@ -82,6 +88,10 @@ def _follow(
         caller, rest = path[-1]
         for instruction in rest:
             reference = instruction.reference
+            if isinstance(reference, SymbolReference):
+                raise SpecError(
+                    f"program {program.name!r}: {caller!r} refers to {reference.name!r}, which {_ELSEWHERE}"
+                )
             if not isinstance(reference, FunctionReference) or reference.name in order:
                 continue
             if reference.name not in functions:

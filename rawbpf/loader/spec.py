@@ -74,6 +74,27 @@ class ObjectSpec:
 
         return cls(parse(content, name))
 
+    @classmethod
+    def link(
+        cls, objects: Iterable[ObjectSpec | str | bytes | os.PathLike[str]], *, name: str = "linked"
+    ) -> ObjectSpec:
+        """Return one specification of several `objects`, read or as paths, whose parts refer to one another.
+
+        What is declared `extern` in one is found in the others: functions, variables, maps. A strong definition goes
+        before weak ones, and of these the first counts. Data sections of one name are laid one behind the other.
+        What no object defines may be in one that is linked later; until then nothing that refers to it can be loaded.
+        `name` is what messages call the result. Changes nothing in `objects`.
+
+        Raises: SpecError for what two define, where declaration and definition differ, and where license, kernel
+        version or byte order do; as `from_file` for paths.
+
+        Source: tools/lib/bpf/linker.c:bpf_linker__add_file (v6.12)
+        """
+        from rawbpf.spec.linker import link
+
+        specs = [each if isinstance(each, ObjectSpec) else cls.from_file(each) for each in objects]
+        return cls(link([spec._content for spec in specs], name))
+
     @property
     def name(self) -> str:
         """The file's name."""

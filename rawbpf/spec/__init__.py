@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.section import Section as Section
     from rawbpf.spec.section import find_section as find_section
     from rawbpf.spec.section import register_section as register_section
+    from rawbpf.spec.symbol import Symbol as Symbol
     from rawbpf.spec.variable import VariableSpec as VariableSpec
 
 _HOMES = {
@@ -24,6 +25,7 @@ _HOMES = {
     "ObjectData": "object",
     "ProgramSpec": "program",
     "Section": "section",
+    "Symbol": "symbol",
     "VariableSpec": "variable",
     "find_section": "section",
     "register_section": "section",

@@ -25,12 +25,14 @@ class MapSpec:
     `key` and `value` are BTF types (None: plain bytes), `key_type_id` and `value_type_id` their ids in
     the object's BTF (0: none). `inner` is the template of a map-in-map, `values` what it starts with,
     index to the name of a map or program. `contents` are the bytes of the only value of a data section
-    (None: zeros); `frozen` makes user space's side read-only once they are written. Of a struct_ops map,
-    `value` is the object's struct, `contents` its data members, and `programs` its functions: the name of a
-    program by the member's name. `autocreate` False (a section that begins with `?`): loading does not make it.
+    (None: zeros), which linking places at multiples of `alignment`; `frozen` makes user space's side read-only once
+    they are written. Of a struct_ops map, `value` is the object's struct, `contents` its data members, and `programs`
+    its functions: the name of a program by the member's name. `autocreate` False (a section that begins with `?`):
+    loading does not make it.
     """
 
     __slots__ = (
+        "alignment",
         "autocreate",
         "contents",
         "frozen",
@@ -76,6 +78,7 @@ class MapSpec:
         frozen: bool = False,
         autocreate: bool = True,
         section: str = "",
+        alignment: int = 1,
     ) -> None:
         self.name = name
         self.map_type = map_type
@@ -97,6 +100,7 @@ class MapSpec:
         self.frozen = frozen
         self.autocreate = autocreate
         self.section = section
+        self.alignment = alignment
 
     @property
     def is_data(self) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.ksym import KsymSpec
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.program import ProgramSpec
+    from rawbpf.spec.symbol import Symbol
     from rawbpf.spec.variable import VariableSpec
 
 
@@ -25,7 +26,7 @@ class ObjectData:
     in); `kernel_version` is the `version` section that kprobe programs needed before Linux 5.0. `file` is
     the whole file, in whose debug information types are looked up that BTF lacks, and into which edits are saved.
     `core_order`: the names of functions in the order in which their CO-RE relocations are to be resolved.
-    `ksyms` are the symbols of the kernel that it declares.
+    `ksyms` are the symbols of the kernel that it declares, `symbols` what it has for other objects and needs of them.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class ObjectData:
         "maps",
         "name",
         "programs",
+        "symbols",
         "variables",
     )
 
@@ -60,6 +62,7 @@ class ObjectData:
         file: bytes = b"",
         core_order: tuple[str, ...] = (),
         ksyms: dict[str, KsymSpec] | None = None,
+        symbols: dict[str, Symbol] | None = None,
     ) -> None:
         self.name = name
         self.byteorder = byteorder
@@ -74,6 +77,7 @@ class ObjectData:
         self.file = file
         self.core_order = core_order
         self.ksyms = {} if ksyms is None else ksyms
+        self.symbols = {} if symbols is None else symbols
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
@@ -97,6 +101,7 @@ class ObjectData:
             file=self.file,
             core_order=self.core_order,
             ksyms=dict(self.ksyms),
+            symbols=dict(self.symbols),
         )
 
     def __repr__(self) -> str:

@@ -1,0 +1,91 @@
+"""The symbols by which an object can be linked with others: what it defines for them, and what it needs of them.
+
+The symbol table says which there are, BTF what they are. What is the kernel's to give (`.ksyms`, `.kconfig`) is
+not among them.
+"""
+
+from __future__ import annotations
+
+from rawbpf.btf.types import Func, Var
+from rawbpf.elf.container import SHN_UNDEF, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_NOTYPE, STT_OBJECT
+from rawbpf.elf.maps import MAPS
+from rawbpf.spec.symbol import Symbol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from rawbpf.btf.btf import Btf
+    from rawbpf.btf.types import Type
+    from rawbpf.elf.container import Container
+    from rawbpf.elf.container import Symbol as ElfSymbol
+    from rawbpf.spec.map import MapSpec
+    from rawbpf.spec.symbol import Kind
+
+
+def read_symbols(
+    elf: Container,
+    btf: Btf | None,
+    data_sections: Mapping[int, str],
+    declared: Mapping[str, MapSpec],
+    kernels: Collection[str],
+) -> dict[str, Symbol]:
+    """Return what the object has and needs, by name.
+
+    `data_sections`: the names of data maps by their section's index; `declared`: maps that others define; `kernels`:
+    the names of undefined symbols that stand for something of the kernel.
+    """
+    out: dict[str, Symbol] = {}
+    for symbol in elf.symbols:
+        if not symbol.name or symbol.bind not in (STB_GLOBAL, STB_WEAK):
+            continue
+        name, weak = symbol.name, symbol.bind == STB_WEAK
+        section = elf.section_of(symbol)
+        if is_needed(symbol):
+            if name not in kernels:
+                type = _type(btf, name)
+                kind: Kind = "map" if name in declared else "function" if isinstance(type, Func) else "variable"
+                out[name] = Symbol(
+                    name,
+                    kind if type is not None else "",
+                    defined=False,
+                    weak=weak,
+                    type=None if type is None else type.type,
+                    map=declared.get(name),
+                )
+        elif section is None:
+            continue
+        elif symbol.type == STT_FUNC and section.is_code:
+            out[name] = Symbol(name, "function", defined=True, weak=weak, type=_type_of(btf, name, Func))
+        elif symbol.type != STT_OBJECT:
+            continue
+        elif section.name == MAPS:
+            out[name] = Symbol(name, "map", defined=True, weak=weak)
+        elif section.index in data_sections:
+            out[name] = Symbol(
+                name,
+                "variable",
+                defined=True,
+                weak=weak,
+                type=_type_of(btf, name, Var),
+                section=data_sections[section.index],
+                offset=symbol.value,
+            )
+    return out
+
+
+def is_needed(symbol: ElfSymbol) -> bool:
+    """Return whether `symbol` is for others to define."""
+    return symbol.section == SHN_UNDEF and symbol.bind in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE
+
+
+def _type(btf: Btf | None, name: str) -> Func | Var | None:
+    for type in btf.find_all(name) if btf is not None else ():
+        if isinstance(type, (Func, Var)):
+            return type
+    return None
+
+
+def _type_of(btf: Btf | None, name: str, kind: type[Func | Var]) -> Type | None:
+    found = btf.find(name, kind) if btf is not None else None
+    return None if found is None else found.type
