@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.congestion import AVAILABLE, available, transfer
 
 import rawbpf
 from rawbpf.asm import build as b
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 TABLE = "tcp_congestion_ops"
 NAME = f"raw{os.getpid()}"
-AVAILABLE = Path("/proc/sys/net/ipv4/tcp_available_congestion_control")
 SSTHRESH, CWND = 7, 10
 
 pytestmark = [
@@ -82,27 +80,6 @@ def counts(backend: Backend) -> Iterator[rawbpf.ArrayMap[int]]:
 def three(table: rawbpf.StructOpsMap, counts: rawbpf.ArrayMap[int]) -> Iterator[Programs]:
     with programs(table, counts) as made:
         yield made
-
-
-def available() -> list[str]:
-    return AVAILABLE.read_text(encoding="ascii").split()
-
-
-def transfer(algorithm: str, size: int) -> str:
-    """Send `size` bytes to oneself under the congestion control `algorithm`; return what the socket says it used."""
-    with socket.socket() as listener, socket.socket() as sender:
-        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, algorithm.encode())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        sender.connect(listener.getsockname())
-        receiver, _ = listener.accept()
-        with receiver:
-            sent = received = 0
-            while received < size:
-                if sent < size:
-                    sent += sender.send(bytes(min(4096, size - sent)))
-                received += len(receiver.recv(1 << 16))
-        return sender.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
 def test_a_connection_runs_by_the_programs_of_a_table(
