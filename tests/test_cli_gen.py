@@ -105,7 +105,9 @@ def executed(text: str, name: str = "generated") -> Any:
 
 
 def mypy(folder: Path, *files: str) -> str:
-    environment = {**os.environ, "MYPYPATH": str(Path(rawbpf.__file__).resolve().parents[1])}
+    root = Path(rawbpf.__file__).resolve().parents[1]
+    # Where it is installed it is found, and may not be named again.
+    environment = {**os.environ, "MYPYPATH": "" if root.name == "site-packages" else str(root)}
     quietly = ["--no-error-summary", "--follow-imports=silent"]  # rawbpf has its own check
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", *quietly, "--cache-dir", str(folder.parent), *files],

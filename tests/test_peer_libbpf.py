@@ -79,6 +79,8 @@ def _read(peer: Libbpf, path: Path) -> Read:
     except (FormatError, SpecError) as error:
         refusal = str(error)
     else:
+        if "LINUX_HAS_BPF_COOKIE" in spec.variables:  # whatever the kernel has: the driver answers that it has all
+            spec.variables["LINUX_HAS_BPF_COOKIE"].value = True
         with suppress(SpecError, NotSupported):  # where libbpf does not load the object either
             fill_config(KernelBackend(), spec._content)
     return Read(path, spec, refusal, answer)
