@@ -37,6 +37,18 @@ def test_a_batch_is_an_array(ring: rawbpf.RingBufMap, producer: Producer, change
         assert kept["pid"][119] == 119
 
 
+def test_records_between_which_others_were_discarded_are_one_array(ring: rawbpf.RingBufMap, producer: Producer) -> None:
+    with ring.reader({"n": "u32", "tail": "u8"}) as typed, ring.reader() as untyped:
+        for reader, dtype in ((typed, ("n", "tail")), (untyped, None)):
+            for n in range(120):
+                producer.output(struct.pack("=IB3x", n, n), discard=n % 30 == 7)
+            (array,) = [batch.to_numpy() for batch in reader.batches(0)]
+            expected = [n for n in range(120) if n % 30 != 7]
+            assert array.dtype.names == dtype
+            assert (array["n"] if dtype else array[:, 4]).tolist() == expected
+            assert (array.strides[0], array.flags.writeable) == (8, False)
+
+
 def test_untyped_records_of_one_length_are_rows_of_an_array(ring: rawbpf.RingBufMap, producer: Producer) -> None:
     with ring.reader() as reader:
         for n in range(3):

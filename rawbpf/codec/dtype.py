@@ -84,6 +84,17 @@ def array_of(codec: Codec[object], memory: object) -> Array:
     return array["value"] if inner or wide is not plain else array
 
 
+def joined(arrays: Sequence[Array]) -> Array:
+    """Return the elements of `arrays`, one at least and all of one dtype, as one array, which is not for writing."""
+    whole: Array = np.empty((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype)
+    at = 0
+    for array in arrays:
+        whole[at : at + len(array)] = array
+        at += len(array)
+    whole.flags.writeable = False
+    return whole
+
+
 def _dtype(meaning: Any) -> DType:  # noqa: ANN401  # one of the many ways to say it
     made: DType = np.dtype(meaning)
     return made

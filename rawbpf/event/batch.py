@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     Bytes = bytes
 
+# Runs of so many records are joined as arrays; shorter ones are quicker as bytes.
+_LONG = 8
+
 
 class Batch:
     """The records that were there when `Reader.batches()` looked: `len()` tells how many.
@@ -127,6 +130,10 @@ class Batch:
             view = rows(span.memory, span.lead, span.runs[0])
             self._views.append(view)
             array = codec.as_numpy(view)
+        elif len(span.runs) <= span.count // _LONG:
+            from rawbpf.codec.dtype import joined
+
+            array = joined([codec.as_numpy(rows(span.memory, span.lead, run)) for run in span.runs])
         else:
             parts = [b"".join(cut(span.memory, span.lead, run, 0, codec.size)) for run in span.runs]
             array = codec.as_numpy(b"".join(parts))
