@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,6 +64,8 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
 
 def pytest_collection_finish() -> None:
     """Keep what is there by now, ten thousand tests among it, from being gone through by every `gc.collect()`."""
+    with suppress(ImportError):
+        import hypothesis  # noqa: F401  # else pytest does later: what libraries register with it is not to be frozen
     gc.collect()
     gc.freeze()
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
+import resource
 import selectors
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -184,3 +188,48 @@ def test_a_wake_of_another_process_is_passed_over(ring: rawbpf.RingBufMap, produ
             return await task
 
     assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == b"came"
+
+
+def test_a_task_that_waits_does_nothing_until_an_event_comes(ring: rawbpf.RingBufMap) -> None:
+    async def main() -> int:
+        with ring.reader() as reader:
+            waiting = asyncio.create_task(first(reader))
+            await asyncio.sleep(0.1)  # it has begun to wait by then
+            before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+            done, _ = await asyncio.wait([waiting], timeout=2)
+            woken = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
+            assert not done
+            waiting.cancel()
+            return woken
+
+    # Once for the event loop's own wait, and perhaps for the interpreter's lock.
+    assert asyncio.run(main()) <= 3
+
+
+@pytest.mark.parametrize(
+    "library", [pytest.param(name, marks=pytest.mark.needs(f"module:{name}")) for name in ("trio", "anyio")]
+)
+def test_other_event_loops_wait_for_the_descriptor(ring: rawbpf.RingBufMap, producer: Producer, library: str) -> None:
+    loops = importlib.import_module(library)
+    wait = loops.lowlevel.wait_readable if library == "trio" else loops.wait_readable
+    events: list[bytes] = []
+
+    async def consume() -> None:
+        with ring.reader() as reader, loops.fail_after(PATIENCE):
+            while len(events) < 200:
+                events.extend(reader.drain())
+                if len(events) < 200:
+                    await wait(reader.fileno())
+
+    def produce() -> None:
+        for n in range(200):
+            while producer.output(bytes([n])):
+                pass
+            if n % 7 == 0:
+                time.sleep(0.001)  # so that the reader comes to wait
+
+    thread = threading.Thread(target=produce)
+    thread.start()
+    loops.run(consume)
+    thread.join()
+    assert events == [bytes([n]) for n in range(200)]

@@ -104,11 +104,17 @@ def test_nothing_in_time_is_none(ring: rawbpf.RingBufMap, timeout: float) -> Non
         assert reader.drain() == []
 
 
-def test_a_reader_that_waits_makes_one_call_and_is_not_woken(ring: rawbpf.RingBufMap, polls: Polls) -> None:
-    seconds = 0.2 if isinstance(polls.inner, Simulator) else 2
-    with ring.reader() as reader:
+@pytest.mark.parametrize("kind", ["a ring", "two rings", "a buffer for each CPU"])
+def test_a_reader_that_waits_makes_one_call_and_is_not_woken(ring: rawbpf.RingBufMap, polls: Polls, kind: str) -> None:
+    with ExitStack() as stack:
+        reader: Reader[bytes] = stack.enter_context(ring.reader())
+        if kind == "two rings":
+            reader.add(stack.enter_context(rawbpf.RingBufMap.create(max_entries=PAGE, backend=polls)))
+        elif kind != "a ring":
+            events = stack.enter_context(rawbpf.PerfEventArrayMap.create(backend=polls))
+            reader = stack.enter_context(events.reader())
         before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
-        assert reader.read(seconds) is None
+        assert reader.read(2) is None
         woken = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before
         assert polls.count == 1
         # Once for the call, and perhaps for the interpreter's lock.

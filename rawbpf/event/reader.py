@@ -9,8 +9,9 @@ from __future__ import annotations
 from _thread import get_ident
 
 from rawbpf.event.decode import decoder_for
+from rawbpf.event.listed import listed
 from rawbpf.event.stats import Stats
-from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream, listed
+from rawbpf.event.stream import ALL, CHUNK, CLOSED, CORRUPT, READABLE, Stream
 from rawbpf.event.wake import deadline
 from rawbpf.syscall.lifetime import mark, warn_unclosed
 

@@ -16,29 +16,24 @@ from time import monotonic
 
 from rawbpf.errors import Closed, FormatError
 from rawbpf.event.ending import Ending
+from rawbpf.event.listed import listed, none_left
 from rawbpf.event.order import Order
 from rawbpf.event.wake import LONGEST, Wake
 from rawbpf.syscall.lifetime import opened_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from select import epoll
-    from typing import Any, Generic, Protocol, TypeVar
+    from typing import Any, Generic, TypeVar
 
     from rawbpf.event.decode import Decoder
+    from rawbpf.event.listed import Listed
     from rawbpf.event.source import Source
     from rawbpf.event.span import Span
     from rawbpf.map.base import Map
 
     T = TypeVar("T")
-    T_co = TypeVar("T_co", covariant=True)
-
-    class Listed(Iterator[T_co], Protocol):
-        """The iterator of a list, which knows how much is left."""
-
-        def __length_hint__(self) -> int: ...
-
 else:
     T = None
 
@@ -391,13 +386,3 @@ class Stream(Generic[T]):
 
 
 READABLE = 1  # POLLIN and EPOLLIN
-
-
-def listed(events: list[T]) -> Listed[T]:
-    """Return an iterator that knows how much is left."""
-    return iter(events)  # type: ignore[return-value]  # a list's iterator has __length_hint__
-
-
-def none_left() -> Listed[Any]:
-    """Return an iterator of nothing."""
-    return listed([])
