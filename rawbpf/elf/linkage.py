@@ -7,7 +7,7 @@ not among them.
 from __future__ import annotations
 
 from rawbpf.btf.types import Func, Var
-from rawbpf.elf.container import SHN_UNDEF, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_NOTYPE, STT_OBJECT
+from rawbpf.elf.container import STB_GLOBAL, STB_WEAK, STT_FUNC, STT_OBJECT
 from rawbpf.elf.maps import MAPS
 from rawbpf.spec.symbol import Symbol
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from rawbpf.btf.btf import Btf
     from rawbpf.btf.types import Type
     from rawbpf.elf.container import Container
-    from rawbpf.elf.container import Symbol as ElfSymbol
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.symbol import Kind
 
@@ -41,7 +40,7 @@ def read_symbols(
             continue
         name, weak = symbol.name, symbol.bind == STB_WEAK
         section = elf.section_of(symbol)
-        if is_needed(symbol):
+        if symbol.is_needed:
             if name not in kernels:
                 type = _type(btf, name)
                 kind: Kind = "map" if name in declared else "function" if isinstance(type, Func) else "variable"
@@ -72,11 +71,6 @@ def read_symbols(
                 offset=symbol.value,
             )
     return out
-
-
-def is_needed(symbol: ElfSymbol) -> bool:
-    """Return whether `symbol` is for others to define."""
-    return symbol.section == SHN_UNDEF and symbol.bind in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE
 
 
 def _type(btf: Btf | None, name: str) -> Func | Var | None:

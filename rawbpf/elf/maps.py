@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from rawbpf.btf.layout import size_of, strip
 from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
-from rawbpf.elf.container import R_BPF_64_ABS64, SHN_UNDEF, STT_FUNC
+from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
 from rawbpf.elf.legacy_maps import read_legacy
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
@@ -89,7 +89,7 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
 
 
 def _declared(elf: Container, definitions: Datasec | None, out: Definitions) -> None:
-    needed = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF and symbol.name}
+    needed = {symbol.name for symbol in elf.symbols if symbol.is_needed}
     for variable, _, _ in definitions.variables if definitions is not None and needed else ():
         definition = strip(variable.type)
         if variable.name in needed and isinstance(definition, Struct):
