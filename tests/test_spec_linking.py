@@ -262,6 +262,19 @@ def test_edits_count_and_what_was_linked_stays_as_it_was(objects: Compile) -> No
     assert (shown(first), shown(second)) == before
 
 
+def test_what_is_declared_stays_as_it_was_as_well(objects: Compile) -> None:
+    other, needing = map(ObjectSpec.from_file, objects("struct wide { int a; u64 b; } wide;", PAIRS["maps"][0]))
+    declared = needing._content.symbols["counts"].map
+    assert declared is not None
+    before = declared.key_type_id, declared.value_type_id, declared.value
+    linked = ObjectSpec.link([other, needing])
+    assert (declared.key_type_id, declared.value_type_id, declared.value) == before
+    again = linked._content.symbols["counts"].map
+    assert again is not None
+    assert linked.btf is not None
+    assert (again.value, again.value_type_id) == (linked.btf["u64"], linked.btf["u64"].id)
+
+
 def test_types_of_one_structure_become_one(objects: Compile) -> None:
     node = "struct node { struct node *next; struct { int a; } inside; u64 value; };\n"
     spec = ObjectSpec.link(objects(node + "struct node first;", "typedef int other;" + node + "struct node second;"))

@@ -415,8 +415,9 @@ class _Linker:
                 if self._chosen.get(name, (number,))[0] != number or name in self._out.symbols:
                     continue
                 section, offset = self._place_of(number, symbol)
-                if symbol.map is not None:
-                    self._retype(number, symbol.map)
+                declared = None if symbol.map is None else symbol.map.copy()  # copies of files share it
+                if declared is not None:
+                    self._retype(number, declared)
                 self._out.symbols[name] = Symbol(
                     name,
                     symbol.kind,
@@ -425,7 +426,7 @@ class _Linker:
                     type=self._type(symbol.type),
                     section=section,
                     offset=offset,
-                    map=symbol.map,
+                    map=declared,
                 )
 
 
