@@ -295,6 +295,38 @@ def test_relocations_of_every_file_are_of_its_own_types(objects: Compile) -> Non
     assert [8 in [i.imm for i in relocated["one_of"]], 24 in [i.imm for i in relocated["two_of"]]] == [True, True]
 
 
+LEGACY = (
+    'struct bpf_map_def { u32 type, key, value, entries, flags; };\n%s struct bpf_map_def m SEC("maps") = {2, 4, 8, 1};'
+)
+TABLE = STRUCT + '%s struct tcp_congestion_ops m SEC(".struct_ops.link") = {.name = "%s"};'
+
+
+@pytest.mark.parametrize("text", [LEGACY % "", TABLE % ("", "a")], ids=["of before BTF", "table"])
+def test_every_kind_of_map_is_defined_once(objects: Compile, text: str) -> None:
+    with pytest.raises(SpecError, match=r"map 'm' is defined both in a\.o and in b\.o"):
+        ObjectSpec.link(objects(text, text))
+
+
+def test_a_map_of_before_btf_is_found_by_others(objects: Compile) -> None:
+    user = HELPERS + 'extern int m; SEC("tc") int f(void *ctx) { u32 key = 0; return !!bpf_map_lookup_elem(&m, &key); }'
+    first, second = objects(user, LEGACY % "")
+    with pytest.raises(SpecError, match=r"'m' is a map in b\.o and a variable in a\.o"):
+        ObjectSpec.link([first, second])
+
+
+def test_of_weak_tables_the_first_is_there_with_its_members(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects(TABLE % ("__attribute__((weak))", "a"), TABLE % ("__attribute__((weak))", "b")))
+    assert [(name, v.map) for name, v in linked.variables.items()] == [("m", linked.maps["m"])]
+    assert bytes(linked.maps["m"].contents or b"").rstrip(b"\0")[-1:] == b"a"
+
+
+def test_static_tables_of_one_name_are_two_with_their_members(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects(TABLE % ("static", "a"), TABLE % ("static", "b")))
+    found = {v.map.name: bytes(v.map.contents or b"").rstrip(b"\0")[-1:] for v in linked.variables.values()}
+    assert list(linked.maps) == ["m", "m.2"]
+    assert found == {"m": b"a", "m.2": b"b"}
+
+
 @pytest.mark.real_kernel(
     "kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_update_elem registers with the running kernel's TCP"
 )

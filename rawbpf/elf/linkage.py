@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from rawbpf.btf.types import Func, Var
 from rawbpf.elf.container import STB_GLOBAL, STB_WEAK, STT_FUNC, STT_OBJECT
-from rawbpf.elf.maps import MAPS
 from rawbpf.spec.symbol import Symbol
 
 TYPE_CHECKING = False
@@ -26,13 +25,15 @@ def read_symbols(
     elf: Container,
     btf: Btf | None,
     data_sections: Mapping[int, str],
+    defined: Collection[tuple[int, int]],
     declared: Mapping[str, MapSpec],
     kernels: Collection[str],
 ) -> dict[str, Symbol]:
     """Return what the object has and needs, by name.
 
-    `data_sections`: the names of data maps by their section's index; `declared`: maps that others define; `kernels`:
-    the names of undefined symbols that stand for something of the kernel.
+    `data_sections`: the names of data maps by their section's index; `defined`: where maps are defined, as (section's
+    index, byte); `declared`: maps that others define; `kernels`: the names of undefined symbols that stand for
+    something of the kernel.
     """
     out: dict[str, Symbol] = {}
     for symbol in elf.symbols:
@@ -56,11 +57,9 @@ def read_symbols(
             continue
         elif symbol.type == STT_FUNC and section.is_code:
             out[name] = Symbol(name, "function", defined=True, weak=weak, type=_type_of(btf, name, Func))
-        elif symbol.type != STT_OBJECT:
-            continue
-        elif section.name == MAPS:
+        elif (section.index, symbol.value) in defined:
             out[name] = Symbol(name, "map", defined=True, weak=weak)
-        elif section.index in data_sections:
+        elif symbol.type == STT_OBJECT and section.index in data_sections:
             out[name] = Symbol(
                 name,
                 "variable",

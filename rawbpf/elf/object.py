@@ -80,7 +80,8 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     functions = read_functions(elf, definitions.at, data_sections, externs, ext)
     _functions(out, functions)
-    out.symbols.update(read_symbols(elf, btf, data_sections, definitions.declared, externs))
+    defined = {*definitions.at, *(place for each in tables for place in each.places)}
+    out.symbols.update(read_symbols(elf, btf, data_sections, defined, definitions.declared, externs))
     if btf is not None:
         _exception_callbacks(out, btf)
     if ext is not None:

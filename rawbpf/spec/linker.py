@@ -279,7 +279,8 @@ class _Linker:
                 spec.values = {index: names.get(held, held) for index, held in spec.values.items()}
                 spec.programs = {at: self._functions[number].get(held, held) for at, held in spec.programs.items()}
                 self._retype(number, spec)
-                self._out.maps[self._maps[number][name]] = spec
+                spec.name = self._maps[number][name]
+                self._out.maps[spec.name] = spec
         self._out.maps.update(sections)
 
     def _retype(self, number: int, spec: MapSpec) -> None:
@@ -294,7 +295,8 @@ class _Linker:
         out = self._out.variables
         for section, whole in self._out.maps.items():
             for number, file in enumerate(self._files):
-                inside = [v for v in file.variables.values() if v.map is file.maps.get(section)]
+                own = file.maps.get(section) if whole.is_data else whole  # which only its own file's variables are in
+                inside = [v for v in file.variables.values() if v.map is own]
                 for variable in sorted(inside, key=lambda v: v.offset):
                     place = self._place(number, section, variable.offset)
                     if self._is_out(number, variable) or (
