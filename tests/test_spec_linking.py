@@ -327,6 +327,45 @@ def test_static_tables_of_one_name_are_two_with_their_members(objects: Compile) 
     assert found == {"m": b"a", "m.2": b"b"}
 
 
+ARENA = """
+%s struct { int (*type)[33]; int (*map_flags)[1024]; int (*max_entries)[4]; } %s SEC(".maps");
+SEC(".addr_space.1") %s int %s = 5; SEC("syscall") int f_%s(void *ctx) { return %s; }
+"""
+WEAK = "__attribute__((weak))"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (("", "one"), ("", "two"), "an object has one arena at most, and here are 'one' and 'two'"),
+        (("static", "one"), ("static", "one"), "an object has one arena at most, and here are 'one' and 'one.2'"),
+        ((WEAK, "one"), (WEAK, "one"), r"b\.o has variables in its arena 'one', in place of which is that of a\.o"),
+    ],
+    ids=["two", "static namesakes", "weak namesakes"],
+)
+def test_what_is_linked_has_one_arena_with_the_variables_of_one_object(
+    objects: Compile, first: tuple[str, str], second: tuple[str, str], message: str
+) -> None:
+    paths = objects(ARENA % (*first, "", "x", "x", "x"), ARENA % (*second, "", "y", "y", "y"))
+    with pytest.raises(SpecError, match=message):
+        ObjectSpec.link(paths)
+
+
+def test_references_follow_an_arena_to_its_new_name(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects("int it;", ARENA % ("static", "it", "", "x", "x", "x")))
+    (reference,) = [i.reference for i in linked.programs["f_x"].instructions if i.reference]
+    assert reference == MapReference("it.2", 0)
+    assert linked.variables["x"].map is linked.maps["it.2"]
+    assert linked.maps["it.2"].name == "it.2"
+
+
+def test_a_weak_variable_of_the_arena_gives_way(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects(ARENA % ("", "it", WEAK, "x", "x", "x"), "int x = 9;"))
+    (reference,) = [i.reference for i in linked.programs["f_x"].instructions if i.reference]
+    assert reference == MapReference(".data", 0)
+    assert [(name, v.map, v.value) for name, v in linked.variables.items()] == [("x", linked.maps[".data"], 9)]
+
+
 @pytest.mark.real_kernel(
     "kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_update_elem registers with the running kernel's TCP"
 )

@@ -191,16 +191,12 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
 
 def _arena(elf: Container, btf: Btf | None, out: ObjectData, data_sections: dict[int, str]) -> None:
     # Variables in the arena: where in it they lie is settled when the size of a page is known.
-    arenas = [spec for spec in out.maps.values() if spec.map_type == c.BPF_MAP_TYPE_ARENA]
-    if len(arenas) > 1:
-        names = " and ".join(repr(spec.name) for spec in arenas)
-        raise SpecError(f"an object has one arena at most, and here are {names}")
+    spec = out.find_arena()
     section = elf.find(_ARENA)
     if section is None or section.type != SHT_PROGBITS or not section.size:
         return
-    if not arenas:
+    if spec is None:
         raise SpecError(f"variables in {_ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
-    (spec,) = arenas
     if section.size > _MAX_VALUE:
         raise FormatError(f"section {_ARENA!r} of {section.size} bytes is too large for a map", section.offset)
     spec.contents = bytearray(section.content)

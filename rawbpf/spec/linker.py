@@ -188,7 +188,7 @@ class _Linker:
             for variable in file.variables.values():
                 if isinstance(variable, ConfigSpec) and variable.offset <= offset < variable.offset + variable.size:
                     return section, self._config[variable.name] + offset - variable.offset
-        return section, self._starts[number].get(section, 0) + offset
+        return self._begin(number, section, offset)
 
     def _replaced(self, number: int) -> Iterator[tuple[str, Symbol]]:
         for name, symbol in self._files[number].symbols.items():
@@ -196,7 +196,10 @@ class _Linker:
                 yield name, symbol
 
     def _place_of(self, number: int, symbol: Symbol) -> tuple[str, int]:
-        return symbol.section, self._starts[number].get(symbol.section, 0) + symbol.offset
+        return self._begin(number, symbol.section, symbol.offset)
+
+    def _begin(self, number: int, section: str, offset: int) -> tuple[str, int]:
+        return self._maps[number].get(section, section), self._starts[number].get(section, 0) + offset
 
     # Types --------------------------------------------------------------------------
 
@@ -273,7 +276,15 @@ class _Linker:
         self._out.maps.clear()
         for number, file in enumerate(self._files):
             for name, spec in file.maps.items():
-                if spec.is_data or self._is_replaced(number, name):
+                if spec.is_data:
+                    continue
+                if self._is_replaced(number, name):
+                    if spec.map_type == c.BPF_MAP_TYPE_ARENA and spec.contents:
+                        where = self._files[self._chosen[name][0]].name
+                        raise SpecError(
+                            f"{file.name} has variables in its arena {name!r}, in place of which is that of {where}: "
+                            "define all variables of an arena in one object"
+                        )
                     continue
                 names = self._functions[number] if spec.inner is None else self._maps[number]
                 spec.values = {index: names.get(held, held) for index, held in spec.values.items()}
@@ -282,6 +293,7 @@ class _Linker:
                 spec.name = self._maps[number][name]
                 self._out.maps[spec.name] = spec
         self._out.maps.update(sections)
+        self._out.find_arena()  # raises where there are two
 
     def _retype(self, number: int, spec: MapSpec) -> None:
         spec.key, spec.value = self._type(spec.key), self._type(spec.value)
@@ -314,7 +326,8 @@ class _Linker:
         symbol = self._files[number].symbols.get(variable.name)
         return (
             symbol is not None
-            and (symbol.section, symbol.offset) == (variable.map.section, variable.offset)
+            and self._files[number].maps.get(symbol.section) is variable.map
+            and symbol.offset == variable.offset
             and self._is_replaced(number, variable.name)
         )
 
