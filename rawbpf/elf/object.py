@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 _DATA = (".rodata", ".data", ".bss")
 _CALLBACK = "exception_callback:"
-_ARENA = ".addr_space.1"  # of variables in the address space 1, as LLVM calls it
+ARENA = ".addr_space.1"
+"""The section of variables in the address space 1, as LLVM calls it."""
 _MAX_VALUE = (1 << 31) - 1
 
 
@@ -192,16 +193,16 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
 def _arena(elf: Container, btf: Btf | None, out: ObjectData, data_sections: dict[int, str]) -> None:
     # Variables in the arena: where in it they lie is settled when the size of a page is known.
     spec = out.find_arena()
-    section = elf.find(_ARENA)
+    section = elf.find(ARENA)
     if section is None or section.type != SHT_PROGBITS or not section.size:
         return
     if spec is None:
-        raise SpecError(f"variables in {_ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
+        raise SpecError(f"variables in {ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
     if section.size > _MAX_VALUE:
-        raise FormatError(f"section {_ARENA!r} of {section.size} bytes is too large for a map", section.offset)
+        raise FormatError(f"section {ARENA!r} of {section.size} bytes is too large for a map", section.offset)
     spec.contents = bytearray(section.content)
     data_sections[section.index] = spec.name
-    types = btf.find(_ARENA, Datasec) if btf is not None else None
+    types = btf.find(ARENA, Datasec) if btf is not None else None
     if types is not None:
         _variables(types, spec, section.size, out)
 
