@@ -12,11 +12,11 @@ from __future__ import annotations
 from rawbpf.asm.instruction import FunctionReference, Line, MapReference, SymbolReference
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.fixup import KSYMS
-from rawbpf.btf.layout import align_of
 from rawbpf.btf.merge import Merger
 from rawbpf.btf.types import Datasec
 from rawbpf.errors import SpecError
 from rawbpf.spec.config import ConfigSpec
+from rawbpf.spec.config_layout import declared, lay_out
 from rawbpf.spec.ksym import KsymSpec
 from rawbpf.spec.map import KCONFIG, MapSpec
 from rawbpf.spec.object import ObjectData
@@ -68,13 +68,13 @@ class _Linker:
         self._functions: list[dict[str, str]] = []
         self._maps: list[dict[str, str]] = []
         self._starts: list[dict[str, int]] = [{} for _ in files]
-        self._declared: dict[str, ConfigSpec] = {}
         self._config: dict[str, int] = {}
+        self._declared: dict[str, ConfigSpec] = {}
+        self._replaced = [[*self._replaced_variables(number)] for number in range(len(files))]
 
     def link(self) -> ObjectData:
         self._name()
         self._lay_out()
-        self._lay_out_config()
         self._add_code()  # gives the types' strings those of source lines
         self._merge_types()
         self._add_maps()
@@ -118,8 +118,7 @@ class _Linker:
     # Data ---------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        sections = self._out.maps
-        maps: dict[str, MapSpec] = {}
+        maps = self._out.maps
         for number, file in enumerate(self._files):
             for name, spec in file.maps.items():
                 if not spec.is_data or name == KCONFIG:
@@ -138,46 +137,14 @@ class _Linker:
                     whole.contents = bytearray(_bytes(whole) + gap + _bytes(spec))
                 whole.value_size = start + spec.value_size
                 whole.alignment = max(whole.alignment, spec.alignment)
-        sections.update(maps)
-
-    def _lay_out_config(self) -> None:
-        # As libbpf does: those of the greatest alignment first, then the smaller ones, then by name.
-        declared: dict[str, ConfigSpec] = {}
-        for file in self._files:
-            for name, variable in file.variables.items():
-                if not isinstance(variable, ConfigSpec):
-                    continue
-                known = declared.setdefault(name, variable)
-                if known.size != variable.size or str(known.type) != str(variable.type):
-                    raise SpecError(f"variable {name!r} of {KCONFIG} has not the same type in all files")
-                if known.given and variable.given and known.value != variable.value:
-                    raise SpecError(f"variable {name!r} of {KCONFIG} was set to {known.value!r} and {variable.value!r}")
-                if variable.given and not known.given:
-                    variable.weak &= known.weak
-                    declared[name] = variable
-                else:
-                    known.weak &= variable.weak
-        if not declared:
-            return
-        self._declared = declared
-        end = 0
-        ordered = sorted(declared.values(), key=lambda v: (-_align(v), v.size, v.name))
-        for variable in ordered:
-            self._config[variable.name] = offset = _round_up(end, _align(variable))
-            end = offset + variable.size
-        first = next(file.maps[KCONFIG] for file in self._files if KCONFIG in file.maps)
-        whole = first.copy()
-        whole.value_size, whole.contents = end, None
-        for variable in ordered:
-            content = variable.map.read(variable.offset, variable.size) if variable.given else b""
-            if content:
-                whole.write(self._config[variable.name], content)
-        self._out.maps[KCONFIG] = whole
+        self._declared = declared(self._files)
+        if self._declared:
+            maps[KCONFIG], self._config = lay_out(self._declared)
 
     def _place(self, number: int, section: str, offset: int) -> tuple[str, int]:
         # Where byte `offset` of the section of that file has gone.
         file = self._files[number]
-        for name, symbol in self._replaced(number):
+        for name, symbol in self._replaced[number]:
             variable = file.variables.get(name)
             size = 1 if variable is None else variable.size
             if symbol.section == section and symbol.offset <= offset < symbol.offset + size:
@@ -190,7 +157,7 @@ class _Linker:
                     return section, self._config[variable.name] + offset - variable.offset
         return self._begin(number, section, offset)
 
-    def _replaced(self, number: int) -> Iterator[tuple[str, Symbol]]:
+    def _replaced_variables(self, number: int) -> Iterator[tuple[str, Symbol]]:
         for name, symbol in self._files[number].symbols.items():
             if symbol.kind == "variable" and self._is_replaced(number, name):
                 yield name, symbol
@@ -447,10 +414,6 @@ class _Linker:
 
 def _bytes(spec: MapSpec) -> bytes:
     return bytes(spec.value_size) if spec.contents is None else bytes(spec.contents)
-
-
-def _align(variable: VariableSpec) -> int:
-    return 1 if variable.type is None else align_of(variable.type)
 
 
 def _round_up(number: int, unit: int) -> int:
