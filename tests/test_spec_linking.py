@@ -366,6 +366,21 @@ def test_a_weak_variable_of_the_arena_gives_way(objects: Compile) -> None:
     assert [(name, v.map, v.value) for name, v in linked.variables.items()] == [("x", linked.maps[".data"], 9)]
 
 
+@pytest.mark.parametrize("setter", [0, 1])
+def test_an_option_that_was_set_in_one_file_is_set_in_all(objects: Compile, setter: int) -> None:
+    specs = [*map(ObjectSpec.from_file, objects(*PAIRS["options"]))]
+    specs[setter].variables["CONFIG_HZ"].value = 250
+    linked = ObjectSpec.link(specs)
+    assert {name: v.value for name, v in linked.variables.items()} == {
+        "CONFIG_BIG": None,
+        "CONFIG_HZ": 250,
+        "CONFIG_A": None,
+    }
+    specs[1 - setter].variables["CONFIG_HZ"].value = 100
+    with pytest.raises(SpecError, match=r"variable 'CONFIG_HZ' of \.kconfig was set to (250 and 100|100 and 250)"):
+        ObjectSpec.link(specs)
+
+
 @pytest.mark.real_kernel(
     "kernel/bpf/bpf_struct_ops.c:bpf_struct_ops_map_update_elem registers with the running kernel's TCP"
 )

@@ -30,7 +30,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.spec.map import MapSpec
 
-_POINTER = 8
 _NUMBERS = ("type", "max_entries", "map_flags", "numa_node", "pinning", "map_extra")
 
 
