@@ -134,6 +134,20 @@ def test_a_map_of_the_callers_replaces_the_objects_own(backend: Backend, spec: r
             spec.load(maps={"nope": other})
 
 
+def test_what_is_not_made_is_given_or_not_referred_to(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
+    spec.maps["exec_count"].autocreate = False
+    with pytest.raises(rawbpf.SpecError, match=r"'count_execve' refers to map 'exec_count', which .* does not make"):
+        spec.load()
+    with spec.load(only=[]) as obj:
+        assert "exec_count" not in obj.maps
+    with (
+        rawbpf.HashMap.create(key="u32", value="u64", max_entries=10240) as mine,
+        spec.load(maps={"exec_count": mine}) as obj,
+    ):
+        assert obj.maps["exec_count"].same_as(mine)
+        assert "count_execve" in obj.programs
+
+
 @pytest.fixture
 def pins(backend: Backend) -> Iterator[Path]:
     from support.bpffs import bpffs

@@ -262,6 +262,19 @@ def test_edits_count_and_what_was_linked_stays_as_it_was(objects: Compile) -> No
     assert (shown(first), shown(second)) == before
 
 
+def test_what_is_declared_stays_as_it_was_as_well(objects: Compile) -> None:
+    other, needing = map(ObjectSpec.from_file, objects("struct wide { int a; u64 b; } wide;", PAIRS["maps"][0]))
+    declared = needing._content.symbols["counts"].map
+    assert declared is not None
+    before = declared.key_type_id, declared.value_type_id, declared.value
+    linked = ObjectSpec.link([other, needing])
+    assert (declared.key_type_id, declared.value_type_id, declared.value) == before
+    again = linked._content.symbols["counts"].map
+    assert again is not None
+    assert linked.btf is not None
+    assert (again.value, again.value_type_id) == (linked.btf["u64"], linked.btf["u64"].id)
+
+
 def test_types_of_one_structure_become_one(objects: Compile) -> None:
     node = "struct node { struct node *next; struct { int a; } inside; u64 value; };\n"
     spec = ObjectSpec.link(objects(node + "struct node first;", "typedef int other;" + node + "struct node second;"))
@@ -280,6 +293,92 @@ def test_relocations_of_every_file_are_of_its_own_types(objects: Compile) -> Non
     assert spec.btf is not None
     relocated = rawbpf.relocate(spec, spec.btf)
     assert [8 in [i.imm for i in relocated["one_of"]], 24 in [i.imm for i in relocated["two_of"]]] == [True, True]
+
+
+LEGACY = (
+    'struct bpf_map_def { u32 type, key, value, entries, flags; };\n%s struct bpf_map_def m SEC("maps") = {2, 4, 8, 1};'
+)
+TABLE = STRUCT + '%s struct tcp_congestion_ops m SEC(".struct_ops.link") = {.name = "%s"};'
+
+
+@pytest.mark.parametrize("text", [LEGACY % "", TABLE % ("", "a")], ids=["of before BTF", "table"])
+def test_every_kind_of_map_is_defined_once(objects: Compile, text: str) -> None:
+    with pytest.raises(SpecError, match=r"map 'm' is defined both in a\.o and in b\.o"):
+        ObjectSpec.link(objects(text, text))
+
+
+def test_a_map_of_before_btf_is_found_by_others(objects: Compile) -> None:
+    user = HELPERS + 'extern int m; SEC("tc") int f(void *ctx) { u32 key = 0; return !!bpf_map_lookup_elem(&m, &key); }'
+    first, second = objects(user, LEGACY % "")
+    with pytest.raises(SpecError, match=r"'m' is a map in b\.o and a variable in a\.o"):
+        ObjectSpec.link([first, second])
+
+
+def test_of_weak_tables_the_first_is_there_with_its_members(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects(TABLE % ("__attribute__((weak))", "a"), TABLE % ("__attribute__((weak))", "b")))
+    assert [(name, v.map) for name, v in linked.variables.items()] == [("m", linked.maps["m"])]
+    assert bytes(linked.maps["m"].contents or b"").rstrip(b"\0")[-1:] == b"a"
+
+
+def test_static_tables_of_one_name_are_two_with_their_members(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects(TABLE % ("static", "a"), TABLE % ("static", "b")))
+    found = {v.map.name: bytes(v.map.contents or b"").rstrip(b"\0")[-1:] for v in linked.variables.values()}
+    assert list(linked.maps) == ["m", "m.2"]
+    assert found == {"m": b"a", "m.2": b"b"}
+
+
+ARENA = """
+%s struct { int (*type)[33]; int (*map_flags)[1024]; int (*max_entries)[4]; } %s SEC(".maps");
+SEC(".addr_space.1") %s int %s = 5; SEC("syscall") int f_%s(void *ctx) { return %s; }
+"""
+WEAK = "__attribute__((weak))"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (("", "one"), ("", "two"), "an object has one arena at most, and here are 'one' and 'two'"),
+        (("static", "one"), ("static", "one"), "an object has one arena at most, and here are 'one' and 'one.2'"),
+        ((WEAK, "one"), (WEAK, "one"), r"b\.o has variables in its arena 'one', in place of which is that of a\.o"),
+    ],
+    ids=["two", "static namesakes", "weak namesakes"],
+)
+def test_what_is_linked_has_one_arena_with_the_variables_of_one_object(
+    objects: Compile, first: tuple[str, str], second: tuple[str, str], message: str
+) -> None:
+    paths = objects(ARENA % (*first, "", "x", "x", "x"), ARENA % (*second, "", "y", "y", "y"))
+    with pytest.raises(SpecError, match=message):
+        ObjectSpec.link(paths)
+
+
+def test_references_follow_an_arena_to_its_new_name(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects("int it;", ARENA % ("static", "it", "", "x", "x", "x")))
+    (reference,) = [i.reference for i in linked.programs["f_x"].instructions if i.reference]
+    assert reference == MapReference("it.2", 0)
+    assert linked.variables["x"].map is linked.maps["it.2"]
+    assert linked.maps["it.2"].name == "it.2"
+
+
+def test_a_weak_variable_of_the_arena_gives_way(objects: Compile) -> None:
+    linked = ObjectSpec.link(objects(ARENA % ("", "it", WEAK, "x", "x", "x"), "int x = 9;"))
+    (reference,) = [i.reference for i in linked.programs["f_x"].instructions if i.reference]
+    assert reference == MapReference(".data", 0)
+    assert [(name, v.map, v.value) for name, v in linked.variables.items()] == [("x", linked.maps[".data"], 9)]
+
+
+@pytest.mark.parametrize("setter", [0, 1])
+def test_an_option_that_was_set_in_one_file_is_set_in_all(objects: Compile, setter: int) -> None:
+    specs = [*map(ObjectSpec.from_file, objects(*PAIRS["options"]))]
+    specs[setter].variables["CONFIG_HZ"].value = 250
+    linked = ObjectSpec.link(specs)
+    assert {name: v.value for name, v in linked.variables.items()} == {
+        "CONFIG_BIG": None,
+        "CONFIG_HZ": 250,
+        "CONFIG_A": None,
+    }
+    specs[1 - setter].variables["CONFIG_HZ"].value = 100
+    with pytest.raises(SpecError, match=r"variable 'CONFIG_HZ' of \.kconfig was set to (250 and 100|100 and 250)"):
+        ObjectSpec.link(specs)
 
 
 @pytest.mark.real_kernel(

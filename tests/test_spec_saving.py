@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bpffs import bpffs
+from support.clang import LIBBPF, compiled
+from support.congestion import PROGRAMS, STRUCT, table
 from support.needs import PATH
 from support.objects import BPF, OBJECTS, native
 
@@ -150,6 +152,27 @@ def test_an_edit_that_a_file_has_no_place_for_is_refused(edit: Edit, why: str, t
     assert os.listdir(tmp_path) == ["old.o"]
     copy: rawbpf.ObjectSpec = pickle.loads(pickle.dumps(spec))
     assert different(copy, spec) == []
+
+
+@pytest.mark.parametrize("path", [OBJECTS / "arena.bpf.o", OBJECTS / "arena.bpfeb.o"], ids=["bpfel", "bpfeb"])
+def test_variables_of_an_arena_are_read_back(path: Path) -> None:
+    spec = rawbpf.ObjectSpec.from_file(path)
+    spec.variables["step"].value = 1 << 40
+    back = again(spec)
+    assert different(back, spec) == []
+    assert (back.variables["step"].value, back.variables["first"].value) == (1 << 40, (0, 2))
+
+
+@pytest.mark.needs("tool:clang")
+@pytest.mark.parametrize("section", [".struct_ops", ".struct_ops.link", "?.struct_ops.link"])
+def test_members_of_tables_are_read_back_and_their_functions_stay(tmp_path: Path, section: str) -> None:
+    source = STRUCT + PROGRAMS + table("first", section, ".flags = 1") + table("second", section, ".flags = 2")
+    spec = rawbpf.ObjectSpec.from_file(compiled(tmp_path, source, prelude=LIBBPF))
+    flags = 3 * 8
+    spec.maps["second"].write(flags, b"same")
+    back = again(spec)
+    assert different(back, spec) == []
+    assert back.maps["second"].read(flags, 4) == b"same"
 
 
 def test_what_was_made_of_no_file_cannot_be_saved() -> None:

@@ -24,7 +24,6 @@ from rawbpf.elf.container import (
     STB_LOCAL,
     STT_FUNC,
 )
-from rawbpf.elf.linkage import is_needed
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.uapi import constants as c
 
@@ -236,7 +235,7 @@ def _refer(instruction: Instruction, kind: int, symbol: Symbol, externs: Mapping
 
 def _need(instruction: Instruction, kind: int, symbol: Symbol, where: str) -> None:
     # What another object may define: what it turns out to be decides what the instruction is to be.
-    if not is_needed(symbol):
+    if not symbol.is_needed:
         raise SpecError(f"{where}: {symbol.name!r} is not defined in this object")
     if kind == R_BPF_64_32 and instruction.opcode == _CALL:
         instruction.src, instruction.imm, instruction.reference = c.BPF_PSEUDO_CALL, -1, SymbolReference(symbol.name)

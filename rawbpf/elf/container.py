@@ -92,6 +92,11 @@ class Symbol:
         self.value = value
         self.size = size
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether it is for others to define: the kernel, or another object."""
+        return self.section == SHN_UNDEF and self.bind in (STB_GLOBAL, STB_WEAK) and self.type == STT_NOTYPE
+
     def __repr__(self) -> str:
         return f"<Symbol {self.name!r} at {self.value} of section {self.section}>"
 

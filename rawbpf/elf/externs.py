@@ -14,7 +14,7 @@ from rawbpf.btf.fixup import KSYMS
 from rawbpf.btf.layout import strip
 from rawbpf.btf.text import declare
 from rawbpf.btf.types import Datasec, Var, Void
-from rawbpf.elf.container import SHN_UNDEF, STB_GLOBAL, STB_WEAK, STT_NOTYPE
+from rawbpf.elf.container import STB_WEAK
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.config import ConfigSpec, config_kind
 from rawbpf.spec.ksym import KsymSpec
@@ -43,11 +43,7 @@ def read_externs(elf: Container, out: ObjectData) -> dict[str, Extern]:
 
     Raises: SpecError for a type that no configuration gives; FormatError for damaged bytes.
     """
-    weak = {
-        symbol.name: symbol.bind == STB_WEAK
-        for symbol in elf.symbols
-        if symbol.section == SHN_UNDEF and symbol.bind in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE
-    }
+    weak = {symbol.name: symbol.bind == STB_WEAK for symbol in elf.symbols if symbol.is_needed}
     section = elf.find(".BTF")
     if not weak or out.btf is None or section is None:
         return {}

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from rawbpf.btf.btf import Btf
     from rawbpf.elf.container import Container, Section, Symbol
 
-LEGACY = "maps"
-_OUTER = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
+_LEGACY = "maps"
+OUTER = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
+"""The types of maps whose values are maps."""
 NUMBERS = ("map_type", "key_size", "value_size", "max_entries", "map_flags")
 """The attributes of a map that each of the structs begins with, as u32."""
 _PLAIN, _IPROUTE2 = 4 * len(NUMBERS), 36
@@ -56,7 +57,7 @@ def read_legacy(elf: Container, btf: Btf | None) -> list[LegacyMap]:
     """
     found: list[LegacyMap] = []
     for section in elf.sections:
-        if section.size and (section.name == LEGACY or section.name.startswith(f"{LEGACY}/")):
+        if section.size and (section.name == _LEGACY or section.name.startswith(f"{_LEGACY}/")):
             found += [_definition(elf, section, *place, btf) for place in _places(elf, section)]
     _nest(found)
     return found
@@ -110,10 +111,10 @@ def _add_types(spec: MapSpec, btf: Btf | None) -> None:
 
 def _nest(found: list[LegacyMap]) -> None:
     for outer in found:
-        if outer.spec.map_type not in _OUTER:
+        if outer.spec.map_type not in OUTER:
             continue
         held = [inner for inner in found if inner.id and inner.id == outer.inner_id and inner is not outer]
-        if not held or held[0].spec.map_type in _OUTER:
+        if not held or held[0].spec.map_type in OUTER:
             raise SpecError(
                 f"map {outer.spec.name!r}: no map has the id {outer.inner_id} that its inner_id names: maps of maps "
                 'are defined by iproute2\'s struct bpf_elf_map or in SEC(".maps")'

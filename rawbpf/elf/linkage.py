@@ -7,8 +7,7 @@ not among them.
 from __future__ import annotations
 
 from rawbpf.btf.types import Func, Var
-from rawbpf.elf.container import SHN_UNDEF, STB_GLOBAL, STB_WEAK, STT_FUNC, STT_NOTYPE, STT_OBJECT
-from rawbpf.elf.maps import MAPS
+from rawbpf.elf.container import STB_GLOBAL, STB_WEAK, STT_FUNC, STT_OBJECT
 from rawbpf.spec.symbol import Symbol
 
 TYPE_CHECKING = False
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from rawbpf.btf.btf import Btf
     from rawbpf.btf.types import Type
     from rawbpf.elf.container import Container
-    from rawbpf.elf.container import Symbol as ElfSymbol
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.symbol import Kind
 
@@ -27,13 +25,15 @@ def read_symbols(
     elf: Container,
     btf: Btf | None,
     data_sections: Mapping[int, str],
+    defined: Collection[tuple[int, int]],
     declared: Mapping[str, MapSpec],
     kernels: Collection[str],
 ) -> dict[str, Symbol]:
     """Return what the object has and needs, by name.
 
-    `data_sections`: the names of data maps by their section's index; `declared`: maps that others define; `kernels`:
-    the names of undefined symbols that stand for something of the kernel.
+    `data_sections`: the names of data maps by their section's index; `defined`: where maps are defined, as (section's
+    index, byte); `declared`: maps that others define; `kernels`: the names of undefined symbols that stand for
+    something of the kernel.
     """
     out: dict[str, Symbol] = {}
     for symbol in elf.symbols:
@@ -41,7 +41,7 @@ def read_symbols(
             continue
         name, weak = symbol.name, symbol.bind == STB_WEAK
         section = elf.section_of(symbol)
-        if is_needed(symbol):
+        if symbol.is_needed:
             if name not in kernels:
                 type = _type(btf, name)
                 kind: Kind = "map" if name in declared else "function" if isinstance(type, Func) else "variable"
@@ -57,11 +57,9 @@ def read_symbols(
             continue
         elif symbol.type == STT_FUNC and section.is_code:
             out[name] = Symbol(name, "function", defined=True, weak=weak, type=_type_of(btf, name, Func))
-        elif symbol.type != STT_OBJECT:
-            continue
-        elif section.name == MAPS:
+        elif (section.index, symbol.value) in defined:
             out[name] = Symbol(name, "map", defined=True, weak=weak)
-        elif section.index in data_sections:
+        elif symbol.type == STT_OBJECT and section.index in data_sections:
             out[name] = Symbol(
                 name,
                 "variable",
@@ -72,11 +70,6 @@ def read_symbols(
                 offset=symbol.value,
             )
     return out
-
-
-def is_needed(symbol: ElfSymbol) -> bool:
-    """Return whether `symbol` is for others to define."""
-    return symbol.section == SHN_UNDEF and symbol.bind in (STB_GLOBAL, STB_WEAK) and symbol.type == STT_NOTYPE
 
 
 def _type(btf: Btf | None, name: str) -> Func | Var | None:

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from rawbpf.btf.layout import size_of, strip
 from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
-from rawbpf.elf.container import R_BPF_64_ABS64, SHN_UNDEF, STT_FUNC
-from rawbpf.elf.legacy_maps import read_legacy
+from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
+from rawbpf.elf.legacy_maps import OUTER, read_legacy
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
 from rawbpf.uapi import constants as c
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAPS = ".maps"
 _POINTER = 8
-_OUTER = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
 _NUMBERS = ("type", "max_entries", "map_flags", "numa_node", "key_size", "value_size", "map_extra", "pinning")
 _FIELDS = (*_NUMBERS, "key", "value", "values")
 
@@ -89,7 +88,7 @@ def read_definitions(elf: Container, btf: Btf | None) -> Definitions:
 
 
 def _declared(elf: Container, definitions: Datasec | None, out: Definitions) -> None:
-    needed = {symbol.name for symbol in elf.symbols if symbol.section == SHN_UNDEF and symbol.name}
+    needed = {symbol.name for symbol in elf.symbols if symbol.is_needed}
     for variable, _, _ in definitions.variables if definitions is not None and needed else ():
         definition = strip(variable.type)
         if variable.name in needed and isinstance(definition, Struct):
@@ -178,7 +177,7 @@ def _values(spec: MapSpec, member: Member, *, inner: bool) -> None:
     spec.value_size = 4
     if spec.map_type == c.BPF_MAP_TYPE_PROG_ARRAY and isinstance(target, FuncProto):
         spec.key_size = spec.key_size or 4
-    elif spec.map_type in _OUTER and isinstance(target, Struct):
+    elif spec.map_type in OUTER and isinstance(target, Struct):
         spec.inner = _definition(f"{name}.inner", target, inner=True)
         spec.key_size = spec.key_size or 4
     else:

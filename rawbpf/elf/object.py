@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 
 _DATA = (".rodata", ".data", ".bss")
 _CALLBACK = "exception_callback:"
-_ARENA = ".addr_space.1"  # of variables in the address space 1, as LLVM calls it
+ARENA = ".addr_space.1"
+"""The section of variables in the address space 1, as LLVM calls it."""
 _MAX_VALUE = (1 << 31) - 1
 
 
@@ -80,7 +81,8 @@ def parse(data: bytes | memoryview, name: str) -> ObjectData:
     ext = BtfExt.from_bytes(bytes(extension.content), btf) if extension is not None and btf is not None else None
     functions = read_functions(elf, definitions.at, data_sections, externs, ext)
     _functions(out, functions)
-    out.symbols.update(read_symbols(elf, btf, data_sections, definitions.declared, externs))
+    defined = {*definitions.at, *(place for each in tables for place in each.places)}
+    out.symbols.update(read_symbols(elf, btf, data_sections, defined, definitions.declared, externs))
     if btf is not None:
         _exception_callbacks(out, btf)
     if ext is not None:
@@ -190,21 +192,17 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
 
 def _arena(elf: Container, btf: Btf | None, out: ObjectData, data_sections: dict[int, str]) -> None:
     # Variables in the arena: where in it they lie is settled when the size of a page is known.
-    arenas = [spec for spec in out.maps.values() if spec.map_type == c.BPF_MAP_TYPE_ARENA]
-    if len(arenas) > 1:
-        names = " and ".join(repr(spec.name) for spec in arenas)
-        raise SpecError(f"an object has one arena at most, and here are {names}")
-    section = elf.find(_ARENA)
+    spec = out.find_arena()
+    section = elf.find(ARENA)
     if section is None or section.type != SHT_PROGBITS or not section.size:
         return
-    if not arenas:
-        raise SpecError(f"variables in {_ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
-    (spec,) = arenas
+    if spec is None:
+        raise SpecError(f"variables in {ARENA!r} lie in an arena, and no map of type BPF_MAP_TYPE_ARENA is defined")
     if section.size > _MAX_VALUE:
-        raise FormatError(f"section {_ARENA!r} of {section.size} bytes is too large for a map", section.offset)
+        raise FormatError(f"section {ARENA!r} of {section.size} bytes is too large for a map", section.offset)
     spec.contents = bytearray(section.content)
     data_sections[section.index] = spec.name
-    types = btf.find(_ARENA, Datasec) if btf is not None else None
+    types = btf.find(ARENA, Datasec) if btf is not None else None
     if types is not None:
         _variables(types, spec, section.size, out)
 

@@ -18,18 +18,18 @@ from rawbpf.btf.types import Array, Datasec, Int, Ptr, Struct, Var
 from rawbpf.elf.container import SHT_NOBITS, SHT_REL, SHT_RELA
 from rawbpf.elf.legacy_maps import NUMBERS, read_legacy
 from rawbpf.elf.maps import MAPS
-from rawbpf.elf.object import parse
+from rawbpf.elf.object import ARENA, parse
 from rawbpf.elf.rewrite import Rewriter
+from rawbpf.elf.struct_ops import read_tables
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.difference import differences
+from rawbpf.spec.object import ObjectData
 from rawbpf.spec.program import ProgramSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rawbpf.spec.map import MapSpec
-    from rawbpf.spec.object import ObjectData
 
-_POINTER = 8
 _NUMBERS = ("type", "max_entries", "map_flags", "numa_node", "pinning", "map_extra")
 
 
@@ -45,6 +45,7 @@ def saved(content: ObjectData) -> bytes:
         return content.file
     file = Rewriter(content.file, content.name)
     _save_data(file, content)
+    _save_tables(file, content, original)
     _save_legacy(file, content)
     section = file.elf.find(".BTF")
     if section is not None and original.btf is not None:
@@ -72,6 +73,20 @@ def _save_data(file: Rewriter, content: ObjectData) -> None:
             file.resize(section, spec.value_size)
         else:
             file.replace(section, start + bytes(spec.value_size - len(start)))
+    arena, section = content.find_arena(), file.elf.find(ARENA)
+    if arena is not None and arena.contents is not None and section is not None:
+        file.replace(section, bytes(arena.contents))
+
+
+def _save_tables(file: Rewriter, content: ObjectData, original: ObjectData) -> None:
+    for tables in read_tables(file.elf, ObjectData(btf=original.btf)):
+        into = bytearray(tables.section.content)
+        for start, old in zip(tables.starts, tables.specs, strict=True):
+            spec = content.maps.get(old.name)
+            if spec is not None and spec.contents is not None:
+                new = spec.contents[: old.value_size]
+                into[start : start + len(new)] = new
+        file.replace(tables.section, bytes(into))
 
 
 def _save_legacy(file: Rewriter, content: ObjectData) -> None:

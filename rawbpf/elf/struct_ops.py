@@ -38,6 +38,11 @@ class Tables:
         self.starts: list[int] = []
         self.specs: list[MapSpec] = []
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Where they are, as (section's index, byte)."""
+        return [(self.section.index, start) for start in self.starts]
+
 
 def read_tables(elf: Container, out: ObjectData) -> list[Tables]:
     """Give `out`, which has its types already, a map and a variable for each table that the object defines.

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from rawbpf.spec.program import ProgramSpec
     from rawbpf.syscall.protocol import Backend
 
-_EINVAL = 22
-
 
 def load(
     content: ObjectData,

@@ -85,7 +85,7 @@ def make_maps(
         _check_numbers(name, spec)
     sections: dict[int, Section] = {}
     for name, spec in content.maps.items():
-        if not spec.autocreate:
+        if not spec.autocreate and name not in replacements:
             continue
         if name in replacements:
             given = replacements[name]
@@ -156,7 +156,7 @@ def fill_slots(obj: Object, content: ObjectData) -> None:
     Raises: SpecError for a map or program that was not loaded; BpfError.
     """
     for name, spec in content.maps.items():
-        for index, held in spec.values.items() if spec.autocreate else ():
+        for index, held in spec.values.items() if name in obj.maps else ():
             target = (obj.programs if spec.inner is None else obj.maps).get(held)
             if target is None:
                 raise SpecError(f"map {name!r} starts with {held!r} at {index}, which is not loaded")

@@ -12,11 +12,11 @@ from __future__ import annotations
 from rawbpf.asm.instruction import FunctionReference, Line, MapReference, SymbolReference
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.fixup import KSYMS
-from rawbpf.btf.layout import align_of
 from rawbpf.btf.merge import Merger
 from rawbpf.btf.types import Datasec
 from rawbpf.errors import SpecError
 from rawbpf.spec.config import ConfigSpec
+from rawbpf.spec.config_layout import declared, lay_out
 from rawbpf.spec.ksym import KsymSpec
 from rawbpf.spec.map import KCONFIG, MapSpec
 from rawbpf.spec.object import ObjectData
@@ -68,13 +68,13 @@ class _Linker:
         self._functions: list[dict[str, str]] = []
         self._maps: list[dict[str, str]] = []
         self._starts: list[dict[str, int]] = [{} for _ in files]
-        self._declared: dict[str, ConfigSpec] = {}
         self._config: dict[str, int] = {}
+        self._declared: dict[str, ConfigSpec] = {}
+        self._replaced = [[*self._replaced_variables(number)] for number in range(len(files))]
 
     def link(self) -> ObjectData:
         self._name()
         self._lay_out()
-        self._lay_out_config()
         self._add_code()  # gives the types' strings those of source lines
         self._merge_types()
         self._add_maps()
@@ -118,8 +118,7 @@ class _Linker:
     # Data ---------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        sections = self._out.maps
-        maps: dict[str, MapSpec] = {}
+        maps = self._out.maps
         for number, file in enumerate(self._files):
             for name, spec in file.maps.items():
                 if not spec.is_data or name == KCONFIG:
@@ -138,46 +137,14 @@ class _Linker:
                     whole.contents = bytearray(_bytes(whole) + gap + _bytes(spec))
                 whole.value_size = start + spec.value_size
                 whole.alignment = max(whole.alignment, spec.alignment)
-        sections.update(maps)
-
-    def _lay_out_config(self) -> None:
-        # As libbpf does: those of the greatest alignment first, then the smaller ones, then by name.
-        declared: dict[str, ConfigSpec] = {}
-        for file in self._files:
-            for name, variable in file.variables.items():
-                if not isinstance(variable, ConfigSpec):
-                    continue
-                known = declared.setdefault(name, variable)
-                if known.size != variable.size or str(known.type) != str(variable.type):
-                    raise SpecError(f"variable {name!r} of {KCONFIG} has not the same type in all files")
-                if known.given and variable.given and known.value != variable.value:
-                    raise SpecError(f"variable {name!r} of {KCONFIG} was set to {known.value!r} and {variable.value!r}")
-                if variable.given and not known.given:
-                    variable.weak &= known.weak
-                    declared[name] = variable
-                else:
-                    known.weak &= variable.weak
-        if not declared:
-            return
-        self._declared = declared
-        end = 0
-        ordered = sorted(declared.values(), key=lambda v: (-_align(v), v.size, v.name))
-        for variable in ordered:
-            self._config[variable.name] = offset = _round_up(end, _align(variable))
-            end = offset + variable.size
-        first = next(file.maps[KCONFIG] for file in self._files if KCONFIG in file.maps)
-        whole = first.copy()
-        whole.value_size, whole.contents = end, None
-        for variable in ordered:
-            content = variable.map.read(variable.offset, variable.size) if variable.given else b""
-            if content:
-                whole.write(self._config[variable.name], content)
-        self._out.maps[KCONFIG] = whole
+        self._declared = declared(self._files)
+        if self._declared:
+            maps[KCONFIG], self._config = lay_out(self._declared)
 
     def _place(self, number: int, section: str, offset: int) -> tuple[str, int]:
         # Where byte `offset` of the section of that file has gone.
         file = self._files[number]
-        for name, symbol in self._replaced(number):
+        for name, symbol in self._replaced[number]:
             variable = file.variables.get(name)
             size = 1 if variable is None else variable.size
             if symbol.section == section and symbol.offset <= offset < symbol.offset + size:
@@ -188,15 +155,18 @@ class _Linker:
             for variable in file.variables.values():
                 if isinstance(variable, ConfigSpec) and variable.offset <= offset < variable.offset + variable.size:
                     return section, self._config[variable.name] + offset - variable.offset
-        return section, self._starts[number].get(section, 0) + offset
+        return self._begin(number, section, offset)
 
-    def _replaced(self, number: int) -> Iterator[tuple[str, Symbol]]:
+    def _replaced_variables(self, number: int) -> Iterator[tuple[str, Symbol]]:
         for name, symbol in self._files[number].symbols.items():
             if symbol.kind == "variable" and self._is_replaced(number, name):
                 yield name, symbol
 
     def _place_of(self, number: int, symbol: Symbol) -> tuple[str, int]:
-        return symbol.section, self._starts[number].get(symbol.section, 0) + symbol.offset
+        return self._begin(number, symbol.section, symbol.offset)
+
+    def _begin(self, number: int, section: str, offset: int) -> tuple[str, int]:
+        return self._maps[number].get(section, section), self._starts[number].get(section, 0) + offset
 
     # Types --------------------------------------------------------------------------
 
@@ -273,14 +243,24 @@ class _Linker:
         self._out.maps.clear()
         for number, file in enumerate(self._files):
             for name, spec in file.maps.items():
-                if spec.is_data or self._is_replaced(number, name):
+                if spec.is_data:
+                    continue
+                if self._is_replaced(number, name):
+                    if spec.map_type == c.BPF_MAP_TYPE_ARENA and spec.contents:
+                        where = self._files[self._chosen[name][0]].name
+                        raise SpecError(
+                            f"{file.name} has variables in its arena {name!r}, in place of which is that of {where}: "
+                            "define all variables of an arena in one object"
+                        )
                     continue
                 names = self._functions[number] if spec.inner is None else self._maps[number]
                 spec.values = {index: names.get(held, held) for index, held in spec.values.items()}
                 spec.programs = {at: self._functions[number].get(held, held) for at, held in spec.programs.items()}
                 self._retype(number, spec)
-                self._out.maps[self._maps[number][name]] = spec
+                spec.name = self._maps[number][name]
+                self._out.maps[spec.name] = spec
         self._out.maps.update(sections)
+        self._out.find_arena()  # raises where there are two
 
     def _retype(self, number: int, spec: MapSpec) -> None:
         spec.key, spec.value = self._type(spec.key), self._type(spec.value)
@@ -294,7 +274,8 @@ class _Linker:
         out = self._out.variables
         for section, whole in self._out.maps.items():
             for number, file in enumerate(self._files):
-                inside = [v for v in file.variables.values() if v.map is file.maps.get(section)]
+                own = file.maps.get(section) if whole.is_data else whole  # which only its own file's variables are in
+                inside = [v for v in file.variables.values() if v.map is own]
                 for variable in sorted(inside, key=lambda v: v.offset):
                     place = self._place(number, section, variable.offset)
                     if self._is_out(number, variable) or (
@@ -312,7 +293,8 @@ class _Linker:
         symbol = self._files[number].symbols.get(variable.name)
         return (
             symbol is not None
-            and (symbol.section, symbol.offset) == (variable.map.section, variable.offset)
+            and self._files[number].maps.get(symbol.section) is variable.map
+            and symbol.offset == variable.offset
             and self._is_replaced(number, variable.name)
         )
 
@@ -415,8 +397,9 @@ class _Linker:
                 if self._chosen.get(name, (number,))[0] != number or name in self._out.symbols:
                     continue
                 section, offset = self._place_of(number, symbol)
-                if symbol.map is not None:
-                    self._retype(number, symbol.map)
+                declared = None if symbol.map is None else symbol.map.copy()  # copies of files share it
+                if declared is not None:
+                    self._retype(number, declared)
                 self._out.symbols[name] = Symbol(
                     name,
                     symbol.kind,
@@ -425,16 +408,12 @@ class _Linker:
                     type=self._type(symbol.type),
                     section=section,
                     offset=offset,
-                    map=symbol.map,
+                    map=declared,
                 )
 
 
 def _bytes(spec: MapSpec) -> bytes:
     return bytes(spec.value_size) if spec.contents is None else bytes(spec.contents)
-
-
-def _align(variable: VariableSpec) -> int:
-    return 1 if variable.type is None else align_of(variable.type)
 
 
 def _round_up(number: int, unit: int) -> int:

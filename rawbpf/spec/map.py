@@ -28,7 +28,7 @@ class MapSpec:
     (None: zeros), which linking places at multiples of `alignment`; `frozen` makes user space's side read-only once
     they are written. Of a struct_ops map, `value` is the object's struct, `contents` its data members, and `programs`
     its functions: the name of a program by the member's name. `autocreate` False (a section that begins with `?`):
-    loading does not make it.
+    loading does not make it, and one that is given with `maps=` is used nevertheless.
     """
 
     __slots__ = (

@@ -6,6 +6,9 @@ immutable.
 
 from __future__ import annotations
 
+from rawbpf.errors import SpecError
+from rawbpf.uapi import constants as c
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
@@ -78,6 +81,14 @@ class ObjectData:
         self.core_order = core_order
         self.ksyms = {} if ksyms is None else ksyms
         self.symbols = {} if symbols is None else symbols
+
+    def find_arena(self) -> MapSpec | None:
+        """Return the arena, which an object has one of at most. Raises: SpecError where there are more."""
+        arenas = [spec for spec in self.maps.values() if spec.map_type == c.BPF_MAP_TYPE_ARENA]
+        if len(arenas) > 1:
+            names = " and ".join(repr(spec.name) for spec in arenas)
+            raise SpecError(f"an object has one arena at most, and here are {names}")
+        return arenas[0] if arenas else None
 
     def copy(self) -> ObjectData:
         """Return a copy that can be edited without changing this one; variables point into its own maps."""
