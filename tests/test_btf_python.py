@@ -224,6 +224,13 @@ def test_an_unknown_name_is_a_key_error_and_a_type_without_values_is_refused() -
         built(lambda b: b.struct("s", 8, [("f", b.func_proto(0, []), 0)])).to_python()
 
 
+def test_names_stay_in_their_line_also_in_comments() -> None:
+    name = "x\n    ]\n\nescaped = 1\n\nclass other(ctypes.Structure):\n    _fields_ = [\n#"
+    btf = built(lambda b: b.struct("s", 16, [("a", b.int("unsigned long", 8), 0, 33), (name, 1, 33, 40)]))
+    assert "# a: 33 bits from bit 0, x?    ]??escaped" in btf.to_python()
+    assert "escaped" not in made(btf)
+
+
 BROKEN: list[tuple[str, Callable[[Builder], object], str]] = [
     ("held by itself", lambda b: b.struct("s", 4, [("a", 1, 0)]), "deep"),
     ("an overlap", lambda b: b.struct("s", 8, [("a", b.int("int", 4), 0), ("b", 1, 16)]), "overlap"),

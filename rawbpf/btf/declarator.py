@@ -88,4 +88,9 @@ def is_attribute(text: str) -> bool:
 def quoted(text: str) -> str:
     """Return `text` as a string of C."""
     inner = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else "?" for char in inner) + '"'
+    return f'"{printable(inner)}"'
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, `?` in place of what cannot be printed."""
+    return "".join(char if char.isprintable() else "?" for char in text)
