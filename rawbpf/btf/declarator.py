@@ -23,6 +23,10 @@ class Declarator:
         """Return whether to write `...` for what is nested `depth` deep, or come now."""
         raise NotImplementedError
 
+    def label(self, name: str) -> str:
+        """Return how a parameter or member of that name is written."""
+        return name
+
     def tag(self, tag: TypeTag) -> str:
         """Return a type tag as C has it."""
         if tag.is_attribute:
@@ -68,7 +72,7 @@ class Declarator:
             if self.ends(0):
                 more = True
                 break
-            texts.append(self.declare(type, name, depth + 1))
+            texts.append(self.declare(type, self.label(name), depth + 1))
         if more:
             texts.append("...")
         return ", ".join(texts) or "void"
