@@ -5,7 +5,7 @@ How a struct, an enum or a typedef is written where it is used is for whoever in
 
 from __future__ import annotations
 
-from rawbpf.btf.types import MAX_DEPTH, QUALIFIERS, Array, FuncProto, Ptr, Type, TypeTag
+from rawbpf.btf.types import MAX_DEPTH, QUALIFIERS, Array, DeclTag, FuncProto, Ptr, Type, TypeTag
 
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
@@ -27,19 +27,13 @@ class Declarator:
         """Return how a parameter or member of that name is written."""
         return name
 
-    def tag(self, tag: TypeTag) -> str:
-        """Return a type tag as C has it."""
-        if tag.is_attribute:
-            return f"__attribute__(({tag.name}))" if is_attribute(tag.name) else ""
-        return f"__attribute__((btf_type_tag({quoted(tag.name)})))"
-
     def declare(self, type: Type, declarator: str, depth: int) -> str:
         """Return the declaration of `declarator` as `type`."""
         # `*` binds weaker than `[]` and `()`.
         qualifiers = ""
         for _ in range(MAX_DEPTH):
             if isinstance(type, QUALIFIERS):
-                word = self.tag(type) if isinstance(type, TypeTag) else type.kind_name
+                word = attribute(type) if isinstance(type, TypeTag) else type.kind_name
                 if word and f"{word} " not in qualifiers:  # an array and its elements may both be const
                     qualifiers += f"{word} "
                 type = type.type
@@ -83,8 +77,15 @@ def is_word(text: str) -> bool:
     return bool(text) and not text[0].isdigit() and _WORD.issuperset(text)
 
 
-def is_attribute(text: str) -> bool:
-    """Return whether `text` is an attribute of C such as `address_space(1)`, and nothing more."""
+def attribute(tag: TypeTag | DeclTag) -> str:
+    """Return a tag as C has it; nothing for an attribute that is none."""
+    if tag.is_attribute:
+        return f"__attribute__(({tag.name}))" if _is_attribute(tag.name) else ""
+    return f"__attribute__((btf_{tag.kind_name}({quoted(tag.name)})))"
+
+
+def _is_attribute(text: str) -> bool:
+    # Such as `address_space(1)`, and nothing more.
     name, opened, rest = text.partition("(")
     return is_word(name) and (not opened or (rest.endswith(")") and (_WORD | {" ", ","}).issuperset(rest[:-1])))
 

@@ -10,11 +10,10 @@ Source: tools/bpf/bpftool/btf.c:dump_btf_c, tools/lib/bpf/btf_dump.c (v6.12)
 
 from __future__ import annotations
 
-from rawbpf.btf.declarator import Declarator
+from rawbpf.btf.declarator import Declarator, attribute
 from rawbpf.btf.placement import PLAIN_FLOATS, Placer, fill
 from rawbpf.btf.requirement import Requirements, is_plain
 from rawbpf.btf.spelling import Spelling, member_name
-from rawbpf.btf.text import decl_tag
 from rawbpf.btf.types import (
     MAX_DEPTH,
     Composite,
@@ -284,7 +283,7 @@ class _Header(Declarator):
 
     def tags(self, type: Type, component: int = -1) -> str:
         tags = (tag for tag in self._tags.get(type.id, ()) if tag.component_index == component)
-        return "".join(f" {decl_tag(tag)}" for tag in tags)
+        return "".join(f" {attribute(tag)}" for tag in tags)
 
 
 def _needs_mode(type: Enum) -> bool:
