@@ -16,6 +16,7 @@ from contextlib import ExitStack, suppress
 from rawbpf.cli.failure import Failure, escaped, tell
 from rawbpf.cli.object import shown
 from rawbpf.cli.read import read_object
+from rawbpf.cli.write import written_at_once
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -78,14 +79,10 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
     source: str = arguments.source
     _must_be_readable(source)
     out = os.path.realpath(arguments.output or _object_name(source))
-    if os.path.exists(out) and not os.path.isfile(out):
-        raise Failure(f"{escaped(out)} is no regular file; -o names the object")
-    with ExitStack() as stack:
+    with written_at_once(out, "object") as made, ExitStack() as stack:
         try:
             with stop.raising():
                 compiler = find_compiler(arguments.compiler)
-                # In its directory, so that it can be moved to its place at once.
-                made = os.path.join(stack.enter_context(_directory_beside(out)), os.path.basename(out))
                 command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
                 command.append(f"-I{os.path.dirname(source) or '.'}")
                 _compile(compiler, command, arguments.options, source, made, stack)
@@ -93,7 +90,6 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
         except Stopped as stopped:
             # Whoever builds with it must not take it for done.
             raise Failure("interrupted: nothing was written") from stopped
-        os.replace(made, out)
     output.write(f"{shown(spec)}compiled by {escaped(compiler.path)}\n")
     output.flush()
     return 0
@@ -112,14 +108,6 @@ def _object_name(source: str) -> str:
     if suffix != ".c":
         raise Failure(f"{escaped(source)}: is no .c file; give the object a name by -o")
     return f"{stem}.o"
-
-
-def _directory_beside(out: str) -> tempfile.TemporaryDirectory[str]:
-    directory = os.path.dirname(out)
-    try:
-        return tempfile.TemporaryDirectory(prefix=f".{os.path.basename(out)}.", dir=directory)
-    except OSError as error:
-        raise Failure(f"{escaped(directory)}: {error.strerror}") from error
 
 
 def _compile(
