@@ -7,9 +7,7 @@ appears whole or not at all.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 from argparse import RawDescriptionHelpFormatter
 from contextlib import ExitStack, suppress
 
@@ -113,6 +111,8 @@ def _object_name(source: str) -> str:
 def _compile(
     compiler: Compiler, command: list[str], options: list[str], source: str, made: str, stack: ExitStack
 ) -> None:
+    import subprocess
+
     from rawbpf.cli.compiler import include_options, missing_header, package_of
 
     machine = os.uname().machine
@@ -141,6 +141,8 @@ def _compile(
 
 def _kernel_types(stack: ExitStack) -> list[str]:
     # A vmlinux.h of the running kernel, for the source that has none beside it.
+    from tempfile import TemporaryDirectory
+
     from rawbpf.btf import Btf
 
     try:
@@ -152,7 +154,7 @@ def _kernel_types(stack: ExitStack) -> list[str]:
             f"{_VMLINUX} is included, and lies neither beside the source nor where -I says; "
             f"it would be made of {_KERNEL_TYPES}: {why}"
         ) from error
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rawbpf-"))
+    directory = stack.enter_context(TemporaryDirectory(prefix="rawbpf-"))
     with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
         file.write(text)
     tell(f"{_VMLINUX}: the types of the running kernel, for this time")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import contextmanager
 
 from rawbpf.cli.failure import Failure, escaped
@@ -19,13 +18,15 @@ def written_at_once(path: str, what: str) -> Iterator[str]:
 
     `what`: what -o names, in messages. Raises: Failure, also for an OSError of the block.
     """
+    from tempfile import TemporaryDirectory
+
     out = os.path.realpath(path)
     if os.path.exists(out) and not os.path.isfile(out):
         raise Failure(f"{escaped(path)} is no regular file; -o names the {what}")
     # In its directory, so that it can be moved to its place at once.
     where, name = os.path.split(out)
     try:
-        directory = tempfile.TemporaryDirectory(prefix=f".{name}.", dir=where)
+        directory = TemporaryDirectory(prefix=f".{name}.", dir=where)
     except OSError as error:
         raise Failure(f"{escaped(where)}: {error.strerror}") from error
     try:
