@@ -165,6 +165,16 @@ def test_a_kernel_with_every_kind_replaced_takes_the_rest(backend: Backend) -> N
         backend.close(btf_load(backend, sanitize(newest(sys.byteorder)[0].raw, lacking)))
 
 
+@pytest.mark.parametrize(
+    ("number", "answer"), [(1, Answer.NO_PERMISSION), (12, Answer.UNKNOWN)], ids=["EPERM", "ENOMEM"]
+)
+def test_a_probe_that_fails_for_another_reason_says_nothing_of_the_kernel(
+    backend: Backend, number: int, answer: Answer
+) -> None:
+    other = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, number)]})
+    assert features.btf_feature("func", backend=other).answer is answer
+
+
 def test_an_unknown_feature_is_refused(backend: Backend) -> None:
     with pytest.raises(ValueError, match="'enums' is none of what BTF may have: func, func_global, "):
         features.btf_feature("enums")
