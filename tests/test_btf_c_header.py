@@ -415,6 +415,7 @@ BROKEN: list[tuple[str, Callable[[Builder], object], str]] = [
     ("many that hold a wide one", _wide, "without end"),
     ("an overlap", lambda b: b.struct("s", 8, [("a", b.int("int", 4), 0), ("b", 1, 16)]), "overlap"),
     ("a member behind the end", lambda b: b.struct("s", 4, [("a", b.int("int", 4), 8)]), "overlap"),
+    ("a bit-field wider than its type", lambda b: b.struct("s", 4, [("a", b.int("char", 1), 0, 12)]), "overlap"),
     ("a member of no size", lambda b: b.struct("s", 4, [("a", b.func_proto(0, []), 0)]), "cannot be in a struct"),
     (
         "a pointer to a variable",
