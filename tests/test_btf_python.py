@@ -237,6 +237,7 @@ BROKEN: list[tuple[str, Callable[[Builder], object], str]] = [
     ("behind the end", lambda b: b.struct("s", 4, [("a", b.int("int", 4), 8)]), "overlap"),
     ("within a byte", lambda b: b.struct("s", 8, [("a", b.int("int", 4), 3)]), "within a byte"),
     ("a union's member elsewhere", lambda b: b.union("s", 8, [("a", b.int("int", 4), 8)]), "do not start"),
+    ("a union's member behind the end", lambda b: b.union("s", 4, [("a", b.int("long", 8), 0)]), "end behind"),
     ("bit-fields that overlap", lambda b: b.struct("s", 4, [("a", b.int("int", 4), 0, 5), ("b", 1, 3, 5)]), "overlap"),
     ("a number of 3 bytes", lambda b: b.struct("s", 4, [("a", b.record(1, "x", 3, 24), 0)]), "no values"),
 ]
