@@ -291,6 +291,11 @@ DECLARATIONS: list[tuple[str, Callable[[Builder, int], int], str]] = [
     ("const twice", lambda b, int_: b.const(b.array(b.const(int_), 3)), "const int x[3]"),
     ("function", lambda b, int_: b.ptr(b.func_proto(0, [("a", int_), ("", b.ptr(0))])), "void (*x)(int a, void *)"),
     ("variadic", lambda b, int_: b.ptr(b.func_proto(int_, [("a", int_)], variadic=True)), "int (*x)(int a, ...)"),
+    (
+        "parameters of names that C has not",
+        lambda b, int_: b.ptr(b.func_proto(0, [("int", int_), ("a); int b(", int_)])),
+        "void (*x)(int int___2, int a___int_b_)",
+    ),
     ("no parameters", lambda b, int_: b.ptr(b.func_proto(int_, [])), "int (*x)(void)"),
     (
         "function that returns a function",
@@ -410,7 +415,13 @@ BROKEN: list[tuple[str, Callable[[Builder], object], str]] = [
     ("many that hold a wide one", _wide, "without end"),
     ("an overlap", lambda b: b.struct("s", 8, [("a", b.int("int", 4), 0), ("b", 1, 16)]), "overlap"),
     ("a member behind the end", lambda b: b.struct("s", 4, [("a", b.int("int", 4), 8)]), "overlap"),
+    ("a bit-field wider than its type", lambda b: b.struct("s", 4, [("a", b.int("char", 1), 0, 12)]), "overlap"),
     ("a member of no size", lambda b: b.struct("s", 4, [("a", b.func_proto(0, []), 0)]), "cannot be in a struct"),
+    (
+        "a pointer to a variable",
+        lambda b: b.struct("s", 8, [("a", b.ptr(b.var("v; int w", b.int("int", 4))), 0)]),
+        "'v;",
+    ),
     ("a bit-field of a struct", lambda b: b.struct("s", 4, [("a", b.struct("t", 4, []), 0, 3)]), "no number"),
     ("a number of 3 bytes", lambda b: b.struct("s", 4, [("a", b.record(1, "x", 3, 24), 0)]), "3 bytes"),
 ]

@@ -96,6 +96,11 @@ KINDS: dict[str, Types] = {
 }
 
 
+def test_a_flavor_of_a_name_that_is_too_long_is_none() -> None:
+    btf = built(all_of(task(), task(name="task___" + "x" * 5000), task(name="task___new")))
+    assert [type.id for type in btf.find_flavors("task")] == [1, 3]
+
+
 @pytest.mark.parametrize("local", KINDS)
 def test_a_type_is_looked_for_among_those_of_its_kind(local: str) -> None:
     found = {kind for kind, types in KINDS.items() if Program(KINDS[local], types).fixup("0", ID_TARGET).new}

@@ -55,6 +55,10 @@ def empty_bit_field(b: Builder) -> int:
     return b.struct("t", 8, [("x", b.record(1, "int", 0, 0), 0, 3)])
 
 
+def wide_bit_field(b: Builder) -> int:
+    return b.struct("t", 64, [("x", b.struct("wide", 32, []), 0, 3)])
+
+
 @pytest.mark.parametrize(
     ("types", "access", "kind"),
     [
@@ -66,6 +70,7 @@ def empty_bit_field(b: Builder) -> int:
         pytest.param(endless_typedefs, "0:0", EXISTS, id="endless typedefs"),
         pytest.param(odd_bit_field, "0:0", OFFSET, id="a bit-field of a pointer"),
         pytest.param(empty_bit_field, "0:0", OFFSET, id="a bit-field of nothing"),
+        pytest.param(wide_bit_field, "0:0", OFFSET, id="a bit-field of more than any load"),
     ],
 )
 def test_types_without_an_end_or_a_size_are_damage(types: Types, access: str, kind: int) -> None:

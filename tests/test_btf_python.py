@@ -224,12 +224,20 @@ def test_an_unknown_name_is_a_key_error_and_a_type_without_values_is_refused() -
         built(lambda b: b.struct("s", 8, [("f", b.func_proto(0, []), 0)])).to_python()
 
 
+def test_names_stay_in_their_line_also_in_comments() -> None:
+    name = "x\n    ]\n\nescaped = 1\n\nclass other(ctypes.Structure):\n    _fields_ = [\n#"
+    btf = built(lambda b: b.struct("s", 16, [("a", b.int("unsigned long", 8), 0, 33), (name, 1, 33, 40)]))
+    assert "# a: 33 bits from bit 0, x?    ]??escaped" in btf.to_python()
+    assert "escaped" not in made(btf)
+
+
 BROKEN: list[tuple[str, Callable[[Builder], object], str]] = [
     ("held by itself", lambda b: b.struct("s", 4, [("a", 1, 0)]), "deep"),
     ("an overlap", lambda b: b.struct("s", 8, [("a", b.int("int", 4), 0), ("b", 1, 16)]), "overlap"),
     ("behind the end", lambda b: b.struct("s", 4, [("a", b.int("int", 4), 8)]), "overlap"),
     ("within a byte", lambda b: b.struct("s", 8, [("a", b.int("int", 4), 3)]), "within a byte"),
     ("a union's member elsewhere", lambda b: b.union("s", 8, [("a", b.int("int", 4), 8)]), "do not start"),
+    ("a union's member behind the end", lambda b: b.union("s", 4, [("a", b.int("long", 8), 0)]), "end behind"),
     ("bit-fields that overlap", lambda b: b.struct("s", 4, [("a", b.int("int", 4), 0, 5), ("b", 1, 3, 5)]), "overlap"),
     ("a number of 3 bytes", lambda b: b.struct("s", 4, [("a", b.record(1, "x", 3, 24), 0)]), "no values"),
 ]

@@ -12,7 +12,7 @@ from support.objects import native
 
 import rawbpf
 from rawbpf import features
-from rawbpf.btf import Btf, Builder, Type, size_of
+from rawbpf.btf import Btf, Builder, Int, Type, size_of
 from rawbpf.btf.build import assemble
 from rawbpf.btf.sanitize import FEATURES, sanitize
 from rawbpf.errors import FormatError
@@ -79,7 +79,7 @@ REPLACED: list[tuple[str, dict[str, str]]] = [
     ("func", {"func": "typedef", "static func": "typedef", "func_proto": "int", "variadic": "int"}),
     ("func_global", {"func": "func", "static func": "func"}),
     ("datasec", {"var": "int", "static var": "int", "datasec": "struct", "odd section": "struct"}),
-    ("datasec_name", {"datasec": "datasec", "odd section": "datasec"}),
+    ("datasec_name", {"odd section": "datasec"}),
     ("float", {"double": "struct"}),
     ("decl_tag", {"decl_tag": "int", "member tag": "int", TAGGED: "int"}),
     ("type_tag", {"type_tag": "const", "attribute": "const"}),
@@ -102,6 +102,19 @@ def test_what_is_lacking_is_replaced_and_nothing_else(
     assert [list(got.record(id)) for id in range(len(got)) if id not in touched] == [
         list(btf.record(id)) for id in range(len(btf)) if id not in touched
     ]
+
+
+@ORDERS
+def test_an_enumeration_of_64_bits_stays_a_number_of_as_many(byteorder: ByteOrder) -> None:
+    btf, ids = newest(byteorder)
+    number = Btf.from_bytes(sanitize(btf.raw, ["enum64"]))[ids["enum64"]]
+    assert isinstance(number, Int)
+    assert (number.name, number.size, number.bits, number.offset) == ("big", 8, 64, 0)
+
+
+def test_a_section_keeps_what_every_kernel_takes_of_its_name() -> None:
+    btf, ids = newest()
+    assert Btf.from_bytes(sanitize(btf.raw, ["datasec_name"]))[ids["odd section"]].name == "_.odd"
 
 
 @ORDERS
@@ -150,6 +163,16 @@ def test_a_kernel_with_every_kind_replaced_takes_the_rest(backend: Backend) -> N
     for each in FEATURES:
         lacking = {each, *(name for name in FEATURES if features.btf_feature(name) == Answer.UNSUPPORTED)}
         backend.close(btf_load(backend, sanitize(newest(sys.byteorder)[0].raw, lacking)))
+
+
+@pytest.mark.parametrize(
+    ("number", "answer"), [(1, Answer.NO_PERMISSION), (12, Answer.UNKNOWN)], ids=["EPERM", "ENOMEM"]
+)
+def test_a_probe_that_fails_for_another_reason_says_nothing_of_the_kernel(
+    backend: Backend, number: int, answer: Answer
+) -> None:
+    other = FaultBackend(backend, {c.BPF_BTF_LOAD: [(1, number)]})
+    assert features.btf_feature("func", backend=other).answer is answer
 
 
 def test_an_unknown_feature_is_refused(backend: Backend) -> None:

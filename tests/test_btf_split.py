@@ -164,10 +164,11 @@ def test_several_are_appended_one_after_the_other() -> None:
     assert str(both[both.find_all("pid_t")[1].id]) == "typedef int pid_t;"
 
 
-def test_a_reference_to_nowhere_is_not_copied() -> None:
+@pytest.mark.parametrize("nowhere", [2, 0xFFFFFFFF])
+def test_a_reference_to_nowhere_is_not_copied(nowhere: int) -> None:
     broken = Builder()
-    broken.ptr(0xFFFFFFFF)
-    with pytest.raises(FormatError, match="refers to type 4294967295, but ids end at 1"):
+    broken.ptr(nowhere)
+    with pytest.raises(FormatError, match=f"refers to type {nowhere}, but ids end at 1"):
         Builder().add_all(Btf.from_bytes(broken.to_bytes()))
 
 

@@ -309,6 +309,8 @@ def test_the_command_writes_the_module_whole_or_not_at_all(tmp_path: Path) -> No
     assert "class Counter(Skeleton):" in made.read_text()
     status, _, err = run("skeleton", path, "-o", "/dev/null", command="gen")
     assert (status, err) == (1, "rawbpf: /dev/null is no regular file; -o names the module\n")
+    status, _, err = run("skeleton", path, "-o", "/nowhere/made.py", command="gen")
+    assert (status, err) == (1, "rawbpf: /nowhere: No such file or directory\n")
     status, _, err = run("skeleton", path, "-o", made, "--event", "exec_count=x", command="gen")
     assert status == 1
     assert "has no ring buffer or perf event array 'exec_count'" in err

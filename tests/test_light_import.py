@@ -63,6 +63,12 @@ def test_a_first_map_loads_no_third_party_and_no_heavy_module() -> None:
     assert modules & HEAVY == set()
 
 
+def test_the_command_line_is_read_without_what_only_some_commands_need() -> None:
+    modules = {name.partition(".")[0] for name in _imported("import rawbpf.cli.parser as p\np.make_parser()")}
+    assert modules - sys.stdlib_module_names == {"rawbpf"}
+    assert modules & {"dataclasses", "inspect", "random", "socket", "subprocess", "tempfile", "typing"} == set()
+
+
 def test_every_public_name_resolves() -> None:
     import rawbpf
 

@@ -15,12 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bpffs import bpffs
+from support.btf_samples import sample
 from support.clang import LIBBPF, compiled
 from support.congestion import PROGRAMS, STRUCT, table
 from support.needs import PATH
 from support.objects import BPF, OBJECTS, native
 
 import rawbpf
+from rawbpf.btf import Btf
+from rawbpf.btf.extend import Extension
 from rawbpf.cli.skeleton import skeleton
 from rawbpf.loader.types import ObjectTypes
 from rawbpf.spec.difference import differences
@@ -44,6 +47,15 @@ def different(one: rawbpf.ObjectSpec, other: rawbpf.ObjectSpec) -> list[str]:
 def again(spec: rawbpf.ObjectSpec) -> rawbpf.ObjectSpec:
     """Return what is read of what `spec` is written as."""
     return rawbpf.ObjectSpec.from_bytes(spec.to_bytes(), name=spec.name)
+
+
+def test_names_that_types_have_are_not_written_twice() -> None:
+    data, _ = sample()
+    added = Extension(data)
+    for name in ("", "total"):
+        assert added.btf.string(added.string(name)) == name
+    assert added.string("fresh") == added.string("fresh") == len(added.btf.strings)
+    assert Btf.from_bytes(added.to_bytes()).strings == added.btf.strings + b"fresh\0"
 
 
 @EACH

@@ -6,9 +6,8 @@ tools/lib/bpf/relo_core.c:bpf_core_calc_field_relo, bpf_core_calc_type_relo, bpf
 
 from __future__ import annotations
 
-from rawbpf.btf.kind import MAX_DEPTH
-from rawbpf.btf.layout import size_of
-from rawbpf.btf.types import Array, Enum, Enum64, Int, Sized, strip
+from rawbpf.btf.layout import element_of, size_of
+from rawbpf.btf.types import Enum, Enum64, Int, Sized, strip
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.uapi import constants as c
 
@@ -64,7 +63,9 @@ def field_value(kind: int, place: Place, byteorder: Literal["little", "big"]) ->
     if kind == c.BPF_CORE_FIELD_BYTE_OFFSET:
         if place.bit_size:
             return Value(start, checked=False, bit_offset=place.bit_offset)
-        return Value(start, size=size_of(_element(type)), type=type, bit_offset=place.bit_offset)
+        # What is loaded or stored within an array is one element.
+        # commit 06096d19ee38 ("libbpf: fix LDX/STX/ST CO-RE relocation size adjustment logic") (in v6.15)
+        return Value(start, size=size_of(element_of(type)), type=type, bit_offset=place.bit_offset)
     if kind == c.BPF_CORE_FIELD_BYTE_SIZE:
         return Value(size, checked=checked, bit_offset=place.bit_offset)
     if not place.member:
@@ -108,13 +109,3 @@ def _load(place: Place) -> tuple[int, int]:
         if size >= _MAX_LOAD:
             raise SpecError(f"CO-RE: no load of {_MAX_LOAD} bytes holds a bit-field of {place.root!r}")
         size *= 2
-
-
-def _element(type: Type) -> Type:
-    # What is loaded or stored within an array is one element.
-    # commit 06096d19ee38 ("libbpf: fix LDX/STX/ST CO-RE relocation size adjustment logic") (in v6.15)
-    for _ in range(MAX_DEPTH):
-        if not isinstance(type, Array):
-            return type
-        type = strip(type.type)
-    raise FormatError(f"arrays from {type!r} on never end")

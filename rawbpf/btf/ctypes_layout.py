@@ -6,7 +6,7 @@ storage of one size, where ctypes and compilers agree; where they cannot, they a
 
 from __future__ import annotations
 
-from rawbpf.btf.declarator import quoted
+from rawbpf.btf.declarator import printable, quoted
 from rawbpf.btf.types import Composite, Struct
 from rawbpf.errors import FormatError
 
@@ -48,7 +48,8 @@ class Field:
     def line(self) -> str:
         """Return what stands for it in `_fields_`."""
         width = f", {self.bits}" if self.bits else ""
-        return f"({quoted(self.name)}, {self.expression}{width}),{f'  # {self.comment}' if self.comment else ''}"
+        comment = f"  # {printable(self.comment)}" if self.comment else ""
+        return f"({quoted(self.name)}, {self.expression}{width}),{comment}"
 
 
 def integer(size: int, signed: bool) -> str:

@@ -7,11 +7,11 @@ elsewhere. Pointers are integers: what they point to is in another memory. Knows
 from __future__ import annotations
 
 import sys
-from enum import IntEnum
 from keyword import iskeyword
 
 from rawbpf.btf.ctypes_layout import Field, arranged, integer
 from rawbpf.btf.declarator import quoted
+from rawbpf.btf.enumerator import members_of
 from rawbpf.btf.types import (
     MAX_DEPTH,
     QUALIFIERS,
@@ -239,7 +239,7 @@ class _Writer:
         self._enums.add(type.id)
         word = self.unique(name, made_up=not type.name and depth > 0)
         lines = "".join(
-            f"        {quoted(label)}: {value},\n" for label, value in _constants(name, type.values).items()
+            f"        {quoted(label)}: {value},\n" for label, value in members_of(name, type.values).items()
         )
         self.write(f"\n{word} = enum.IntEnum(\n    {quoted(word)},\n    {{\n{lines}    }},\n)\n")
 
@@ -253,16 +253,3 @@ class _Writer:
             found = f"{word}_{number}"
         self._used.add(found)
         return found
-
-
-def _constants(name: str, values: Iterable[tuple[str, int]]) -> dict[str, int]:
-    # As codec.enumeration has them: names that an IntEnum has for itself, or takes for special, are changed.
-    members: dict[str, int] = {}
-    for label, value in values:
-        own = label
-        if not own or own[0] == "_" == own[-1] or own.startswith(f"_{name}__"):
-            own = own.strip("_") or "member"
-        while own in members or own == "mro" or hasattr(IntEnum, own):
-            own += "_0"
-        members[own] = value
-    return members

@@ -5,7 +5,7 @@ How a struct, an enum or a typedef is written where it is used is for whoever in
 
 from __future__ import annotations
 
-from rawbpf.btf.types import MAX_DEPTH, QUALIFIERS, Array, FuncProto, Ptr, Type, TypeTag
+from rawbpf.btf.types import MAX_DEPTH, QUALIFIERS, Array, DeclTag, FuncProto, Ptr, Type, TypeTag
 
 _WORD = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 
@@ -23,11 +23,9 @@ class Declarator:
         """Return whether to write `...` for what is nested `depth` deep, or come now."""
         raise NotImplementedError
 
-    def tag(self, tag: TypeTag) -> str:
-        """Return a type tag as C has it."""
-        if tag.is_attribute:
-            return f"__attribute__(({tag.name}))" if is_attribute(tag.name) else ""
-        return f"__attribute__((btf_type_tag({quoted(tag.name)})))"
+    def label(self, name: str) -> str:
+        """Return how a parameter or member of that name is written."""
+        return name
 
     def declare(self, type: Type, declarator: str, depth: int) -> str:
         """Return the declaration of `declarator` as `type`."""
@@ -35,7 +33,7 @@ class Declarator:
         qualifiers = ""
         for _ in range(MAX_DEPTH):
             if isinstance(type, QUALIFIERS):
-                word = self.tag(type) if isinstance(type, TypeTag) else type.kind_name
+                word = attribute(type) if isinstance(type, TypeTag) else type.kind_name
                 if word and f"{word} " not in qualifiers:  # an array and its elements may both be const
                     qualifiers += f"{word} "
                 type = type.type
@@ -68,7 +66,7 @@ class Declarator:
             if self.ends(0):
                 more = True
                 break
-            texts.append(self.declare(type, name, depth + 1))
+            texts.append(self.declare(type, self.label(name), depth + 1))
         if more:
             texts.append("...")
         return ", ".join(texts) or "void"
@@ -79,8 +77,15 @@ def is_word(text: str) -> bool:
     return bool(text) and not text[0].isdigit() and _WORD.issuperset(text)
 
 
-def is_attribute(text: str) -> bool:
-    """Return whether `text` is an attribute of C such as `address_space(1)`, and nothing more."""
+def attribute(tag: TypeTag | DeclTag) -> str:
+    """Return a tag as C has it; nothing for an attribute that is none."""
+    if tag.is_attribute:
+        return f"__attribute__(({tag.name}))" if _is_attribute(tag.name) else ""
+    return f"__attribute__((btf_{tag.kind_name}({quoted(tag.name)})))"
+
+
+def _is_attribute(text: str) -> bool:
+    # Such as `address_space(1)`, and nothing more.
     name, opened, rest = text.partition("(")
     return is_word(name) and (not opened or (rest.endswith(")") and (_WORD | {" ", ","}).issuperset(rest[:-1])))
 
@@ -88,4 +93,9 @@ def is_attribute(text: str) -> bool:
 def quoted(text: str) -> str:
     """Return `text` as a string of C."""
     inner = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(char if char.isprintable() else "?" for char in inner) + '"'
+    return f'"{printable(inner)}"'
+
+
+def printable(text: str) -> str:
+    """Return `text` on one line, `?` in place of what cannot be printed."""
+    return "".join(char if char.isprintable() else "?" for char in text)

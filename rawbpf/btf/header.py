@@ -10,12 +10,25 @@ Source: tools/bpf/bpftool/btf.c:dump_btf_c, tools/lib/bpf/btf_dump.c (v6.12)
 
 from __future__ import annotations
 
-from rawbpf.btf.declarator import Declarator
+from rawbpf.btf.declarator import Declarator, attribute
 from rawbpf.btf.placement import PLAIN_FLOATS, Placer, fill
 from rawbpf.btf.requirement import Requirements, is_plain
 from rawbpf.btf.spelling import Spelling, member_name
-from rawbpf.btf.text import decl_tag
-from rawbpf.btf.types import MAX_DEPTH, Composite, DeclTag, Enum, Enum64, Float, Func, Fwd, Int, Struct, Type, Typedef
+from rawbpf.btf.types import (
+    MAX_DEPTH,
+    Composite,
+    DeclTag,
+    Enum,
+    Enum64,
+    Float,
+    Func,
+    Fwd,
+    Int,
+    Struct,
+    Type,
+    Typedef,
+    Void,
+)
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -225,7 +238,12 @@ class _Header(Declarator):
             if not type.values:
                 return self.integer(type.size, type.signed)
             return f"enum {self._spelling.tag(type, 'enum')}" if type.name else self.body(type, depth)
+        if not isinstance(type, (Typedef, Int, Float, Void)):
+            raise FormatError(f"{type!r} is no type of values: {type.kind_name} {type.name!r}")
         return self._typedefs.get(type.id) or type.name or type.kind_name
+
+    def label(self, name: str) -> str:
+        return member_name(name)
 
     def integer(self, size: int, signed: bool) -> str:
         if size not in _INTEGERS:
@@ -260,12 +278,12 @@ class _Header(Declarator):
         for index, (name, own, _, bits) in enumerate(type.members):
             yield from (f"{text};" for text in fill(gaps[index]))
             width = f": {bits}" if bits else ""
-            yield f"{self.declare(own, member_name(name), depth)}{width}{self.tags(type, index)};"
+            yield f"{self.declare(own, self.label(name), depth)}{width}{self.tags(type, index)};"
         yield from (f"{text};" for text in fill(gaps[-1], in_union))
 
     def tags(self, type: Type, component: int = -1) -> str:
         tags = (tag for tag in self._tags.get(type.id, ()) if tag.component_index == component)
-        return "".join(f" {decl_tag(tag)}" for tag in tags)
+        return "".join(f" {attribute(tag)}" for tag in tags)
 
 
 def _needs_mode(type: Enum) -> bool:

@@ -25,7 +25,7 @@ from rawbpf.btf.types import (
 )
 from rawbpf.errors import FormatError
 
-__all__ = ["align_of", "size_of", "strip"]
+__all__ = ["align_of", "element_of", "size_of", "strip"]
 
 MAX_SIZE = (1 << 32) - 1
 
@@ -56,6 +56,19 @@ def align_of(type: Type) -> int:
     Raises: FormatError for types without an alignment and for references that never end.
     """
     return _align(type, {}, 0)
+
+
+def element_of(type: Type) -> Type:
+    """Return `type` itself or, of an array of any number of dimensions, that of an element; `strip`ped.
+
+    Raises: FormatError when arrays, typedefs or qualifiers never end.
+    """
+    for _ in range(MAX_DEPTH):
+        type = strip(type)
+        if not isinstance(type, Array):
+            return type
+        type = type.type
+    raise FormatError(f"arrays from {type!r} on never end")
 
 
 def _align(type: Type, known: dict[int, int], depth: int) -> int:

@@ -32,22 +32,29 @@ _PARTS: dict[int, tuple[int, int | None, int | None]] = {
 }
 
 
+def places(record: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return at which words of `record` string offsets stand, and at which type ids."""
+    number = record[1] >> 24 & 0x1F
+    names = [0]
+    types = [2] if number in _REFERENCES else [3, 4] if number == kind.ARRAY else []
+    if number in _PARTS:
+        step, name_at, type_at = _PARTS[number]
+        starts = range(3, len(record), step)
+        if name_at is not None:
+            names += [start + name_at for start in starts]
+        if type_at is not None:
+            types += [start + type_at for start in starts]
+    return names, types
+
+
 def remap(record: Sequence[int], name: Callable[[int], int], type: Callable[[int], int]) -> list[int]:
     """Return `record` with each string offset passed through `name` and each type id through `type`."""
     out = list(record)
-    number = out[1] >> 24 & 0x1F
-    out[0] = name(out[0])
-    if number in _REFERENCES:
-        out[2] = type(out[2])
-    if number == kind.ARRAY:
-        out[3:5] = map(type, out[3:5])
-    elif number in _PARTS:
-        step, name_at, type_at = _PARTS[number]
-        for at in range(3, len(out), step):
-            if name_at is not None:
-                out[at + name_at] = name(out[at + name_at])
-            if type_at is not None:
-                out[at + type_at] = type(out[at + type_at])
+    names, types = places(record)
+    for place in names:
+        out[place] = name(out[place])
+    for place in types:
+        out[place] = type(out[place])
     return out
 
 

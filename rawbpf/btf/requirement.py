@@ -6,6 +6,7 @@ typedefs and enums can only be defined. Knows no text.
 
 from __future__ import annotations
 
+from rawbpf.btf.layout import element_of
 from rawbpf.btf.placement import PLAIN_FLOATS
 from rawbpf.btf.types import (
     MAX_DEPTH,
@@ -20,7 +21,6 @@ from rawbpf.btf.types import (
     Ptr,
     Reference,
     Typedef,
-    strip,
 )
 from rawbpf.errors import FormatError
 
@@ -76,7 +76,7 @@ class Requirements:
             for type, whole in level:
                 if isinstance(type, Typedef):
                     if whole:
-                        held = _held(type)
+                        held = element_of(type)
                         if isinstance(held, Composite) and held.name:
                             needed[held] = None
                     needed[type] = None
@@ -118,13 +118,3 @@ def _parts(type: Type, whole: bool = False) -> Iterable[tuple[Type, bool]]:
     if isinstance(type, Reference):
         return [(type.type, whole)]
     return []
-
-
-def _held(type: Type) -> Type:
-    # What lies behind typedefs, qualifiers and arrays.
-    for _ in range(MAX_DEPTH):
-        type = strip(type)
-        if not isinstance(type, Array):
-            return type
-        type = type.type
-    raise FormatError(f"arrays from {type!r} on never end")

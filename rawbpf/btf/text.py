@@ -6,7 +6,7 @@ Whatever the bytes say, the text is bounded.
 
 from __future__ import annotations
 
-from rawbpf.btf.declarator import Declarator, is_attribute, quoted
+from rawbpf.btf.declarator import Declarator, attribute
 from rawbpf.btf.types import Composite, Datasec, DeclTag, Enum, Func, Fwd, Type, Typedef, Var
 
 TYPE_CHECKING = False
@@ -34,17 +34,10 @@ def describe(type: Type) -> str:
     if isinstance(type, Datasec):
         return f'SEC("{type.name}") {{\n{writer.variables(type)}}};'
     if isinstance(type, DeclTag):
-        return decl_tag(type)
+        return attribute(type)
     if isinstance(type, Fwd):
         return f"{writer.reference(type, 0)};"
     return writer.declare(type, "", 0)
-
-
-def decl_tag(tag: DeclTag) -> str:
-    """Return a declaration tag as C has it, empty for an attribute that is none."""
-    if tag.is_attribute:
-        return f"__attribute__(({tag.name}))" if is_attribute(tag.name) else ""
-    return f"__attribute__((btf_decl_tag({quoted(tag.name)})))"
 
 
 def declare(type: Type, name: str) -> str:

@@ -7,15 +7,14 @@ appears whole or not at all.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import tempfile
 from argparse import RawDescriptionHelpFormatter
 from contextlib import ExitStack, suppress
 
 from rawbpf.cli.failure import Failure, escaped, tell
 from rawbpf.cli.object import shown
 from rawbpf.cli.read import read_object
+from rawbpf.cli.write import written_at_once
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -78,14 +77,10 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
     source: str = arguments.source
     _must_be_readable(source)
     out = os.path.realpath(arguments.output or _object_name(source))
-    if os.path.exists(out) and not os.path.isfile(out):
-        raise Failure(f"{escaped(out)} is no regular file; -o names the object")
-    with ExitStack() as stack:
+    with written_at_once(out, "object") as made, ExitStack() as stack:
         try:
             with stop.raising():
                 compiler = find_compiler(arguments.compiler)
-                # In its directory, so that it can be moved to its place at once.
-                made = os.path.join(stack.enter_context(_directory_beside(out)), os.path.basename(out))
                 command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
                 command.append(f"-I{os.path.dirname(source) or '.'}")
                 _compile(compiler, command, arguments.options, source, made, stack)
@@ -93,7 +88,6 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
         except Stopped as stopped:
             # Whoever builds with it must not take it for done.
             raise Failure("interrupted: nothing was written") from stopped
-        os.replace(made, out)
     output.write(f"{shown(spec)}compiled by {escaped(compiler.path)}\n")
     output.flush()
     return 0
@@ -114,17 +108,11 @@ def _object_name(source: str) -> str:
     return f"{stem}.o"
 
 
-def _directory_beside(out: str) -> tempfile.TemporaryDirectory[str]:
-    directory = os.path.dirname(out)
-    try:
-        return tempfile.TemporaryDirectory(prefix=f".{os.path.basename(out)}.", dir=directory)
-    except OSError as error:
-        raise Failure(f"{escaped(directory)}: {error.strerror}") from error
-
-
 def _compile(
     compiler: Compiler, command: list[str], options: list[str], source: str, made: str, stack: ExitStack
 ) -> None:
+    import subprocess
+
     from rawbpf.cli.compiler import include_options, missing_header, package_of
 
     machine = os.uname().machine
@@ -153,6 +141,8 @@ def _compile(
 
 def _kernel_types(stack: ExitStack) -> list[str]:
     # A vmlinux.h of the running kernel, for the source that has none beside it.
+    from tempfile import TemporaryDirectory
+
     from rawbpf.btf import Btf
 
     try:
@@ -164,7 +154,7 @@ def _kernel_types(stack: ExitStack) -> list[str]:
             f"{_VMLINUX} is included, and lies neither beside the source nor where -I says; "
             f"it would be made of {_KERNEL_TYPES}: {why}"
         ) from error
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="rawbpf-"))
+    directory = stack.enter_context(TemporaryDirectory(prefix="rawbpf-"))
     with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
         file.write(text)
     tell(f"{_VMLINUX}: the types of the running kernel, for this time")

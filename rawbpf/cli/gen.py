@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 
 from rawbpf.cli.failure import Failure, escaped
 from rawbpf.cli.read import read_object
+from rawbpf.cli.write import written_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,23 +69,9 @@ def write_skeleton(arguments: Namespace, stop: Stop) -> int:
         output.write(text)
         output.flush()
     else:
-        _write(arguments.output, text)
+        with written_at_once(arguments.output, "module") as made, open(made, "w", encoding="utf-8") as file:
+            file.write(text)
     return 0
-
-
-def _write(path: str, text: str) -> None:
-    # Whole or not at all: what imports it meanwhile reads the older one.
-    out = os.path.realpath(path)
-    if os.path.exists(out) and not os.path.isfile(out):
-        raise Failure(f"{escaped(path)} is no regular file; -o names the module")
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{os.path.basename(out)}.", dir=os.path.dirname(out)) as directory:
-            made = os.path.join(directory, os.path.basename(out))
-            with open(made, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(made, out)
-    except OSError as error:
-        raise Failure(f"{escaped(path)}: {error.strerror}") from error
 
 
 def _event(written: str) -> tuple[str, str]:

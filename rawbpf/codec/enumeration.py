@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from rawbpf.btf.enumerator import members_of
 from rawbpf.codec.scalar import IntCodec
 
 TYPE_CHECKING = False
@@ -85,24 +86,12 @@ def codec_of_enum(cls: type[IntEnum], byteorder: ByteOrder) -> EnumCodec:
 
 
 def enum_class(tag: str, values: Pairs) -> type[CEnum]:
-    """Return the IntEnum of the enumeration `tag`; the same one for equal enumerators.
-
-    Names that an IntEnum has for itself (`mro`, `real`) get `_0`; those that it takes for
-    special (`_x_`, `__x__`) lose their underscores.
-    """
+    """Return the IntEnum of the enumeration `tag`; the same one for equal enumerators."""
     cls = _classes.get((tag, values))
     if cls is None:
-        members: dict[str, int] = {}
-        for name, number in values:
-            own = name
-            if not name or (name[0] == "_" == name[-1]) or name.startswith(f"_{tag}__"):
-                own = name.strip("_") or "member"
-            while own in members or hasattr(CEnum, own):
-                own += "_0"
-            members[own] = number
         # By the metaclass's functional call, which type checkers take for a conversion.
         make: Callable[[str, dict[str, int]], type[CEnum]] = CEnum  # type: ignore[assignment]
-        cls = make(tag or "enum", members)
+        cls = make(tag or "enum", members_of(tag, values))
         _classes[tag, values] = cls
         _made_of[cls] = (tag, values)
     return cls

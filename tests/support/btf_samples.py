@@ -103,6 +103,7 @@ def shapes(b: Builder) -> None:
     byte, two, eight = (b.enum(f"e{size}", [(f"E{size}", 1)], size) for size in (1, 2, 8))
     b.struct("enums", 24, [("a", byte, 0), ("b", two, 16), ("c", eight, 64), ("d", byte, 128)])
     b.enum64("big", [("BIG", 1 << 40), ("LOW", 1)])
+    b.enum64("half", [("HALF", 3 << 30)])
     b.enum64("lowest", [("LOWEST", -1 << 63), ("HIGH", 1 << 40)], signed=True)
     b.enum("negative", [("MINUS", -1), ("PLUS", 1)], signed=True)
     four, twelve, sixteen = b.float("float", 4), b.float("long double", 12), b.float("long double", 16)
