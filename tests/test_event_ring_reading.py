@@ -15,12 +15,14 @@ from support.map_shapes import PAGE
 from support.rings import Producer
 
 import rawbpf
+from rawbpf.event.ring_source import RingSource
 from rawbpf.event.wake import deadline
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rawbpf.event.order import Order
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = [pytest.mark.needs("map_type:ringbuf", "prog_type:syscall"), pytest.mark.guest]
@@ -125,6 +127,39 @@ def test_a_reader_that_lags_by_more_than_the_ring_holds_does_neither(
         del loop  # which stores how far it came
         assert producer.output(b"next") == 0
         assert (slow.read(0), other.read(0)) == (b"next", None)
+
+
+@pytest.mark.parametrize(
+    ("read", "stores"),
+    [
+        (lambda reader: len(reader.drain()), 1),
+        (lambda reader: sum(len(batch.bytes()) for batch in reader.batches(0)), 1),
+        (lambda reader: sum(reader.poll(0) for _ in range(5)), 3),
+    ],
+    ids=["drain", "batches", "poll, 1024 at a time"],
+)
+def test_the_position_is_stored_once_for_all_that_is_read_at_once(
+    backend: Backend,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[rawbpf.Reader[bytes]], int],
+    stores: int,
+) -> None:
+    count = 2500
+    positions: list[int] = []
+    commit = RingSource.commit
+
+    def counted(source: RingSource, position: int, order: Order) -> None:
+        commit(source, position, order)
+        positions.append(position)
+
+    monkeypatch.setattr(RingSource, "commit", counted)
+    with rawbpf.RingBufMap.create(max_entries=1 << 17) as large, Producer(large) as wide:
+        for n in range(count):
+            assert wide.output(bytes([n % 256])) == 0
+        with large.reader(callback=lambda _: None) as reader, large.memory() as memory:
+            assert read(reader) == count
+            assert len(positions) == stores
+            assert positions[-1] == memory.consumer[0] == memory.producer[0]
 
 
 def test_a_map_is_added_to_a_reader_once(ring: rawbpf.RingBufMap) -> None:
