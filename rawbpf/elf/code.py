@@ -23,6 +23,7 @@ from rawbpf.elf.container import (
     R_BPF_64_64,
     STB_LOCAL,
     STT_FUNC,
+    STT_SECTION,
 )
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.uapi import constants as c
@@ -191,6 +192,9 @@ def _relocate(
             place = symbol.value + _signed(instruction.imm)
             instruction.imm = 0
             if target.index in with_maps:
+                if symbol.type != STT_SECTION:
+                    # It names the map. GNU's assembler counts its place once more, in the instruction.
+                    place = symbol.value
                 if (target.index, place) not in maps_at:
                     raise FormatError(
                         f"{where}: no map is defined at byte {place} of {target.name}", code.section.offset + offset

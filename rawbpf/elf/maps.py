@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from rawbpf.btf.layout import size_of, strip
 from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
-from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
+from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC, STT_SECTION
 from rawbpf.elf.legacy_maps import OUTER, read_legacy
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
@@ -202,8 +202,10 @@ def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
             raise SpecError(f"section '.maps': the reference to {name!r} at byte {offset} is no value of a map")
         first, name = found
         spec = out.maps[name]
-        addend = int.from_bytes(content[offset : offset + _POINTER], order)
         if spec.inner is not None:
+            # Of a symbol that names the map GNU's assembler writes the place here as well.
+            is_named = symbol.type != STT_SECTION
+            addend = 0 if is_named else int.from_bytes(content[offset : offset + _POINTER], order)
             target = out.at.get((symbol.section, symbol.value + addend))
             if target is None:
                 raise SpecError(f"map {name!r}: its value {elf.label(symbol)!r} is no map of this object")
