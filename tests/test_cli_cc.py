@@ -211,15 +211,24 @@ def test_the_compilers_options_name_machine_and_byte_order(folder: Path) -> None
 
 
 def test_gccs_compiler_for_bpf_is_called_in_its_way(folder: Path) -> None:
-    gcc = compiler(folder, "bpf-gcc", version="bpf-gcc (Debian) 14.2.0", answer="bpf-unknown-none", body=COPIES)
+    note = "echo 'cc1: note: disable pass rtl-cse1 for functions in the range of [0, 4294967295]' >&2"
+    gcc = compiler(folder, "bpf-gcc", version="bpf-gcc (12.2.0) 12.2.0", answer="bpf", body=f"{note}; {COPIES}")
     status, out, err = cc(folder, "pass.bpf.c", "--compiler", gcc, "--target", "bpfeb")
     assert (status, err) == (0, "")
     assert out.endswith(f"compiled by {gcc}\n")
     assert "count_execve" in out
-    assert {"-gbtf", "-mco-re", "-mbig-endian"} < set((folder / "called").read_text().split())
+    words = (folder / "called").read_text().split()
+    assert words[:4] == ["-O2", "-gbtf", "-mcpu=v2", "-Wall"]
+    assert {"-mco-re", "-fdata-sections", "-fdisable-rtl-cse1", "-mbig-endian"} < set(words)
     status, _, err = cc(folder, "pass.bpf.c", PATH=str(folder))
     assert status == 1
     assert err.endswith(f"; there is {gcc}, which --compiler takes\n")
+
+
+@pytest.mark.parametrize(("name", "package"), [("clang-13", "clang-13"), ("clang", "clang"), ("bpf-gcc", "gcc-bpf")])
+def test_a_compiler_that_is_not_installed_is_told_with_its_package(folder: Path, name: str, package: str) -> None:
+    status, _, err = cc(folder, "pass.bpf.c", "--compiler", name, PATH=str(folder))
+    assert (status, err) == (1, f"rawbpf: no compiler {name} is on PATH: apt-get install {package} (Debian)\n")
 
 
 def test_a_compiler_for_other_machines_is_refused(folder: Path) -> None:

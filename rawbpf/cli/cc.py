@@ -36,9 +36,9 @@ examples:
         with options for the compiler
 
 The newest clang on PATH compiles, or what --compiler or CLANG names: another clang, or gcc's bpf-gcc. It gets
--O2 -g -mcpu=v2 -Wall, __TARGET_ARCH_... of this machine, and the directories of the source, of libbpf's headers
-and of the kernel's; options behind -- come last, and win. A source that includes vmlinux.h without one beside it
-gets one of the types of the running kernel.
+-O2 -g -mcpu=v2 -Wall (gcc -gbtf and what its version 12 needs), __TARGET_ARCH_... of this machine, and the directories
+of the source, of libbpf's headers and of the kernel's; options behind -- come last, and win. A source that includes
+vmlinux.h without one beside it gets one of the types of the running kernel.
 """
 
 
@@ -113,7 +113,7 @@ def _compile(
 ) -> None:
     import subprocess
 
-    from rawbpf.cli.compiler import include_options, missing_header, package_of
+    from rawbpf.cli.compiler import include_options, missing_header, package_of, without_notes
 
     machine = os.uname().machine
     for with_types in (False, True):
@@ -125,7 +125,7 @@ def _compile(
             done = subprocess.run(full, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         except OSError as error:
             raise Failure(f"{escaped(compiler.path)}: {error.strerror}") from error
-        said = done.stderr.decode("utf-8", "replace")
+        said = without_notes(done.stderr.decode("utf-8", "replace"))
         header = missing_header(said) if done.returncode else None
         if header == _VMLINUX and not with_types:
             continue
