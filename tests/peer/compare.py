@@ -30,6 +30,8 @@ _Number = Literal[
 _NUMBERS: tuple[_Number, ...] = get_args(_Number)
 # libbpf asks this machine how many CPUs it has, wherever the suite runs.
 _MACHINE = KernelBackend()
+# libbpf cuts the names of data sections to what the kernel takes.
+_LONGEST = 15
 _CALL_OF_NOTHING = "8520000000000000"
 _RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
 
@@ -83,9 +85,10 @@ def _records(what: str, mine: bytes, theirs: str, size: int) -> Iterator[Differe
 
 def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
     theirs = {map_name(each): each for each in answer["maps"]}
-    yield from _presence("map", spec.maps, theirs)
-    for name in spec.maps.keys() & theirs.keys():
-        mine, other = spec.maps[name], theirs[name]
+    ours = {name[:_LONGEST] if each.is_data else name: each for name, each in spec.maps.items()}
+    yield from _presence("map", ours, theirs)
+    for name in ours.keys() & theirs.keys():
+        mine, other = ours[name], theirs[name]
         numbers: dict[str, tuple[object, object]] = {
             **_numbers(mine, other),
             "map_flags": (mine.map_flags, _flags(spec, mine, other)),
@@ -163,7 +166,8 @@ def resolved(instruction: Instruction, places: Mapping[str, int]) -> Instruction
     """Return `instruction` with what it refers to filled in as the driver does: maps by their place."""
     reference = instruction.reference
     if isinstance(reference, MapReference):
-        return instruction.replace(imm=places.get(reference.name, -1) & 0xFFFFFFFF | (reference.offset or 0) << 32)
+        place = places.get(reference.name, places.get(reference.name[:_LONGEST], -1))
+        return instruction.replace(imm=place & 0xFFFFFFFF | (reference.offset or 0) << 32)
     return instruction
 
 
