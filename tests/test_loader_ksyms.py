@@ -16,6 +16,7 @@ from rawbpf.btf import Func, Var, vmlinux
 from rawbpf.errors import NotFound, SpecError, VerifierError
 from rawbpf.loader.externs import POISON, Externs
 from rawbpf.loader.link import link
+from rawbpf.map.module import Modules
 
 if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
@@ -64,7 +65,8 @@ def resolved(backend: Backend, spec: rawbpf.ObjectSpec, name: str) -> list[Instr
     # What of the program `name` would be loaded, but for maps.
     content = spec._content
     linked = link(content.programs[name], content.functions)
-    with Externs(backend, content.ksyms) as externs:
+    with Modules(backend) as modules:
+        externs = Externs(backend, content.ksyms, modules)
         externs.resolve([linked])
         return [externs.patched(instruction) for instruction in linked]
 

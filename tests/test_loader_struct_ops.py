@@ -17,6 +17,7 @@ from support.congestion import PROGRAMS, STRUCT, available, table, transfer
 import rawbpf
 from rawbpf.btf import vmlinux
 from rawbpf.loader.struct_ops import fit_tables
+from rawbpf.map.module import Modules
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
@@ -338,7 +339,7 @@ def test_a_pinned_table_is_found_again(backend: Backend, build: Build) -> None:
 
 def test_fitting_gives_each_program_its_place_in_the_kernels_struct(backend: Backend, build: Build) -> None:
     content = build(table("x"))._content.copy()
-    fit_tables(backend, content)
+    fit_tables(backend, content, Modules(backend))
     kernel = vmlinux()["tcp_congestion_ops"]
     names = [member.name for member in kernel.members]  # type: ignore[attr-defined]  # a struct
     for member, program in content.maps["x"].programs.items():

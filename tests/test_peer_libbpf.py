@@ -20,6 +20,7 @@ from rawbpf.btf import Btf
 from rawbpf.errors import BpfError, FormatError, NotSupported, SpecError
 from rawbpf.loader.externs import Externs
 from rawbpf.loader.kconfig import fill_config
+from rawbpf.map.module import Modules
 from rawbpf.spec.map import PIN_NONE
 from rawbpf.syscall.current import using
 from rawbpf.syscall.kernel import KernelBackend
@@ -136,7 +137,8 @@ def _code(spec: ObjectSpec, target: Btf | None) -> dict[str, list[Instruction] |
     for program in spec.programs.values():
         program.autoload = True
     backend = KernelBackend()
-    with using(backend), Externs(backend, spec._content.ksyms) as externs:
+    with using(backend), Modules(backend) as modules:
+        externs = Externs(backend, spec._content.ksyms, modules)
         try:
             relocated = relocate(spec, target)
             externs.resolve(relocated.values())

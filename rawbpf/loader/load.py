@@ -13,6 +13,7 @@ from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.loader.relocate import relocate_types, targets
 from rawbpf.loader.struct_ops import add_tables, fit_tables, require_members
+from rawbpf.map.module import Modules
 from rawbpf.spec.map import KCONFIG
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
@@ -51,10 +52,11 @@ def load(
         raise SpecError(
             f"{content.name} is {content.byteorder}-endian and this machine is not: compile it with -target {target}"
         )
-    fit_tables(backend, content)
+    modules = Modules(backend)
+    fit_tables(backend, content, modules)
     chosen = _choose(content, only)
     require_members(chosen)
-    core = relocate_types(content, chosen, targets(backend, target_btf))
+    core = relocate_types(content, chosen, targets(backend, modules, target_btf))
     token_fd = None if token is None else descriptor_number(token, "token=")
     if KCONFIG in content.maps and not (maps and KCONFIG in maps):
         from rawbpf.loader.kconfig import fill_config
@@ -65,13 +67,20 @@ def load(
     try:
         btf_fd, describes_code = load_types(backend, content, token_fd)
         make_maps(
-            obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
+            obj,
+            content,
+            replacements={} if maps is None else maps,
+            pin_dir=pin_dir,
+            modules=modules,
+            btf_fd=btf_fd,
+            token=token_fd,
         )
         load_programs(
             obj,
             content,
             chosen,
             core=core,
+            modules=modules,
             btf_fd=btf_fd if describes_code else 0,
             log_level=log_level,
             log_size=log_size,
@@ -84,6 +93,7 @@ def load(
         obj.close()
         raise
     finally:
+        modules.close()
         if btf_fd:
             backend.close(btf_fd)
     return obj

@@ -195,7 +195,7 @@ def create_from_spec(
     """Create the map that `spec` describes, called `name` in the kernel.
 
     `btf_fd` is the object's BTF, of which `spec` has type ids (0: none); `inner_fd` the template of a
-    map of maps. Of a struct_ops map the value's type is the kernel's own.
+    map of maps. Of a struct_ops map the value's type is the kernel's own, or with `btf_fd` that of a module.
 
     Raises: as `Map.create`.
     """
@@ -209,7 +209,7 @@ def create_from_spec(
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
     own_btf = 0
     if spec.map_type == c.BPF_MAP_TYPE_STRUCT_OPS and spec.value is not None:
-        fields["btf_vmlinux_value_type_id"] = spec.value.id
+        fields["btf_vmlinux_value_type_id"], fields["value_type_btf_obj_fd"] = spec.value.id, btf_fd
         own_btf = _load_btf(backend, fields, *codecs_of_spec(spec))
     template = _template(backend, inner_fd)
     try:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.codec import Codec, Description, Record
     from rawbpf.map.base import Shape
     from rawbpf.map.handle import Handle
+    from rawbpf.map.module import Modules
     from rawbpf.syscall.descriptor import Descriptor
     from rawbpf.syscall.map import CreateFields
     from rawbpf.syscall.protocol import Backend
@@ -177,9 +178,10 @@ class StructOpsMap(Map[int, "Record"]):
         return {"attach_btf_id": self._value.table_type.id, "expected_attach_type": names.index(member)}
 
 
-def find_table(backend: Backend, name: str) -> Struct:
-    """Return the kernel's `struct bpf_struct_ops_NAME`, the value of maps that hold its table `name`.
+def find_table(backend: Backend, name: str, modules: Modules | None = None) -> Struct:
+    """Return `struct bpf_struct_ops_NAME` of the kernel or else of one of the `modules`, for its table `name`.
 
+    It is the value of maps that hold the table.
     Raises: BpfError (ENOENT: there is no such table, the text says which there are); NotSupported where the
     kernel has no BTF.
     """
@@ -188,6 +190,8 @@ def find_table(backend: Backend, name: str) -> Struct:
     from rawbpf.codec.struct_ops import is_value
 
     found = indexed(backend.host.btf()).find(_PREFIX + name, Struct)
+    for module in modules or ():
+        found = found or module.own(_PREFIX + name, Struct)
     if found is None or not is_value(found):
         hint = _there_are(backend, name)
         raise BpfError(_ENOENT, call="find", subject=f"struct_ops {name!r}", hint=hint, backend=backend.name)

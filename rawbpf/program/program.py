@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import SpecError
+from rawbpf.map.module import Modules
 from rawbpf.program.attaching import Attachable
 from rawbpf.program.completion import complete
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
@@ -113,8 +114,9 @@ class Program(Attachable):
         a BTF of their own. Other options are fields of PROG_LOAD.
         Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such
         programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); NotFound for a function or variable that
-        the kernel's BTF lacks; SpecError for a map that `maps` lacks, and for a label or function that is not there;
-        FormatError for text that is none; ValueError for an unknown type, a bad name or no instructions.
+        neither the kernel's BTF nor that of a module has; SpecError for a map that `maps` lacks, and for a label or
+        function that is not there; FormatError for text that is none; ValueError for an unknown type, a bad name, no
+        instructions, or a module's function beside `fd_array`.
         Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
         """
         if backend is None:
@@ -129,9 +131,14 @@ class Program(Attachable):
             number = int(prog_type)
         if isinstance(expected_attach_type, str):
             expected_attach_type = attach_type_number(expected_attach_type)
-        program = complete(backend, instructions, {} if maps is None else maps, name=name)
         btf = 0
+        modules = Modules(backend)
         try:
+            program = complete(backend, instructions, {} if maps is None else maps, modules, name=name)
+            if modules.fd_array and options.setdefault("fd_array", modules.fd_array) is not modules.fd_array:
+                raise ValueError(
+                    f"program {name!r} calls a module's function by name, and fd_array= has another's place"
+                )
             if program.callbacks and not options.get("btf_fd"):
                 from rawbpf.spec.function import describe_functions  # with what builds BTF, which few need
 
@@ -146,11 +153,13 @@ class Program(Attachable):
                 expected_attach_type=expected_attach_type,
                 section=section,
                 target=target,
+                modules=modules,
                 log_level=log_level,
                 log_size=log_size,
                 **options,
             )
         finally:
+            modules.close()
             if btf:
                 backend.close(btf)
 
@@ -321,6 +330,7 @@ def load_program(
     expected_attach_type: int | None = None,
     section: Section | None = None,
     target: str = "",
+    modules: Modules,
     log_level: int = 0,
     log_size: int | None = None,
     **options: Unpack[LoadOptions],
@@ -329,7 +339,7 @@ def load_program(
 
     `section` and `target` are a row of the section table and the text after the slash: they give
     flags, the expected attach type where none is given, and the attach_btf_id of `tp_btf` and its
-    like. Instructions refer to maps and functions by number.
+    like, in the kernel's BTF or in that of one of the `modules`. Instructions refer to maps and functions by number.
     Raises: as `Program.load`.
     """
     if not instructions:
@@ -350,9 +360,10 @@ def load_program(
             expected_attach_type = section.expected_attach_type
         fields["prog_flags"] = options.get("prog_flags", 0) | section.prog_flags
         if section.btf and not options.get("attach_btf_id"):
-            from rawbpf.program.target import attach_btf_id
+            from rawbpf.program.target import attach_target
 
-            fields["attach_btf_id"] = attach_btf_id(backend, expected_attach_type, target)
+            found = attach_target(backend, expected_attach_type, target, modules)
+            fields["attach_btf_id"], fields["attach_btf_obj_fd"] = found
     loaded = load(
         backend,
         instructions,
