@@ -14,7 +14,7 @@ from rawbpf.asm.instruction import KernelReference
 from rawbpf.btf import indexed
 from rawbpf.btf.core_compare import Comparison, essential_name
 from rawbpf.btf.text import declare
-from rawbpf.btf.types import Func, FuncProto, Var, strip
+from rawbpf.btf.types import Func, FuncProto, Fwd, Ptr, Var, strip
 from rawbpf.errors import NotFound, NotSupported, SpecError
 from rawbpf.program.target import no_symbol, with_symbol
 from rawbpf.symbols import find_addresses
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf import Btf
+    from rawbpf.btf.types import Type
     from rawbpf.errors import VerifierError
     from rawbpf.map.module import Module, Modules
     from rawbpf.spec.ksym import KsymSpec
@@ -79,6 +80,7 @@ def find_typed(symbol: KsymSpec, kernel: Btf, loaded: Iterable[Module]) -> Found
     where = "the kernel" if module is None else f"module {module.name!r}"
     raise SpecError(
         f"the object declares '{declare(symbol.type, name)}', and what {where} has is '{declare(theirs, name)}'"
+        f"{_undefined(symbol.type)}"
     )
 
 
@@ -168,6 +170,18 @@ class Externs:
             error = no_symbol(self._backend, symbol.name, "variable", self._modules)
         error.hint += "; declare it __weak if the object can do without"
         return error
+
+
+def _undefined(declared: Type) -> str:
+    # A struct that is declared only is of another kind than one, also behind a pointer.
+    if isinstance(declared, FuncProto):
+        for each in (declared.return_type, *(type for _, type in declared.params)):
+            pointer = strip(each)
+            behind = strip(pointer.type) if isinstance(pointer, Ptr) else pointer
+            if isinstance(behind, Fwd):
+                word = "union" if behind.is_union else "struct"
+                return f": there the object has to define '{word} {behind.name}', if only as {{}}"
+    return ""
 
 
 def _only(name: str, addresses: set[int] | None) -> Found | None:
