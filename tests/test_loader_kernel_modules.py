@@ -11,6 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from support.bpffs import detached_bpffs
 from support.congestion import available, transfer
 from support.kernel_modules import inserted, removed
 from support.objects import native
@@ -62,7 +63,7 @@ def test_a_modules_types_are_listed_and_continue_the_kernels(backend: Backend) -
         assert found.id >= types.first_id
         members = {member.name: member.bit_offset for member in found.members}
         assert (found.size, members) == of_bpftool("x_tables", "xt_af")
-        assert found.members[-1].type == vmlinux().find("list_head", Struct)
+        assert {member.type.btf for member in found.members if member.name == "target"} == {vmlinux()}
     assert rawbpf.btfs("x_tables") == []
 
 
@@ -154,6 +155,7 @@ def test_a_program_made_in_python_calls_functions_of_a_module(backend: Backend) 
 
 @CALLS
 def test_programs_are_attached_to_functions_of_a_module(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
+    spec.programs["entered"].attach_target = "nf_conntrack:nf_conntrack_find_get"
     for name, text in (
         ("entered", "no module 'nf_conntrack' is loaded that has BTF"),
         ("left", "this kernel's BTF has no function 'nf_conntrack_find_get'"),
@@ -170,13 +172,27 @@ def test_programs_are_attached_to_functions_of_a_module(backend: Backend, spec: 
 
 
 @CALLS
-@pytest.mark.needs("kernel_module:tcp_dctcp", "tool:ip", "btf_name:bpf_struct_ops_tcp_congestion_ops")
-def test_a_table_of_functions_calls_those_of_a_module(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
-    spec.maps["again"].autocreate = True
-    only = [name for name in spec.programs if name.startswith("again_")]
+@TYPES
+@pytest.mark.needs("tool:bpftool")
+def test_libbpf_loads_the_same(backend: Backend, spec: rawbpf.ObjectSpec) -> None:
+    with inserted("nf_nat", "x_tables"), spec.load() as obj, detached_bpffs() as pins:
+        # Whatever the path is in, bpftool would mount another bpffs there.
+        words = ["bpftool", "prog", "loadall", str(native("modules")), str(pins / "made")]
+        subprocess.run(words, capture_output=True, check=True)
+        # Descriptors of maps do not count in the tag, but that of the variable's module does; and an old libbpf has
+        # another number for a function that is missing.
+        for name in set(spec.programs) - {"counted", "encapsulated"}:
+            with rawbpf.Program.from_pin(pins / "made" / name) as theirs:
+                ours = obj.programs[name]
+                assert (name, ours.tag, ours.info.attach_btf_id) == (name, theirs.tag, theirs.info.attach_btf_id)
+
+
+@CALLS
+@pytest.mark.needs("kernel_module:tcp_dctcp", "tool:ip")
+def test_a_table_of_functions_calls_those_of_a_module(backend: Backend) -> None:
     with inserted("tcp_dctcp"):
-        with spec.load(only=only) as obj, obj.attach():
+        with rawbpf.load(native("dctcp")) as obj, obj.attach():
             assert "dctcp_again" in available()
             assert transfer("dctcp_again", 1 << 14) == "dctcp_again"
-            assert obj.variables["events"].value > 0
+            assert obj.variables["acks"].value > 0
         assert "dctcp_again" not in available()

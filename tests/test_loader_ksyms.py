@@ -297,6 +297,13 @@ REFUSALS = [
         id="another prototype",
     ),
     pytest.param(
+        "struct bpf_iter_num; extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;",
+        "return !bpf_iter_num_next(ctx);",
+        SpecError,
+        r"bpf_iter_num \*it\)': there the object has to define 'struct bpf_iter_num', if only as \{\}",
+        id="a struct that is only declared",
+    ),
+    pytest.param(
         "struct mine { int a; }; extern const struct mine bpf_prog_active __ksym __weak;",
         "return (long)&bpf_prog_active;",
         SpecError,
