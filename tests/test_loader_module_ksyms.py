@@ -6,26 +6,35 @@ code that would be loaded.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import struct
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.clang import LIBBPF, compiled
 
+import rawbpf
 from rawbpf.asm import build
 from rawbpf.btf import Btf, Builder, Func, FuncProto, Int, Type, Var, indexed
 from rawbpf.btf.build import assemble
 from rawbpf.errors import BpfError, Closed, NotFound, SpecError
 from rawbpf.loader.externs import Externs, find_typed
+from rawbpf.loader.struct_ops import fit_tables, table_types
+from rawbpf.map.create import create_from_spec
 from rawbpf.map.module import Module, Modules
 from rawbpf.program.target import attach_target
 from rawbpf.spec.ksym import KsymSpec
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.syscall.obj import obj_get_info_by_fd
+from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
+from rawbpf.uapi.attr import MAP_CREATE
 from rawbpf.uapi.info import BTF_INFO
 
 if TYPE_CHECKING:
@@ -221,6 +230,57 @@ NO_TARGETS = [
 def test_targets_that_are_missing_are_told(backend: Backend, loaded: Modules, target: str, text: str) -> None:
     with pytest.raises(BpfError, match=text):
         attach_target(backend, c.BPF_TRACE_FENTRY, target, loaded)
+
+
+TABLE = """
+struct mine { int level; int gone; int (*twice)(int); };
+SEC("struct_ops/twice") int twice(u64 *ctx) { return 2 * ctx[0]; }
+SEC(".struct_ops.link") struct mine table = { .level = 5, .twice = (void *)twice };
+"""
+
+
+class Sent(Wrapper):
+    """Keeps the fields of the last MAP_CREATE."""
+
+    fields: Mapping[str, Any]
+
+    def intercept(self, call: Callable[[int, Any, int], int], cmd: int, attr: Any, size: int) -> int:
+        if cmd == c.BPF_MAP_CREATE:
+            self.fields = MAP_CREATE.unpack(ctypes.string_at(ctypes.addressof(attr._obj), size))
+        return super().intercept(call, cmd, attr, size)
+
+
+@pytest.mark.needs("tool:clang", "module:elftools", "btf_name:bpf_struct_ops_common_value")
+def test_tables_of_functions_are_found_in_modules(backend: Backend, loaded: Modules, tmp_path: Path) -> None:
+    base = indexed(backend.host.btf())
+    b = Builder(base=base)
+    number = b.int("int", 4, signed=True)
+    function = b.ptr(b.func_proto(number, [("n", number)]))
+    table = b.struct("mine", 16, [("twice", function, 0), ("level", number, 64)])
+    value = b.struct(
+        "bpf_struct_ops_mine", 128, [("common", base["bpf_struct_ops_common_value"].id, 0), ("data", table, 512)]
+    )
+    types = Btf.from_bytes(b.to_bytes(), base)
+    module = Module("third", next(iter(loaded)).id, types)
+    content = rawbpf.ObjectSpec.from_file(compiled(tmp_path, TABLE, prelude=LIBBPF))._content
+    with pytest.raises(BpfError, match="this kernel has no such table"):
+        fit_tables(backend, content.copy(), loaded)
+    loaded._found = [*loaded, module]
+    fit_tables(backend, content, loaded)
+    (program,) = content.programs.values()
+    assert (program.attach_btf_id, program.expected_attach_type) == (table, 0)
+    descriptors = table_types(content, loaded)
+    assert btf_id(backend, descriptors["twice"]) == module.id
+    spec = content.maps["table"]
+    assert spec.contents is not None
+    assert spec.contents[64:80] == struct.pack("=qii", 0, 5, 0)
+    sent = Sent(backend)
+    with pytest.raises(BpfError) as caught:  # the descriptor is in truth that of no module
+        create_from_spec(sent, spec, name="table", btf_fd=descriptors["twice"])
+    assert caught.value.errno == errno.EINVAL
+    assert sent.fields["value_type_btf_obj_fd"] == descriptors["twice"]
+    assert sent.fields["btf_vmlinux_value_type_id"] == value
+    assert sent.fields["map_flags"] == c.BPF_F_LINK | c.BPF_F_VTYPE_BTF_OBJ_FD
 
 
 def test_where_modules_cannot_be_listed_there_are_none_and_the_error_says_so(
