@@ -175,9 +175,10 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
             4,
             section.size,
             1,
-            # Variables are read and written through memory; programs may not write constants. What has no types,
-            # such as string literals, has no variables.
-            map_flags=(c.BPF_F_MMAPABLE if types is not None else 0) | (c.BPF_F_RDONLY_PROG if constant else 0),
+            # Variables are read and written through memory; programs may not write constants. String literals and
+            # the like are no variables, also where clang says that there is a section of none.
+            map_flags=(c.BPF_F_MMAPABLE if types is not None and types.variables else 0)
+            | (c.BPF_F_RDONLY_PROG if constant else 0),
             value=types,
             value_type_id=types.id if types is not None else 0,
             contents=None if section.type == SHT_NOBITS else bytearray(section.content),

@@ -124,12 +124,14 @@ def _numbers(mine: MapSpec, other: MapNumbers) -> dict[str, tuple[object, object
     pairs["numa_node"] = (mine.numa_node or 0, other["numa_node"])
     if mine.map_type in _RINGS:  # libbpf makes a size possible when it reads it, rawbpf when it creates the map
         del pairs["max_entries"]
+    if mine.map_type == c.BPF_MAP_TYPE_STRUCT_OPS:  # the object's struct, which is none of the map's in the end
+        del pairs["value_type_id"]
     return pairs
 
 
 # libbpf lets a section be mapped that has a global variable. rawbpf offers static ones too, and needs that for them.
 def _flags(spec: ObjectSpec, mine: MapSpec, other: Created) -> int:
-    own = any(variable.map is mine for variable in spec.variables.values())
+    own = mine.is_data and any(variable.map is mine for variable in spec.variables.values())
     return other["map_flags"] | (c.BPF_F_MMAPABLE if own else 0)
 
 
@@ -156,6 +158,8 @@ def _programs(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
             "expected_attach_type": (mine.expected_attach_type, other["expected_attach_type"]),
             "autoload": (mine.autoload, other["autoload"]),
         }
+        if mine.prog_type == c.BPF_PROG_TYPE_STRUCT_OPS:  # the place in a table, which rawbpf finds when it loads
+            del pairs["expected_attach_type"]
         yield from _fields(f"program {name}", pairs)
 
 
