@@ -215,6 +215,8 @@ def edits(draw: st.DrawFn, path: Path) -> rawbpf.ObjectSpec:
         if each.is_data:
             each.write(0, draw(st.binary(min_size=each.value_size, max_size=each.value_size)))
             continue
+        if each.map_type == c.BPF_MAP_TYPE_STRUCT_OPS:
+            continue  # a table has members in its place, and is as large as they are
         if each.section != ".maps" and any(name in outer.values.values() for outer in spec.maps.values()):
             continue  # the definition of another map's template is its own, which has no other
         each.max_entries = draw(numbers)
