@@ -17,6 +17,7 @@ import weakref
 from rawbpf.asm import build
 from rawbpf.asm.instruction import encode
 from rawbpf.errors import BpfError, NotSupported
+from rawbpf.syscall import group
 from rawbpf.syscall.current import current
 from rawbpf.syscall.map import map_create
 from rawbpf.syscall.prog import prog_load
@@ -165,23 +166,8 @@ _MAPS: dict[int, tuple[int, int, int, int]] = {
     c.BPF_MAP_TYPE_USER_RINGBUF: (0, 0, _PAGE, 0),
     c.BPF_MAP_TYPE_ARENA: (0, 0, 1, c.BPF_F_MMAPABLE),
     c.BPF_MAP_TYPE_INSN_ARRAY: (4, 16, 1, 0),
-    **dict.fromkeys(
-        (
-            c.BPF_MAP_TYPE_SK_STORAGE,
-            c.BPF_MAP_TYPE_INODE_STORAGE,
-            c.BPF_MAP_TYPE_TASK_STORAGE,
-            c.BPF_MAP_TYPE_CGRP_STORAGE,
-        ),
-        (4, 4, 0, c.BPF_F_NO_PREALLOC),
-    ),
+    **dict.fromkeys(group.LOCAL_STORAGES, (4, 4, 0, c.BPF_F_NO_PREALLOC)),
 }
-_WITH_BTF = (
-    c.BPF_MAP_TYPE_SK_STORAGE,
-    c.BPF_MAP_TYPE_INODE_STORAGE,
-    c.BPF_MAP_TYPE_TASK_STORAGE,
-    c.BPF_MAP_TYPE_CGRP_STORAGE,
-)
-_WITH_INNER = (c.BPF_MAP_TYPE_ARRAY_OF_MAPS, c.BPF_MAP_TYPE_HASH_OF_MAPS)
 
 
 def _probe_map(backend: Backend, number: int) -> Support:
@@ -190,9 +176,9 @@ def _probe_map(backend: Backend, number: int) -> Support:
         return _probe_struct_ops_map(backend)
     inner = btf = 0
     try:
-        if number in _WITH_INNER:
+        if number in group.NESTED:
             inner = map_create(backend, map_type=c.BPF_MAP_TYPE_ARRAY, key_size=4, value_size=4, max_entries=1)
-        if number in _WITH_BTF:
+        if number in group.LOCAL_STORAGES:
             btf = _load_btf(backend)
         key_size, value_size, max_entries, flags = _MAPS.get(number, (4, 4, 1, 0))
         fd = map_create(

@@ -77,8 +77,7 @@ class Btf:
         # The type section as 32-bit numbers of this machine's byte order; what types decode from.
         self.words = self._sections(view)
         self.first_id: int = len(base) if base else 1
-        self._positions = self._index(self.words)
-        self._names = b""
+        self._positions, self._names = self._index(self.words)
         self._found: dict[str, tuple[int, ...]] = {}
         self._pointer_size = 0
 
@@ -118,25 +117,34 @@ class Btf:
             return memoryview(swapped)
         return types.cast("I")
 
-    def _index(self, words: memoryview[int]) -> array[int]:
-        # The info word determines a record's length, and a kernel has only some hundred different ones.
-        positions = array("I")
-        add = positions.append
+    def _index(self, words: memoryview[int]) -> tuple[array[int], bytes]:
+        # Where records start, and the offsets of their names as 32-bit numbers.
+        names = array("I")
         lengths = _Lengths()
+        positions = array("I", self._starts(words, lengths, names))
+        if positions:
+            last = positions[-1]
+            if last + 1 == len(words) or last + lengths[words[last + 1]] > len(words):
+                id = self.first_id + len(positions) - 1
+                raise FormatError(f"type {id} ends behind the type section", self.offset_of(last))
+        return positions, names.tobytes()
+
+    def _starts(self, words: memoryview[int], lengths: _Lengths, names: array[int]) -> Iterator[int]:
+        # The info word determines a record's length, and a kernel has only some hundred different ones. Arrays
+        # take from a generator in less time than appending to them does; this is most of the time of reading.
         at, end = 0, len(words)
+        infos = words[1:]
+        name = names.append
         try:
             while at < end:
-                add(at)
-                at += lengths[words[at + 1]]
+                yield at
+                name(words[at])
+                at += lengths[infos[at]]
         except KeyError:
-            last, kind = self.first_id + len(positions) - 1, words[at + 1] >> 24 & 0x1F
-            raise FormatError(f"type {last} is of unknown kind {kind}", self.offset_of(at)) from None
+            id, kind = self.first_id + len(names) - 1, infos[at] >> 24 & 0x1F
+            raise FormatError(f"type {id} is of unknown kind {kind}", self.offset_of(at)) from None
         except IndexError:
-            at = end + 1
-        if at != end:
-            last = self.first_id + len(positions) - 1
-            raise FormatError(f"type {last} ends behind the type section", self.offset_of(positions[-1]))
-        return positions
+            return
 
     @property
     def raw(self) -> bytes:
@@ -153,7 +161,7 @@ class Btf:
     def pointer_size(self) -> int:
         """Bytes in a pointer: those of a `long`; 8 where there is none, as in BPF programs."""
         if not self._pointer_size:
-            for name in ("long", "unsigned long", "long int", "long unsigned int"):
+            for name in ("long int", "long unsigned int", "long", "unsigned long"):  # the kernel's first
                 long = self.find(name, Int)
                 if long is not None and long.size in (4, 8):
                     self._pointer_size = long.size
@@ -323,8 +331,6 @@ class Btf:
         # Own types whose name lies at one of `places`.
         if not places:
             return []
-        if not self._names:
-            self._names = array("I", map(self.words.__getitem__, self._positions)).tobytes()
         if len(places) > _FEW:
             names = memoryview(self._names).cast("I")
             used = set(places).intersection(names)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from rawbpf.btf import kind as kinds
 from rawbpf.btf.base import Reference, Sized, Type, Void
 from rawbpf.btf.kind import LINKAGES, MAX_DEPTH
+from rawbpf.btf.qualifier import QUALIFIERS, Const, Restrict, Typedef, TypeTag, Volatile, strip
 from rawbpf.errors import FormatError
 
 __all__ = [
@@ -260,34 +261,6 @@ class Fwd(Type):
         return self._kflag
 
 
-class Typedef(Reference):
-    """Another name for `type`."""
-
-    __slots__ = ()
-    kind = kinds.TYPEDEF
-
-
-class Volatile(Reference):
-    """`type`, volatile."""
-
-    __slots__ = ()
-    kind = kinds.VOLATILE
-
-
-class Const(Reference):
-    """`type`, constant."""
-
-    __slots__ = ()
-    kind = kinds.CONST
-
-
-class Restrict(Reference):
-    """`type`, a pointer that nothing else aliases."""
-
-    __slots__ = ()
-    kind = kinds.RESTRICT
-
-
 class Func(Reference):
     """A function; `type` is its prototype."""
 
@@ -385,37 +358,11 @@ class DeclTag(Reference):
         return self._kflag
 
 
-class TypeTag(Reference):
-    """A word (`name`) that qualifies `type`, such as `user` or `kptr`. Since: Linux 5.17"""
-
-    __slots__ = ()
-    kind = kinds.TYPE_TAG
-
-    @property
-    def is_attribute(self) -> bool:
-        """Whether `name` is a whole attribute of C such as `address_space(1)`, and no tag. Since: Linux 6.14"""
-        return self._kflag
-
-
 CLASSES: tuple[type[Type], ...] = (
     Void, Int, Ptr, Array, Struct, Union, Enum, Fwd, Typedef, Volatile, Const, Restrict,
     Func, FuncProto, Var, Datasec, Float, DeclTag, TypeTag, Enum64,
 )  # fmt: skip
 """The class of each kind; the index is the kernel's number."""
-
-QUALIFIERS = (Const, Volatile, Restrict, TypeTag)
-
-
-def strip(type: Type) -> Type:
-    """Return `type` without typedefs and qualifiers (const, volatile, restrict, type tags).
-
-    Raises: FormatError when they never end.
-    """
-    for _ in range(MAX_DEPTH):
-        if not isinstance(type, (Typedef, Const, Volatile, Restrict, TypeTag)):
-            return type
-        type = type.type
-    raise FormatError(f"typedefs and qualifiers from type {type.id} on never end", type.btf.offset_of(type._at))
 
 
 def _linkage(number: int, type: Type) -> str:

@@ -19,6 +19,7 @@ from rawbpf.spec.config import ConfigSpec
 from rawbpf.spec.config_layout import declared, lay_out
 from rawbpf.spec.ksym import KsymSpec
 from rawbpf.spec.map import KCONFIG, MapSpec
+from rawbpf.spec.names import Names
 from rawbpf.spec.object import ObjectData
 from rawbpf.spec.resolution import one_of, resolve
 from rawbpf.spec.symbol import Symbol
@@ -64,16 +65,15 @@ class _Linker:
             raise SpecError(f"{bare.name} has no types and others have: compile it with -g")
         self._merger = Merger(typed) if typed else None
         self._numbered = {id(btf): number for number, btf in enumerate(typed)}
-        # What is called otherwise in the whole, by file and old name; where data sections of each file begin.
-        self._functions: list[dict[str, str]] = []
-        self._maps: list[dict[str, str]] = []
+        self._names = Names(files, self._chosen)
+        self._functions, self._maps = self._names.functions, self._names.maps
+        # Where data sections of each file begin.
         self._starts: list[dict[str, int]] = [{} for _ in files]
         self._config: dict[str, int] = {}
         self._declared: dict[str, ConfigSpec] = {}
         self._replaced = [[*self._replaced_variables(number)] for number in range(len(files))]
 
     def link(self) -> ObjectData:
-        self._name()
         self._lay_out()
         self._add_code()  # gives the types' strings those of source lines
         self._merge_types()
@@ -82,38 +82,6 @@ class _Linker:
         self._add_ksyms()
         self._add_symbols()
         return self._out
-
-    # Names --------------------------------------------------------------------------
-
-    def _is_replaced(self, number: int, name: str) -> bool:
-        # Whether the file's own definition is out, because another file's was chosen.
-        symbol = self._files[number].symbols.get(name)
-        return symbol is not None and symbol.defined and self._chosen[name][0] != number
-
-    def _is_global(self, number: int, name: str) -> bool:
-        symbol = self._files[number].symbols.get(name)
-        return symbol is not None and symbol.defined
-
-    def _name(self) -> None:
-        # Global names are as they are; static ones are numbered where they are taken.
-        taken = set(self._chosen)
-        taken_maps = taken | {name for file in self._files for name, spec in file.maps.items() if spec.is_data}
-        for number, file in enumerate(self._files):
-            code = dict.fromkeys((*file.programs, *file.functions))
-            maps = [name for name, spec in file.maps.items() if not spec.is_data]
-            self._functions.append(self._unique(number, code, taken))
-            self._maps.append(self._unique(number, maps, taken_maps))
-
-    def _unique(self, number: int, names: Sequence[str] | dict[str, None], taken: set[str]) -> dict[str, str]:
-        out = {}
-        for name in names:
-            unique, count = name, 1
-            while unique in taken and not self._is_global(number, name):
-                count += 1
-                unique = f"{name}.{count}"
-            taken.add(unique)
-            out[name] = unique
-        return out
 
     # Data ---------------------------------------------------------------------------
 
@@ -159,7 +127,7 @@ class _Linker:
 
     def _replaced_variables(self, number: int) -> Iterator[tuple[str, Symbol]]:
         for name, symbol in self._files[number].symbols.items():
-            if symbol.kind == "variable" and self._is_replaced(number, name):
+            if symbol.kind == "variable" and self._names.is_replaced(number, name):
                 yield name, symbol
 
     def _place_of(self, number: int, symbol: Symbol) -> tuple[str, int]:
@@ -245,7 +213,7 @@ class _Linker:
             for name, spec in file.maps.items():
                 if spec.is_data:
                     continue
-                if self._is_replaced(number, name):
+                if self._names.is_replaced(number, name):
                     if spec.map_type == c.BPF_MAP_TYPE_ARENA and spec.contents:
                         where = self._files[self._chosen[name][0]].name
                         raise SpecError(
@@ -295,7 +263,7 @@ class _Linker:
             symbol is not None
             and self._files[number].maps.get(symbol.section) is variable.map
             and symbol.offset == variable.offset
-            and self._is_replaced(number, variable.name)
+            and self._names.is_replaced(number, variable.name)
         )
 
     def _add_ksyms(self) -> None:
@@ -320,13 +288,13 @@ class _Linker:
         for number, file in enumerate(self._files):
             names = self._functions[number]
             for name, program in file.programs.items():
-                if not self._is_replaced(number, name):
+                if not self._names.is_replaced(number, name):
                     program.name = names[name]
                     program.exception_callback = names.get(program.exception_callback, program.exception_callback)
                     program.instructions = self._body(number, program.instructions)
                     out.programs[program.name] = program
             for name, body in file.functions.items():
-                if not self._is_replaced(number, name):
+                if not self._names.is_replaced(number, name):
                     out.functions[names[name]] = self._body(number, body)
             order.update(dict.fromkeys(names.get(name, name) for name in file.core_order))
         out.core_order = tuple(order)

@@ -25,7 +25,6 @@ FLAGS = (BPF_ANY, BPF_NOEXIST, BPF_EXIST, 3, BPF_F_LOCK, 1 << 31, 1 << 32)
 Not 8 and 16, by which Linux 7.0 reads and writes the value of one CPU, or one value for all.
 """
 
-_INDEXED = frozenset({"array", "percpu_array", "stack_trace"})
 _KEYED_BY_DESCRIPTOR = frozenset({"sk_storage", "inode_storage", "task_storage", "cgrp_storage"})
 _NOTHING = ("closed descriptor", "descriptor -1")
 _NO_DEVICE = 0x7FFFFFF0
