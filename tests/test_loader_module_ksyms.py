@@ -20,8 +20,9 @@ from support.clang import LIBBPF, compiled
 
 import rawbpf
 from rawbpf.asm import build
-from rawbpf.btf import Btf, Builder, Func, FuncProto, Int, Type, Var, indexed
+from rawbpf.btf import Btf, Builder, Func, FuncProto, Int, Struct, Type, Var, indexed
 from rawbpf.btf.build import assemble
+from rawbpf.codec.struct_ops import StructOpsCodec
 from rawbpf.errors import BpfError, Closed, NotFound, SpecError
 from rawbpf.loader.externs import Externs, find_typed
 from rawbpf.loader.struct_ops import fit_tables, table_types
@@ -273,11 +274,16 @@ def test_tables_of_functions_are_found_in_modules(backend: Backend, loaded: Modu
     assert btf_id(backend, descriptors["twice"]) == module.id
     spec = content.maps["table"]
     assert spec.contents is not None
+    assert isinstance(spec.value, Struct)
     assert spec.contents[64:80] == struct.pack("=qii", 0, 5, 0)
     sent = Sent(backend)
     with pytest.raises(BpfError) as caught:  # the descriptor is in truth that of no module
         create_from_spec(sent, spec, name="table", btf_fd=descriptors["twice"])
     assert caught.value.errno == errno.EINVAL
+    with rawbpf.StructOpsMap.create(value="tcp_congestion_ops") as opened:
+        opened._value = StructOpsCodec(spec.value)  # as it is for a module's table that was opened by id
+        with pytest.raises(TypeError, match="its table is a module's"):
+            opened.target("twice")
     assert sent.fields["value_type_btf_obj_fd"] == descriptors["twice"]
     assert sent.fields["btf_vmlinux_value_type_id"] == value
     assert sent.fields["map_flags"] == c.BPF_F_LINK | c.BPF_F_VTYPE_BTF_OBJ_FD

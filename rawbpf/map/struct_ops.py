@@ -166,12 +166,14 @@ class StructOpsMap(Map[int, "Record"]):
         """Return the options with which a program for `member` is loaded.
 
         `Program.load("struct_ops", instructions, **m.target("ssthresh"))`. Raises: ValueError for what is
-        no member; TypeError where the map was opened without knowing its table.
+        no member; TypeError where the map was opened without knowing its table, and for one of a module.
         """
         from rawbpf.codec.struct_ops import StructOpsCodec
 
         if not isinstance(self._value, StructOpsCodec):
             raise TypeError(f"{self._shape}: which table it is of is not known here")
+        if self._value.table_type.btf.base is not None:
+            raise TypeError(f"{self._shape}: its table is a module's, and programs for that are loaded from an object")
         names = [name for name, *_ in self._value.table_type.members]
         if member not in names:
             raise ValueError(f"struct {self._value.table.tag} has no member {member!r}; it has {', '.join(names)}")
