@@ -157,6 +157,15 @@ def test_what_the_object_does_not_declare_is_found_too(backend: Backend, loaded:
         externs.patched(build.call_kernel("a_of_secon"))
 
 
+def test_names_of_modules_functions_and_descriptors_do_not_mix(
+    backend: Backend, loaded: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rawbpf.map.module._listed", lambda _: list(loaded))
+    code = [build.call_kernel("a_of_second"), build.exit_()]
+    with pytest.raises(ValueError, match="fd_array= has no place for it"):
+        rawbpf.Program.load("xdp", code, fd_array=[0])
+
+
 def test_descriptors_are_closed_also_where_something_is_missing(backend: Backend, loaded: Modules) -> None:
     code = [build.call_kernel("a_of_second"), build.call_kernel("nobody_has_this")]
     externs = Externs(backend, ksyms(a_of_second="function", nobody_has_this="function"), loaded)

@@ -112,11 +112,10 @@ class Program(Attachable):
         `log_size` is the first buffer's size in bytes, which grows as needed. `func_info` and
         `line_info` are records for the BTF of `btf_fd`; without one, functions whose address is taken get
         a BTF of their own. Other options are fields of PROG_LOAD.
-        Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such
-        programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); NotFound for a function or variable that
-        neither the kernel's BTF nor that of a module has; SpecError for a map that `maps` lacks, and for a label or
-        function that is not there; FormatError for text that is none; ValueError for an unknown type, a bad name, no
-        instructions, or a module's function beside `fd_array`.
+        Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such programs; BpfError
+        (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); NotFound for a function or variable that no BTF of the kernel
+        has; SpecError for a map that `maps` lacks, and for a label or function that is not there; FormatError for text
+        that is none; ValueError for an unknown type, a bad name, no code, or a module's function and `fd_array`.
         Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
         """
         if backend is None:
@@ -136,9 +135,7 @@ class Program(Attachable):
         try:
             program = complete(backend, instructions, {} if maps is None else maps, modules, name=name)
             if modules.fd_array and options.setdefault("fd_array", modules.fd_array) is not modules.fd_array:
-                raise ValueError(
-                    f"program {name!r} calls a module's function by name, and fd_array= has another's place"
-                )
+                raise ValueError(f"program {name!r} calls a module's function by name: fd_array= has no place for it")
             if program.callbacks and not options.get("btf_fd"):
                 from rawbpf.spec.function import describe_functions  # with what builds BTF, which few need
 
