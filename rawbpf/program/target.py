@@ -8,6 +8,7 @@ from __future__ import annotations
 from rawbpf.btf import indexed
 from rawbpf.btf.types import Func, Typedef, Var
 from rawbpf.errors import BpfError, NotFound, SpecError
+from rawbpf.spec.section import BPF_TRACE_FSESSION
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import attach_type_name
 
@@ -23,6 +24,7 @@ _TARGETS = {
     c.BPF_TRACE_RAW_TP: ("btf_trace_", "tracepoint"),
     c.BPF_TRACE_FENTRY: ("", "function"),
     c.BPF_TRACE_FEXIT: ("", "function"),
+    BPF_TRACE_FSESSION: ("", "function"),
     c.BPF_MODIFY_RETURN: ("", "function"),
     c.BPF_LSM_MAC: ("bpf_lsm_", "LSM hook"),
     c.BPF_LSM_CGROUP: ("bpf_lsm_", "LSM hook"),
@@ -37,6 +39,11 @@ def attach_btf_id(backend: Backend, attach_type: int, name: str) -> int:
     without targets in the kernel's BTF, or without a name; NotSupported where the kernel has no BTF.
     """
     word = attach_type_name(attach_type)
+    if not attach_type:
+        raise SpecError(
+            "a program that takes another's place (freplace) is loaded for a function of that: give Program.load its "
+            "attach_prog_fd, and as attach_btf_id the function's id in its BTF"
+        )
     if attach_type not in _TARGETS:
         raise SpecError(f"programs of attach type {word} have no target in the kernel's BTF: give attach_btf_id")
     prefix, noun = _TARGETS[attach_type]
