@@ -12,7 +12,7 @@ Source: tools/lib/bpf/libbpf.c:parse_btf_map_def, tools/lib/bpf/bpf_helpers.h (v
 from __future__ import annotations
 
 from rawbpf.btf.layout import size_of, strip
-from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
+from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Fwd, Ptr, Struct, Void
 from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
 from rawbpf.elf.legacy_maps import OUTER, read_legacy
 from rawbpf.errors import FormatError, SpecError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAPS = ".maps"
 _POINTER = 8
+_MASK64 = (1 << 64) - 1
 _NUMBERS = ("type", "max_entries", "map_flags", "numa_node", "key_size", "value_size", "map_extra", "pinning")
 _FIELDS = (*_NUMBERS, "key", "value", "values")
 
@@ -141,7 +142,7 @@ def _number(name: str, member: Member) -> int:
         values = target.values
         if len(values) != 1:
             raise SpecError(f"map {name!r}: field {member.name!r} is an enum of {len(values)} values: use __ulong")
-        return values[0][1]
+        return values[0][1] & _MASK64
     if isinstance(target, Ptr):
         array = strip(target.type)
         if isinstance(array, Array):
@@ -154,6 +155,9 @@ def _pointed(name: str, member: Member) -> tuple[Type, int, int]:
     if not isinstance(pointer, Ptr):
         raise SpecError(f"map {name!r}: field {member.name!r} is a {pointer.kind_name}: use __type({member.name}, ...)")
     target = pointer.type
+    if isinstance(strip(target), (Fwd, FuncProto, Void)):
+        what = str(target).rstrip(";")
+        raise SpecError(f"map {name!r}: its {member.name} is of '{what}', which has no size: define it before the map")
     return target, target.id, size_of(target)
 
 
