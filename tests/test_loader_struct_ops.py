@@ -183,6 +183,9 @@ def test_members_that_the_kernel_lacks_are_left_out_when_they_are_zero(backend: 
     struct = STRUCT.replace("u32 flags;", "u32 flags; u64 later; void (*never)(struct sock *sk);")
     never = 'SEC("struct_ops/never") void never(u64 *ctx) {}\n'
     spec = build(table("x", ".struct_ops", ".never = (void *)never"), struct=struct, more=never)
+    with pytest.raises(rawbpf.SpecError, match=r"is a program, and this kernel has no such member: .*\['never'\]"):
+        spec.load()
+    del spec.maps["x"].programs["never"]
     with spec.load() as obj, obj.attach():
         assert "never" not in obj.programs
         assert NAME + "x" in available()

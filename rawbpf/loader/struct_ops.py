@@ -86,6 +86,9 @@ class _Fitting:
             found = theirs.get(member.name)
             if found is not None:
                 self._member(member, *found)
+            elif member.name in spec.programs:
+                out = f"del spec.maps[{spec.name!r}].programs[{member.name!r}]"
+                raise self._error(member, f"is a program, and this kernel has no such member: leave it out ({out})")
             elif any(self._bytes(member)):
                 raise self._error(member, "is not zero, and this kernel has no such member")
         spec.value, spec.value_type_id, spec.value_size = self.value, 0, self.value.size
