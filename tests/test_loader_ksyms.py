@@ -301,6 +301,13 @@ REFUSALS = [
         r"the object declares 'struct mine bpf_prog_active', and what the kernel has is 'int bpf_prog_active'",
         id="another type, also of a weak variable",
     ),
+    pytest.param(
+        "struct rq; extern const struct rq runqueues __ksym;",
+        "return (long)&runqueues;",
+        SpecError,
+        r"kernel symbol 'runqueues': the object declares 'struct rq runqueues' of a type that it does not define",
+        id="a type that is not defined",
+    ),
 ]
 
 

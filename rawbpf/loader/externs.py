@@ -14,7 +14,7 @@ from rawbpf.asm.instruction import KernelReference
 from rawbpf.btf import indexed
 from rawbpf.btf.core_compare import Comparison, essential_name
 from rawbpf.btf.text import declare
-from rawbpf.btf.types import Func, FuncProto, Var, strip
+from rawbpf.btf.types import Func, FuncProto, Fwd, Var, strip
 from rawbpf.errors import NotFound, NotSupported, SpecError
 from rawbpf.map.btf import modules
 from rawbpf.program.target import close_names, function_id, variable_id
@@ -80,6 +80,8 @@ def find_typed(symbol: KsymSpec, kernel: Btf, loaded: Iterable[Module]) -> Found
         return Found(btf_id=found.id, module=module)
     if is_function and symbol.weak:
         return None
+    if isinstance(symbol.type, Fwd):
+        raise SpecError(f"the object declares '{declare(symbol.type, name)}' of a type that it does not define")
     where = "the kernel" if module is None else f"module {module.name!r}"
     raise SpecError(
         f"the object declares '{declare(symbol.type, name)}', and what {where} has is '{declare(theirs, name)}'"

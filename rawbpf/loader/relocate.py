@@ -11,7 +11,7 @@ Source: tools/lib/bpf/libbpf.c:bpf_object__relocate_core, bpf_object__relocate_c
 from __future__ import annotations
 
 from rawbpf.btf.core import Core
-from rawbpf.errors import SpecError
+from rawbpf.errors import FormatError, SpecError
 from rawbpf.loader.link import link, reached
 from rawbpf.loader.patch import patched
 from rawbpf.syscall.current import current
@@ -93,5 +93,5 @@ def _relocated(core: Core, name: str, body: list[Instruction]) -> Iterator[Instr
             continue
         try:
             yield from patched(instruction, core.fixup(instruction.core))
-        except SpecError as error:
-            raise SpecError(f"{name!r}: {error}") from error
+        except (FormatError, SpecError) as error:
+            raise type(error)(f"{name!r}: {error}") from error
