@@ -209,6 +209,8 @@ def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
         addend = int.from_bytes(content[offset : offset + _POINTER], order)
         if spec.inner is not None:
             target = out.at.get((symbol.section, symbol.value + addend))
+            if symbol.is_needed and symbol.name in out.declared:  # which another object defines
+                target = symbol.name
             if target is None:
                 raise SpecError(f"map {name!r}: its value {elf.label(symbol)!r} is no map of this object")
         else:
