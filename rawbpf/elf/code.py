@@ -50,9 +50,12 @@ class Function:
         self.name = name
         self.section = section.name
         self.instructions = instructions
-        self.is_program = (
-            symbol.bind != STB_LOCAL and section.name != _TEXT and not section.name.startswith(_TEXT + ".")
-        )
+        self.is_program = not is_subprogram(symbol, section)
+
+
+def is_subprogram(symbol: Symbol, section: Section) -> bool:
+    """Return whether the function at `symbol`, in `section`, is no program: static, or in `.text`."""
+    return symbol.bind == STB_LOCAL or section.name == _TEXT or section.name.startswith(_TEXT + ".")
 
 
 class _Code:
