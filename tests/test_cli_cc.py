@@ -276,6 +276,8 @@ def test_an_interrupted_compilation_has_failed(folder: Path) -> None:
         (["no.bpf.c"], "no.bpf.c: No such file or directory"),
         (["pass.bpf.c", "-o", "/dev/null"], "/dev/null is no regular file; -o names the object"),
         (["pass.bpf.c", "-o", "/nowhere/x.o"], "/nowhere: No such file or directory"),
+        (["pass.bpf.c", "-o", "nowhere/"], "nowhere/ is no regular file; -o names the object"),
+        (["pass.bpf.c", "-o", ""], " is no regular file; -o names the object"),
         (["."], ".: Is a directory"),
     ],
 )

@@ -309,6 +309,28 @@ def test_a_pickle_is_understood_by_other_processes_and_releases_of_python(interp
             assert different(spec, read) == []
 
 
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link to a directory", "slash at its end"])
+def test_what_is_no_file_stays_and_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "there"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "link to a directory":
+        path.symlink_to(tmp_path)
+    before = path.lstat().st_mode if path.exists() else None
+    name = f"{path}/" if kind == "slash at its end" else str(path)
+    with pytest.raises(OSError, match=r"(Is a directory|Not a regular file): '.*/there/?'$"):
+        rawbpf.ObjectSpec.from_file(native("execcount")).save(name)
+    assert (path.lstat().st_mode if path.exists() else None) == before
+    assert os.listdir(tmp_path) == (["there"] if before else [])
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"'.*/no/people.bpf.o'$"):
+        rawbpf.ObjectSpec.from_file(native("execcount")).save(tmp_path / "no" / "people.bpf.o")
+
+
 def test_a_saved_object_is_loaded(backend: Backend) -> None:
     spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     spec.maps["exec_count"].max_entries = 55

@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from rawbpf.cli.failure import Failure, escaped, tell
 from rawbpf.cli.object import shown
 from rawbpf.cli.read import read_object
-from rawbpf.cli.write import written_at_once
+from rawbpf.cli.write import made_at_once
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -76,15 +76,15 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
     output = Output(stop)
     source: str = arguments.source
     _must_be_readable(source)
-    out = os.path.realpath(arguments.output or _object_name(source))
-    with written_at_once(out, "object") as made, ExitStack() as stack:
+    out: str = _object_name(source) if arguments.output is None else arguments.output
+    with made_at_once(out, "object") as made, ExitStack() as stack:
         try:
             with stop.raising():
                 compiler = find_compiler(arguments.compiler)
                 command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
                 command.append(f"-I{os.path.dirname(source) or '.'}")
                 _compile(compiler, command, arguments.options, source, made, stack)
-                spec = read_object(made, subject=out)
+                spec = read_object(made, subject=os.path.realpath(out))
         except Stopped as stopped:
             # Whoever builds with it must not take it for done.
             raise Failure("interrupted: nothing was written") from stopped

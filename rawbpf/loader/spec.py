@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from rawbpf.loader.file import read_file, written_at_once
 from rawbpf.spec.named import Named
 
 TYPE_CHECKING = False
@@ -63,9 +64,7 @@ class ObjectSpec:
         itself; ImportError without pyelftools.
         """
         where = os.fsdecode(path)
-        with open(where, "rb") as file:
-            content = file.read()
-        return cls.from_bytes(content, name=os.path.basename(where))
+        return cls.from_bytes(read_file(where, (b"\x7fELF",)), name=os.path.basename(where))
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "object") -> ObjectSpec:
@@ -152,17 +151,11 @@ class ObjectSpec:
     def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the object file that `to_bytes` returns; it appears whole, in place of one that is there.
 
-        Raises: OSError; as `to_bytes`.
+        Raises: OSError, also where `path` is something else than a file; as `to_bytes`.
         """
-        from tempfile import TemporaryDirectory
-
         content = self.to_bytes()
-        where = os.path.realpath(os.fsdecode(path))
-        with TemporaryDirectory(dir=os.path.dirname(where), prefix=".") as directory:
-            made = os.path.join(directory, os.path.basename(where))
-            with open(made, "wb") as file:
-                file.write(content)
-            os.replace(made, where)
+        with written_at_once(os.fsdecode(path)) as made, open(made, "wb") as file:
+            file.write(content)
 
     def copy(self) -> ObjectSpec:
         """Return a specification that can be edited without changing this one."""
