@@ -251,7 +251,8 @@ def test_an_output_that_is_there_stays_when_it_fails(folder: Path, body: str, la
     assert sorted(os.listdir(folder)) == ["called", "clang", "pass.bpf.c", "pass.bpf.o"]
 
 
-def test_an_interrupted_compilation_has_failed(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_compilation_has_failed(folder: Path, number: signal.Signals) -> None:
     clang = compiler(
         folder, "clang", version="clang version 19.1.0", answer="bpf - BPF", body="echo started >&2; exec sleep 1000"
     )
@@ -264,9 +265,9 @@ def test_an_interrupted_compilation_has_failed(folder: Path) -> None:
     with process:
         while not (folder / "called").read_text():
             os.sched_yield()
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (1, "", "rawbpf: interrupted: nothing was written\n")
+    assert (process.returncode, out, err) == (128 + number, "", "rawbpf: interrupted: nothing was written\n")
     assert sorted(os.listdir(folder)) == ["called", "clang", "pass.bpf.c"]
 
 

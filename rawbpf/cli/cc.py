@@ -71,23 +71,17 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
     """Do what the command line says and return the exit status. Raises: Failure; as `Output.flush`."""
     from rawbpf.cli.compiler import find_compiler, target_of
     from rawbpf.cli.output import Output
-    from rawbpf.cli.stop import Stopped
 
     output = Output(stop)
     source: str = arguments.source
     _must_be_readable(source)
     out: str = _object_name(source) if arguments.output is None else arguments.output
-    with made_at_once(out, "object") as made, ExitStack() as stack:
-        try:
-            with stop.raising():
-                compiler = find_compiler(arguments.compiler)
-                command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
-                command.append(f"-I{os.path.dirname(source) or '.'}")
-                _compile(compiler, command, arguments.options, source, made, stack)
-                spec = read_object(made, subject=os.path.realpath(out))
-        except Stopped as stopped:
-            # Whoever builds with it must not take it for done.
-            raise Failure("interrupted: nothing was written") from stopped
+    with made_at_once(out, "object") as made, ExitStack() as stack, stop.raising():
+        compiler = find_compiler(arguments.compiler)
+        command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
+        command.append(f"-I{os.path.dirname(source) or '.'}")
+        _compile(compiler, command, arguments.options, source, made, stack)
+        spec = read_object(made, subject=os.path.realpath(out))
     output.write(f"{shown(spec)}compiled by {escaped(compiler.path)}\n")
     output.flush()
     return 0
