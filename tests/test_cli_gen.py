@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -238,6 +241,33 @@ def test_an_unknown_name_is_told_with_those_there_are(backend: Backend, modules:
         pytest.raises(AttributeError, match=r"obj\.programs has no 'count_execve'; it has none"),
     ):
         _ = obj.programs.count_execve
+
+
+def _pickled(spec: Any) -> Any:
+    return pickle.loads(pickle.dumps(spec))
+
+
+def test_what_is_loaded_cannot_be_copied_and_what_is_not_can(backend: Backend, modules: Path) -> None:
+    module = executed((modules / "execcount.py").read_text(), "execcount_pickled")
+    sys.modules[module.__name__] = module
+    try:
+        spec = module.Execcount.open()
+        ways: tuple[Callable[[Any], Any], ...] = (copy.deepcopy, _pickled)
+        for way in ways:
+            spec.variables.min_uid.value = 7
+            other = way(spec)
+            other.variables.min_uid.value = 8
+            assert other.spec.variables["min_uid"].value == 8
+            assert spec.variables.min_uid.value == 7
+        assert repr(copy.copy(spec.maps)) == repr(spec.maps)
+        with spec.load(only=[]) as loaded:
+            for each in (loaded, loaded.object, loaded.variables.dropped):
+                for way in (copy.copy, *ways):
+                    with pytest.raises(TypeError, match="cannot be copied or pickled: "):
+                        way(each)
+            assert loaded.maps.exec_count.get(1) is None
+    finally:
+        del sys.modules[module.__name__]
 
 
 NAMES = {
