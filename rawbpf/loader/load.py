@@ -7,6 +7,7 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 from __future__ import annotations
 
 from rawbpf.errors import SpecError
+from rawbpf.link.deferral import DeferredSignals
 from rawbpf.loader.debug_info import load_types
 from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
@@ -63,10 +64,11 @@ def load(
     obj = Object(content.name, backend)
     btf_fd = 0
     try:
-        btf_fd, describes_code = load_types(backend, content, token_fd)
-        make_maps(
-            obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
-        )
+        with DeferredSignals():
+            btf_fd, describes_code = load_types(backend, content, token_fd)
+            make_maps(
+                obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
+            )
         load_programs(
             obj,
             content,
@@ -80,8 +82,9 @@ def load(
         fill_slots(obj, content)
         add_tables(obj, content)
     except BaseException:
-        unpin_made(obj)
-        obj.close()
+        with DeferredSignals():
+            unpin_made(obj)
+            obj.close()
         raise
     finally:
         if btf_fd:
