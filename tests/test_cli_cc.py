@@ -239,6 +239,11 @@ def test_a_compiler_for_other_machines_is_refused(folder: Path) -> None:
         ("exit 3", "pass.bpf.c: does not compile"),
         ('for last; do :; done; echo half > "$last"; exit 1', "pass.bpf.c: does not compile"),
         ('for last; do :; done; echo text > "$last"', f"OUT: {NO_ELF}"),
+        ("exit 0", "pass.bpf.c: COMPILER made no object; -o goes before --, not behind"),
+        (
+            "echo 'fatal error: No space left on device' >&2; echo 'Stack dump:' >&2; exit 70",
+            "pass.bpf.c: No space left on device: the object was not written",
+        ),
     ],
 )  # fmt: skip
 def test_an_output_that_is_there_stays_when_it_fails(folder: Path, body: str, last: str) -> None:
@@ -246,7 +251,8 @@ def test_an_output_that_is_there_stays_when_it_fails(folder: Path, body: str, la
     (folder / "pass.bpf.o").write_text("older")
     status, out, err = cc(folder, "pass.bpf.c", "--compiler", clang)
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1] == f"rawbpf: {last.replace('OUT', str(folder / 'pass.bpf.o'))}"
+    last = last.replace("OUT", str(folder / "pass.bpf.o")).replace("COMPILER", str(clang))
+    assert err.splitlines()[-1] == f"rawbpf: {last}"
     assert (folder / "pass.bpf.o").read_text() == "older"
     assert sorted(os.listdir(folder)) == ["called", "clang", "pass.bpf.c", "pass.bpf.o"]
 
@@ -291,3 +297,18 @@ def test_what_cannot_be_read_or_written_is_told(folder: Path, arguments: list[st
 def test_a_source_that_is_no_c_needs_a_name_for_its_object(folder: Path) -> None:
     (folder / "pass.txt").write_text(SOURCE)
     assert cc(folder, "pass.txt")[::2] == (1, "rawbpf: pass.txt: is no .c file; give the object a name by -o\n")
+
+
+@with_clang
+def test_with_a_name_for_its_object_it_is_compiled_as_c(folder: Path) -> None:
+    (folder / "pass.txt").write_text(SOURCE)
+    status, out, err = cc(folder, "pass.txt", "-o", "named.o")
+    assert (status, err) == (0, "")
+    assert "  pass  xdp" in out
+
+
+@pytest.mark.parametrize("arguments", [["-I.", "pass.bpf.c"], ["pass.bpf.c", "-DDEBUG"]])
+def test_a_compilers_option_in_front_is_told_where_it_goes(folder: Path, arguments: list[str]) -> None:
+    status, out, err = cc(folder, *arguments)
+    assert (status, out) == (2, "")
+    assert err.endswith("; options for the compiler go behind --\n")

@@ -6,6 +6,7 @@ appears whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.cli.compiler import Compiler
     from rawbpf.cli.stop import Stop
 
+_COMPILED = (".c", ".i", ".s", ".S")
 _VMLINUX = "vmlinux.h"
 _KERNEL_TYPES = "/sys/kernel/btf/vmlinux"
 _EPILOG = """\
@@ -110,9 +112,10 @@ def _compile(
     from rawbpf.cli.compiler import include_options, missing_header, package_of
 
     machine = os.uname().machine
+    language = [] if source.endswith(_COMPILED) else ["-x", "c"]
     for with_types in (False, True):
         generated = _kernel_types(stack) if with_types else []
-        full = [*command, *generated, *include_options(machine), *options, "-c", source, "-o", made]
+        full = [*command, *generated, *include_options(machine), *options, "-c", *language, source, "-o", made]
         if compiler.is_clang and sys.stderr is not None and sys.stderr.isatty():
             full.append("-fcolor-diagnostics")
         try:
@@ -129,7 +132,11 @@ def _compile(
                 sys.stderr.flush()
         if done.returncode:
             advice = package_of(header) if header else ""
+            if os.strerror(errno.ENOSPC) in said:  # clang ends like a crash, and says it above its stack
+                advice = f"{os.strerror(errno.ENOSPC)}: the object was not written"
             raise Failure(f"{escaped(source)}: {advice or 'does not compile'}")
+        if not os.path.exists(made):
+            raise Failure(f"{escaped(source)}: {escaped(compiler.path)} made no object; -o goes before --, not behind")
         return
 
 
