@@ -6,6 +6,7 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 
 from __future__ import annotations
 
+from rawbpf.codec.base import refuse
 from rawbpf.errors import SpecError
 from rawbpf.link.deferral import DeferredSignals
 from rawbpf.loader.debug_info import load_types
@@ -46,6 +47,10 @@ def load(
 ) -> Object:
     """Load `content`, which is the caller's to lose; documented as `ObjectSpec.load`."""
     backend = backend or current()
+    if not hasattr(backend, "bpf_blocking") or not hasattr(backend, "host"):
+        raise refuse("backend=", "a kernel, such as rawbpf.sim.Simulator()", backend)
+    if log_size is not None and not isinstance(log_size, int):
+        raise refuse("log_size=", "an int or None", log_size)
     if content.byteorder != backend.host.byteorder:
         machine = backend.host.byteorder
         target = {"little": "bpfel", "big": "bpfeb"}[machine]
@@ -95,6 +100,8 @@ def load(
 def _choose(content: ObjectData, only: Iterable[str] | None) -> list[ProgramSpec]:
     if only is None:
         return [program for program in content.programs.values() if program.autoload]
+    if not hasattr(only, "__iter__"):
+        raise refuse("only=", "names of programs", only)
     names = list(only)
     if isinstance(only, str) or not all(name in content.programs for name in names):
         raise SpecError(f"only={only!r}: programs of {content.name} are {', '.join(content.programs) or 'none'}")

@@ -11,6 +11,7 @@ Source: tools/lib/bpf/libbpf.c:bpf_object__relocate_core, bpf_object__relocate_c
 from __future__ import annotations
 
 from rawbpf.btf.core import Core
+from rawbpf.codec.base import refuse
 from rawbpf.errors import SpecError
 from rawbpf.loader.link import link, reached
 from rawbpf.loader.patch import patched
@@ -46,7 +47,10 @@ def relocate(spec: ObjectSpec, target_btf: Btf | Iterable[Btf] | None = None) ->
 
 
 def targets(backend: Backend, given: Btf | Iterable[Btf] | None) -> Iterator[Btf]:
-    """Yield the types that `target_btf=` means, each when it is needed: by default those of `backend`'s kernel."""
+    """Yield the types that `target_btf=` means, each when it is needed: by default those of `backend`'s kernel.
+
+    Raises: TypeError for what is none.
+    """
     from rawbpf.btf import Btf, indexed
     from rawbpf.map.btf import modules
 
@@ -57,7 +61,10 @@ def targets(backend: Backend, given: Btf | Iterable[Btf] | None) -> Iterator[Btf
     elif isinstance(given, Btf):
         yield given
     else:
-        yield from given
+        for each in given if hasattr(given, "__iter__") else [given]:
+            if not isinstance(each, Btf):
+                raise refuse("target_btf=", "a Btf, as Btf.from_bytes() returns, or several", given)
+            yield each
 
 
 def relocate_types(content: ObjectData, chosen: list[ProgramSpec], targets: Iterable[Btf]) -> Core | None:

@@ -91,6 +91,8 @@ class ObjectSpec:
         """
         from rawbpf.spec.linker import link
 
+        if isinstance(objects, (str, bytes, os.PathLike, ObjectSpec)):
+            raise TypeError(f"expected a list of objects to link, got {objects!r}")
         specs = [each if isinstance(each, ObjectSpec) else cls.from_file(each) for each in objects]
         return cls(link([spec._content for spec in specs], name))
 

@@ -235,8 +235,10 @@ def find_section(name: str) -> Section | None:
 def register_section(section: Section) -> None:
     """Add a definition of one's own; it is tried before the built-in ones.
 
-    Raises: SpecError when its pattern is registered already.
+    Raises: SpecError when its pattern is registered already; TypeError for what is no `Section`.
     """
+    if not isinstance(section, Section):
+        raise TypeError(f"expected a Section, such as Section('mine+', 6), got {section!r}")
     if any(section.pattern == other.pattern for other in _own):
         raise SpecError(f"the section {section.pattern!r} is registered already")
     _own.append(section)
