@@ -19,6 +19,7 @@ from support.objects import BPF, OBJECTS, SUFFIX, native
 
 import rawbpf
 from rawbpf.cli.skeleton import skeleton
+from rawbpf.loader.skeleton import Skeleton
 from rawbpf.spec import MapSpec
 from rawbpf.uapi import constants as c
 
@@ -312,6 +313,15 @@ def test_names_that_are_none_of_pythons_are_changed(odd: rawbpf.ObjectSpec) -> N
         if name not in {"", "data.section", "\U0001f600", "\udcff\x1b[2J"}:
             assert getattr(maps, attribute) is odd.maps[name], name
     assert maps.data_section_ is odd.maps["data.section"]
+
+
+@pytest.mark.needs("module:mypy")
+def test_objects_called_as_what_modules_import_get_classes_of_other_names(tmp_path: Path) -> None:
+    names = {"group": "Group_", "map": "Map_", "object": "Object_", "program": "Program_", "skeleton": "Skeleton_"}
+    for name, called in names.items():
+        (tmp_path / f"{name}.py").write_text(of(native("execcount"), name=name))
+        assert issubclass(getattr(executed((tmp_path / f"{name}.py").read_text()), called), Skeleton)
+    assert mypy(tmp_path, *(f"{name}.py" for name in names)) == ""
 
 
 @pytest.mark.needs("module:mypy", "tool:ruff")
