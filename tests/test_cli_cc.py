@@ -149,6 +149,24 @@ def test_a_missing_vmlinux_h_is_made_of_the_running_kernel(folder: Path) -> None
 
 
 @with_clang
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+@pytest.mark.real_kernel("it asks about the running kernel")
+def test_where_vmlinux_h_finds_no_room_the_directory_is_named(folder: Path) -> None:
+    (folder / "core.bpf.c").write_text(CORE)
+    limited = (
+        "import resource, signal, sys\nfrom rawbpf.cli import main\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\nsys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "cc", "core.bpf.c"],
+        cwd=folder, env=_environment({"TMPDIR": str(folder)}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"vmlinux.h cannot be made in {folder}: File too large; TMPDIR names another\n")
+    assert sorted(os.listdir(folder)) == ["core.bpf.c", "pass.bpf.c"]
+
+
+@with_clang
 def test_a_vmlinux_h_beside_the_source_is_taken(folder: Path) -> None:
     (folder / "core.bpf.c").write_text(CORE)
     (folder / "vmlinux.h").write_text(
@@ -283,6 +301,7 @@ def test_an_interrupted_compilation_has_failed(folder: Path, number: signal.Sign
         (["no.bpf.c"], "no.bpf.c: No such file or directory"),
         (["pass.bpf.c", "-o", "/dev/null"], "/dev/null is no regular file; -o names the object"),
         (["pass.bpf.c", "-o", "/nowhere/x.o"], "/nowhere: No such file or directory"),
+        (["pass.bpf.c", "-o", "./pass.bpf.c"], "./pass.bpf.c is what the object is made of; -o names another file"),
         (["pass.bpf.c", "-o", "nowhere/"], "nowhere/ is no regular file; -o names the object"),
         (["pass.bpf.c", "-o", ""], " is no regular file; -o names the object"),
         (["."], ".: Is a directory"),

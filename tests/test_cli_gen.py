@@ -349,6 +349,8 @@ def test_the_command_writes_the_module_whole_or_not_at_all(tmp_path: Path) -> No
     assert "class Counter(Skeleton):" in made.read_text()
     status, _, err = run("skeleton", path, "-o", "/dev/null", command="gen")
     assert (status, err) == (1, "rawbpf: /dev/null is no regular file; -o names the module\n")
+    status, _, err = run("skeleton", path, "-o", path, command="gen")
+    assert (status, err) == (1, f"rawbpf: {path} is what the module is made of; -o names another file\n")
     status, _, err = run("skeleton", path, "-o", "/nowhere/made.py", command="gen")
     assert (status, err) == (1, "rawbpf: /nowhere: No such file or directory\n")
     status, _, err = run("skeleton", path, "-o", made, "--event", "exec_count=x", command="gen")

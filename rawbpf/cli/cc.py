@@ -78,7 +78,7 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
     source: str = arguments.source
     _must_be_readable(source)
     out: str = _object_name(source) if arguments.output is None else arguments.output
-    with made_at_once(out, "object") as made, ExitStack() as stack, stop.raising():
+    with made_at_once(out, "object", source=source) as made, ExitStack() as stack, stop.raising():
         compiler = find_compiler(arguments.compiler)
         command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
         command.append(f"-I{os.path.dirname(source) or '.'}")
@@ -156,7 +156,11 @@ def _kernel_types(stack: ExitStack) -> list[str]:
             f"it would be made of {_KERNEL_TYPES}: {why}"
         ) from error
     directory = stack.enter_context(TemporaryDirectory(prefix="rawbpf-"))
-    with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        where = escaped(os.path.dirname(directory))
+        raise Failure(f"{_VMLINUX} cannot be made in {where}: {error.strerror}; TMPDIR names another") from error
     tell(f"{_VMLINUX}: the types of the running kernel, for this time")
     return [f"-isystem{directory}"]

@@ -69,7 +69,7 @@ def write_skeleton(arguments: Namespace, stop: Stop) -> int:
         output.write(text)
         output.flush()
     else:
-        with made_at_once(arguments.output, "module") as made, open(made, "w", encoding="utf-8") as file:
+        with made_at_once(arguments.output, "module", source=path) as made, open(made, "w", encoding="utf-8") as file:
             file.write(text)
     return 0
 

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def made_at_once(path: str, what: str) -> Iterator[str]:
+def made_at_once(path: str, what: str, *, source: str) -> Iterator[str]:
     """Make a file for a `with` block to write, which takes the place of `path` when the block ends without an error.
 
-    `what`: what -o names, in messages. Raises: Failure, also for an OSError of the block.
+    `what`: what -o names, in messages. `source`: of which it is made, and whose place it does not take.
+    Raises: Failure, also for an OSError of the block.
     """
     from rawbpf.loader.file import written_at_once
 
     try:
+        if os.path.exists(path) and os.path.samefile(path, source):
+            raise Failure(f"{escaped(path)} is what the {what} is made of; -o names another file")
         with written_at_once(path) as made:
             yield made
     except OSError as error:
