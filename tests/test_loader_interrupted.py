@@ -11,10 +11,14 @@ from support.objects import native
 from support.signalled import Signalled
 
 import rawbpf
+from rawbpf.link import deferral
+from rawbpf.program import load, program
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = pytest.mark.needs("module:elftools")
@@ -39,8 +43,16 @@ def spec() -> rawbpf.ObjectSpec:
     return spec
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("cmd", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    ("cmd", "after"),
+    # After a program was loaded the interpreter gets no chance before its descriptor is kept: that is tested below.
+    [
+        pytest.param(cmd, after, id=f"{name}-{'after' if after else 'before'}")
+        for name, cmd in CALLS.items()
+        for after in (False, True)
+        if not (after and cmd == c.BPF_PROG_LOAD)
+    ],
+)
 def test_ctrl_c_while_it_loads_leaves_nothing_open(
     backend: Backend, spec: rawbpf.ObjectSpec, cmd: int, after: bool
 ) -> None:
@@ -49,6 +61,21 @@ def test_ctrl_c_while_it_loads_leaves_nothing_open(
         spec.load(backend=Signalled(backend, cmd, after))
     assert descriptors() == before
     spec.load(backend=backend).close()
+
+
+@pytest.mark.parametrize(("module", "name"), [(load, "Loaded"), (program, "Program"), (deferral, "DeferredSignals")])
+def test_ctrl_c_while_a_program_gets_its_owner_leaves_nothing_open(
+    backend: Backend, spec: rawbpf.ObjectSpec, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = descriptors()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            spec.load(backend=backend)
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("cmd", CALLS.values(), ids=CALLS)

@@ -1,8 +1,8 @@
 """How the command ends: Ctrl-C, SIGTERM, SIGHUP, a deadline, or a reader that went away; each at once.
 
 A signal is noted and wakes whoever waits, so that there is a last refresh and everything is closed in
-order. Only while an object is read or loaded it raises Stopped, so that this is left as soon as the verifier is
-done with a program; but never inside an import, which would make something else of it (before Python 3.12 an error in
+order. Only while an object is read or loaded it raises Stopped, so that even a long verification is
+left; but never inside an import, which would make something else of it (before Python 3.12 an error in
 `__set_name__` comes out as RuntimeError) or half a module.
 
 Little is imported here: until these handlers stand, Python's own deal with the signals.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rawbpf.asm.instruction import MapReference
 from rawbpf.btf.ext import pack_func_info, pack_line_info
 from rawbpf.errors import SpecError, VerifierError
-from rawbpf.link.deferral import DeferredSignals
 from rawbpf.loader.externs import Externs
 from rawbpf.loader.link import function_starts, line_starts, link
 from rawbpf.loader.patch import is_poisoned
@@ -62,27 +61,25 @@ def load_programs(
             if btf_fd:
                 options |= _types(instructions, btf_fd)
             try:
-                with DeferredSignals():
-                    obj.add_program(
-                        load_program(
-                            obj.backend,
-                            prog_type=spec.prog_type,
-                            instructions=[_patched(each, obj.maps, externs, spec.name) for each in instructions],
-                            name=spec.name,
-                            license=content.license,
-                            expected_attach_type=spec.expected_attach_type,
-                            section=spec.definition,
-                            target=spec.attach_target,
-                            log_level=log_level,
-                            log_size=log_size,
-                            **options,
-                        )
-                    )
+                program = load_program(
+                    obj.backend,
+                    prog_type=spec.prog_type,
+                    instructions=[_patched(each, obj.maps, externs, spec.name) for each in instructions],
+                    name=spec.name,
+                    license=content.license,
+                    expected_attach_type=spec.expected_attach_type,
+                    section=spec.definition,
+                    target=spec.attach_target,
+                    log_level=log_level,
+                    log_size=log_size,
+                    **options,
+                )
             except VerifierError as error:
                 externs.explain(error)
                 if core is not None:
                     _explain(error, instructions, core)
                 raise
+            obj.add_program(program)
 
 
 def _types(instructions: list[Instruction], btf_fd: int) -> LoadOptions:

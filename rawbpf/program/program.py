@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import SpecError
+from rawbpf.link.deferral import owned
 from rawbpf.program.attaching import Attachable
 from rawbpf.program.completion import complete
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
@@ -17,6 +18,7 @@ from rawbpf.syscall import obj
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.lifetime import mark
+from rawbpf.syscall.prog import LoadReport
 from rawbpf.uapi.constants import BPF_STDERR, BPF_STDOUT
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
@@ -353,29 +355,43 @@ def load_program(
             from rawbpf.program.target import attach_btf_id
 
             fields["attach_btf_id"] = attach_btf_id(backend, expected_attach_type, target)
-    loaded = load(
-        backend,
-        instructions,
-        prog_type=prog_type,
-        name=name,
-        license=license,
-        expected_attach_type=expected_attach_type or 0,
-        optional_type=section is not None and section.optional_type,
-        log_level=log_level,
-        log_size=log_size,
-        subject=f"{name!r} ({prog_type_name(prog_type)})" if name else f"({prog_type_name(prog_type)})",
-        fields=fields,
-    )
-    return Program(
-        backend,
-        loaded.fd,
-        name=name,
-        prog_type=prog_type,
-        expected_attach_type=loaded.expected_attach_type,
-        section=section,
-        target=target,
-        log=loaded.log,
-    )
+    report = LoadReport()
+    try:
+        loaded = load(
+            backend,
+            instructions,
+            prog_type=prog_type,
+            name=name,
+            license=license,
+            expected_attach_type=expected_attach_type or 0,
+            optional_type=section is not None and section.optional_type,
+            log_level=log_level,
+            log_size=log_size,
+            subject=f"{name!r} ({prog_type_name(prog_type)})" if name else f"({prog_type_name(prog_type)})",
+            fields=fields,
+            report=report,
+        )
+
+        def make() -> Program:
+            made = Program(
+                backend,
+                loaded.fd,
+                name=name,
+                prog_type=prog_type,
+                expected_attach_type=loaded.expected_attach_type,
+                section=section,
+                target=target,
+                log=loaded.log,
+            )
+            report.fd = -1
+            return made
+
+        # Not around the verifier, which may take a minute with its log.
+        return owned(make)
+    except BaseException:
+        if report.fd >= 0:
+            backend.close(report.fd)
+        raise
 
 
 def _opened(backend: Backend, fd: int, *, close_on_error: bool = True) -> Program:
