@@ -118,7 +118,7 @@ def _functions(elf: Container, codes: Mapping[int, _Code]) -> list[Function]:
     for symbol in elf.symbols:
         if symbol.type == STT_FUNC and symbol.section in places:
             places[symbol.section].append(symbol)
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     out: list[Function] = []
     for index, symbols in places.items():
         code = codes[index]
@@ -140,13 +140,13 @@ def _functions(elf: Container, codes: Mapping[int, _Code]) -> list[Function]:
     return out
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    # Static functions of several linked files may share a name; references need one each.
-    unique, count = name, 1
+def _unique(name: str, taken: dict[str, int]) -> str:
+    # Static functions of several linked files may share a name; references need one each. `taken` counts them.
+    unique = name
     while unique in taken:
-        count += 1
-        unique = f"{name}.{count}"
-    taken.add(unique)
+        taken[name] += 1
+        unique = f"{name}.{taken[name]}"
+    taken[unique] = 1
     return unique
 
 

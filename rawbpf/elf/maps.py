@@ -11,6 +11,8 @@ Source: tools/lib/bpf/libbpf.c:parse_btf_map_def, tools/lib/bpf/bpf_helpers.h (v
 
 from __future__ import annotations
 
+from bisect import bisect
+
 from rawbpf.btf.layout import size_of, strip
 from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
 from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
@@ -190,17 +192,13 @@ def _values(spec: MapSpec, member: Member, *, inner: bool) -> None:
 def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
     content = section.content
     order = elf.byteorder
+    slots = sorted(out.slots)
+    starts = [first for first, _, _ in slots]
     for offset, kind, symbol in elf.relocations(section):
-        found = next(((first, name) for first, end, name in out.slots if first <= offset < end), None)
-        if (
-            kind != R_BPF_64_ABS64
-            or found is None
-            or (offset - found[0]) % _POINTER
-            or offset + _POINTER > len(content)
-        ):
-            name = elf.label(symbol)
-            raise SpecError(f"section '.maps': the reference to {name!r} at byte {offset} is no value of a map")
-        first, name = found
+        first, end, name = slots[index] if (index := bisect(starts, offset) - 1) >= 0 else (0, 0, "")
+        if kind != R_BPF_64_ABS64 or offset >= end or (offset - first) % _POINTER or offset + _POINTER > len(content):
+            label = elf.label(symbol)
+            raise SpecError(f"section '.maps': the reference to {label!r} at byte {offset} is no value of a map")
         spec = out.maps[name]
         addend = int.from_bytes(content[offset : offset + _POINTER], order)
         if spec.inner is not None:

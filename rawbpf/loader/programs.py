@@ -9,6 +9,7 @@ from rawbpf.loader.externs import Externs
 from rawbpf.loader.link import function_starts, line_starts, link
 from rawbpf.loader.patch import is_poisoned
 from rawbpf.program.completion import with_map
+from rawbpf.program.load import kernel_name
 from rawbpf.program.program import load_program
 from rawbpf.spec.number import check_numbers
 
@@ -50,6 +51,10 @@ def load_programs(
                     f"program {spec.name!r} is in section {spec.section!r}, which names no program type: "
                     f"set spec.programs[{spec.name!r}].prog_type, or leave it out with only="
                 )
+            try:
+                kernel_name(spec.name)
+            except ValueError as error:
+                raise SpecError(str(error)) from None
             options: LoadOptions = {
                 "prog_flags": spec.prog_flags,
                 "kern_version": content.kernel_version,

@@ -129,7 +129,7 @@ def _mutate_btf(file: bytes, rng: random.Random, change: Change) -> bytes:
         other, other_end = rng.choice(records)
         words[at:end] = words[other:other_end]
     elif strings_size > 2:
-        strings = strings[:1] + change(strings[1:-1], strings_size + 16).replace(b"\n", b"\0") + b"\0"
+        strings = strings[:1] + change(strings[1:-1], len(strings) + 16).replace(b"\n", b"\0") + b"\0"
     types = struct.pack(f"{order}{len(words)}I", *words)
     new = struct.pack(order + "HBB5I", 0xEB9F, 1, 0, _BTF_HEADER, 0, len(types), len(types), len(strings))
     return new + types + strings
