@@ -190,8 +190,8 @@ class ObjectSpec:
         for when a program is refused. `token`: a BPF token, as its fd or an object with `fileno()`.
         `backend`: by default the current one.
 
-        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; BpfError; TypeError and
-        OverflowError for what was edited to be no number, or is no map. Nothing stays behind.
+        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; FormatError for damaged types; BpfError;
+        TypeError and OverflowError for what was edited to be no number, or is no map. Nothing stays behind.
         """
         from rawbpf.loader.load import load
 

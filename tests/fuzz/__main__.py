@@ -55,6 +55,8 @@ def _replay(name: str, files: list[Path]) -> int:
 
     failed = 0
     for path in files:
+        if path.suffix == ".txt":
+            continue
         begun = time.process_time()
         try:
             TARGETS[name][0](path.read_bytes())
