@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from support.btf_samples import sample, shapes
+from support.clang import LIBBPF, compiled
+from support.congestion import PROGRAMS, STRUCT, table
 from support.objects import BPF, OBJECTS
 
 from fuzz.parts import join
@@ -26,6 +28,10 @@ def objects() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         try:
             found += [path.read_bytes() for path in built.objects(Path(folder))]
+            for section in (".struct_ops", "?.struct_ops.link"):
+                for target in ("bpfel", "bpfeb"):
+                    source = STRUCT + PROGRAMS + table("first", section, ".flags = 1") + table("second", section, "")
+                    found.append(compiled(Path(folder), source, target=target, prelude=LIBBPF).read_bytes())
         except (OSError, ValueError) as error:
             sys.stderr.write(f"no objects of clang's: {error}\n")
     try:
