@@ -22,7 +22,7 @@ from support.objects import BPF, OBJECTS
 
 import rawbpf
 from rawbpf.asm import build, encode
-from rawbpf.btf import Builder, Int
+from rawbpf.btf import Array, Builder, Int
 from rawbpf.elf import parse
 from rawbpf.elf.container import R_BPF_64_ABS64
 
@@ -86,12 +86,26 @@ def a_value_of_a_damaged_type() -> bytes:
     return elf.build()
 
 
+def a_map_without_an_integer_among_its_types() -> bytes:
+    builder = Builder("little")
+    members = [
+        (name, builder.ptr(builder.record(Array.kind, "", 0, 0, 0, 1)), 0)
+        for name in ("type", "max_entries", "key_size", "value_size")
+    ]
+    builder.datasec(".maps", 32, [(builder.var("m", builder.struct("", 32, members)), 0, 32)])
+    elf = ElfWriter()
+    elf.symbol("m", elf.section(".maps", bytes(32)), 0, 32, type=OBJECT)
+    elf.section(".BTF", builder.to_bytes(), flags=0)
+    return elf.build()
+
+
 FOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     "maps without a symbol": ("elf", maps_without_a_symbol),
     "an old bit-field far behind": ("btf", an_old_bit_field_far_behind),
     "an array's key of eight bytes": ("relocate", an_arrays_key_of_eight_bytes),
     "a program's name": ("relocate", lambda: a_name_that_the_kernel_refuses("a program")),
     "a map's name": ("relocate", lambda: a_name_that_the_kernel_refuses("a map")),
+    "no integer to save numbers by": ("save", a_map_without_an_integer_among_its_types),
     "a map's value of a damaged type": ("save", a_value_of_a_damaged_type),
 }
 
