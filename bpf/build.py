@@ -5,14 +5,16 @@
     bpf/build.py --check    compile into a temporary directory, compare with what is here; 1 if it differs
 
 Needs clang, llvm-strip, libbpf's headers and the kernel's; says which Debian package a missing one is
-in. CLANG and LLVM_STRIP name other programs. Standard library only, and nothing of rawbpf: a check by
-the reader that these objects are the input of would share its mistakes.
+in. CLANG and LLVM_STRIP name other programs; CLANG=bpf-gcc is gcc's compiler, of Debian's package gcc-bpf.
+Standard library only, and nothing of rawbpf: a check by the reader that these objects are the input of
+would share its mistakes.
 
 `-mcpu=v2` is Linux 4.14's instruction set: with v3 some clangs use the fetching atomics of 5.12 where
 5.10 should do. The objects hold no path of the machine that built them; DWARF is stripped, BTF stays.
 The check compares the instructions and relocations of every program, all data, the license, and what
 BTF says of maps, variables and programs. Another major version of clang than the one that compiler.txt
-names may choose other instructions; then they are left out, and a line says so.
+names may choose other instructions; then they are left out, and a line says so. gcc has data in sections
+of other names, and marks characters otherwise: the check is for clang's objects.
 """
 
 from __future__ import annotations
@@ -25,14 +27,27 @@ import struct
 import subprocess
 import sys
 import tempfile
-from itertools import zip_longest
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product, zip_longest
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 COMPILER = HERE / "compiler.txt"
 TARGETS = {"bpfel": ".bpf.o", "bpfeb": ".bpfeb.o"}
-FLAGS = ["-O2", "-g", "-mcpu=v2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
-CLANGS = [f"clang-{major}" for major in range(14, 23)]
+FLAGS = ["-O2", "-mcpu=v2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+CLANG = ["-g", "-fdebug-compilation-dir=.", f"-ffile-prefix-map={HERE}=."]
+# gcc 12 takes the number of a helper out of a register if one has it, and then refuses the indirect call. Its
+# assembler (binutils 2.40) counts a variable's place in its section twice: with one in each, it is 0.
+GCC = [
+    "-gbtf",
+    "-Wno-unknown-pragmas",
+    "-fdata-sections",
+    "-fno-gcse",
+    "-fno-rerun-cse-after-loop",
+    "-fdisable-rtl-cse1",
+]
+BYTEORDER = {"bpfel": "-mlittle-endian", "bpfeb": "-mbig-endian"}
+CLANGS = [f"clang-{major}" for major in range(13, 23)]
 HEADERS = {"bpf/bpf_helpers.h": "libbpf-dev", "linux/bpf.h": "linux-libc-dev"}
 
 
@@ -55,15 +70,16 @@ def recorded_compiler() -> str:
 
 
 class Toolchain:
-    """clang, llvm-strip and the include directories; raises BuildError when one is missing."""
+    """A compiler, llvm-strip for clang's, and the include directories; raises BuildError when one is missing."""
 
     def __init__(self, include: Path) -> None:
-        self.clang = self._find_clang()
-        self.version = self._output(self.clang, "--version").splitlines()[0]
-        self.strip = self._find_strip()
+        self.compiler = self._find_compiler()
+        self.version = self._output(self.compiler, "--version").splitlines()[0]
+        self.is_clang = "clang" in self.version
+        self.strip = self._find_strip() if self.is_clang else ""
         self.include = self._find_headers(include)
 
-    def _find_clang(self) -> str:
+    def _find_compiler(self) -> str:
         # the major version that built what is committed goes first: only it can be compared whole
         names = [f"clang-{major_of(recorded_compiler())}", "clang", *CLANGS]
         if os.environ.get("CLANG"):
@@ -72,10 +88,12 @@ class Toolchain:
             path = shutil.which(name)
             if path and re.search(r"^\s*bpf\b", self._output(path, "--print-targets"), re.MULTILINE):
                 return path
+            if path and self._output(path, "-dumpmachine").startswith("bpf"):
+                return path
         raise BuildError(f"no clang with a bpf target ({', '.join(names)}): apt-get install clang, or set CLANG")
 
     def _find_strip(self) -> str:
-        beside = self._output(self.clang, "-print-prog-name=llvm-strip").strip()
+        beside = self._output(self.compiler, "-print-prog-name=llvm-strip").strip()
         names = [beside, "llvm-strip", f"llvm-strip-{major_of(self.version)}"]
         if os.environ.get("LLVM_STRIP"):
             names = [os.environ["LLVM_STRIP"]]
@@ -93,7 +111,7 @@ class Toolchain:
         places = [include, *sorted(include.glob("*-linux-gnu*"))]
         for place in places:
             if (place / "asm/types.h").exists():
-                return [f"-I{path}" for path in dict.fromkeys((include, place))]
+                return [word for path in dict.fromkeys((include, place)) for word in ("-isystem", str(path))]
         raise BuildError(f"no asm/types.h in {', '.join(map(str, places))}: apt-get install linux-libc-dev")
 
     @staticmethod
@@ -101,10 +119,12 @@ class Toolchain:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def compile(self, source: Path, target: str, output: Path) -> None:
-        """Compile `source` for `target` into `output`; raises BuildError with what clang says."""
-        paths = ["-fdebug-compilation-dir=.", f"-ffile-prefix-map={HERE}=."]
-        compiling = [self.clang, "-target", target, *FLAGS, *self.include, *paths, "-c", source.name, "-o", str(output)]
-        for command in (compiling, [self.strip, "-g", str(output)]):
+        """Compile `source` for `target` into `output`; raises BuildError with what the compiler says."""
+        own = ["-target", target, *CLANG] if self.is_clang else [BYTEORDER[target], *GCC]
+        commands = [[self.compiler, *FLAGS, *own, *self.include, "-c", source.name, "-o", str(output)]]
+        if self.is_clang:
+            commands.append([self.strip, "-g", str(output)])
+        for command in commands:
             done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise BuildError(f"{' '.join(command)}\n{done.stderr.strip()}")
@@ -112,12 +132,14 @@ class Toolchain:
 
 def build(tools: Toolchain, directory: Path) -> list[str]:
     """Compile every source for every target into `directory` and return the objects' names."""
-    names = []
-    for source in sorted(HERE.glob("*.bpf.c")):
-        for target, suffix in TARGETS.items():
-            names.append(source.name.removesuffix(".bpf.c") + suffix)
-            tools.compile(source, target, directory / names[-1])
-    return names
+    wanted = {
+        source.name.removesuffix(".bpf.c") + suffix: (source, target)
+        for source, (target, suffix) in product(sorted(HERE.glob("*.bpf.c")), TARGETS.items())
+    }
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for made in [pool.submit(tools.compile, *wanted[name], directory / name) for name in wanted]:
+            made.result()
+    return list(wanted)
 
 
 # Comparing ---------------------------------------------------------------------------------------
@@ -280,7 +302,10 @@ class Btf:
         if kind in WRAPPERS:
             return WRAPPERS[kind] + self._text(ref, inside)
         if kind == INT:
-            return f"{name} ({ref} bytes, {rows[0][0]:#x})"
+            # `unsigned long long` is `long long unsigned int` of other compilers
+            words = sorted(name.split())
+            plain = " ".join(word for word in words if word != "int" or len(words) == 1)
+            return f"{plain} ({ref} bytes, {rows[0][0]:#x})"
         if kind == ARRAY:
             return f"{self._text(rows[0][0], inside)}[{rows[0][2]}]"
         if kind in {STRUCT, UNION}:
@@ -304,6 +329,8 @@ def main() -> int:
     try:
         tools = Toolchain(arguments.include.resolve())
         if arguments.check:
+            if not tools.is_clang:
+                raise BuildError(f"{tools.version} cannot build what clang has built: --check needs a clang")
             return 1 if check(tools) else 0
         names = build(tools, HERE)
     except BuildError as error:

@@ -29,7 +29,7 @@ int tell_exec(struct exec_args *ctx)
 		__sync_fetch_and_add(&dropped, 1);
 		return 0;
 	}
-	__builtin_memset(event, 0, sizeof(*event));
+	*event = (struct exec_event){};
 	describe(event, ctx);
 	bpf_ringbuf_submit(event, 0);
 	return 0;

@@ -32,6 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "guest: the test also runs under other kernels; see tests/kernels/")
+    config.addinivalue_line("markers", "guest_module: the test inserts modules; some guests run these alone")
     config.addinivalue_line("markers", "guest_byte_order: the test also runs where the other byte order is native")
     # A run in the background (nohup, &) ignores these, and children inherit that: Ctrl-C would end nothing.
     signal.signal(signal.SIGINT, signal.default_int_handler)

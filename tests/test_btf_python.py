@@ -201,6 +201,7 @@ def test_names_that_python_has_a_meaning_for_are_changed_and_no_name_is_given_tw
         b.struct("uses", 8, [("__p", b.struct("__held", 4, [("x", int_, 0)]), 0), ("part", b.struct("", 4, []), 32)])
         b.struct("uses_part", 2, [])
         b.struct("a::b<c>", 4, [('x"y', int_, 0)])
+        b.struct("obeyed", 8, [("__class__", int_, 0), ("_fields_", int_, 32)])
         b.enum("__private_values", [("__LOW", 0), ("mro", 1), ("None", 2)])
 
     space = made(built(build))
@@ -209,9 +210,11 @@ def test_names_that_python_has_a_meaning_for_are_changed_and_no_name_is_given_tw
     assert all(issubclass(cls, structs) for cls in classes.values())
     assert classes.keys() == {
         "class_", "ctypes_2", "same", "same_2", "__private", "__held", "uses", "uses_part", "uses_part_2", "a__b_c_",
+        "obeyed",
     }  # fmt: skip
     assert ctypes.sizeof(classes["uses_part"]) == 2
     assert getattr(classes["class_"](), "def") == 0
+    assert (classes["obeyed"](1, 2).__class___, classes["obeyed"](1, 2)._fields__) == (1, 2)
     assert [each.name for each in space["__private_values"]] == ["__LOW", "mro_0", "None"]  # type: ignore[attr-defined]
 
 

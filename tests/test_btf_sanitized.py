@@ -234,8 +234,11 @@ def test_where_functions_are_lacking_maps_have_types_and_programs_have_none(back
     [([], True), ([1], False), ([1, 7], True), ([1, 7, 11], False)],
     ids=["taken", "refused for no reason", "refused for one kind", "refused again"],
 )
-def test_an_object_loads_whatever_becomes_of_its_types(backend: Backend, refused: list[int], typed: bool) -> None:
-    other = FaultBackend(backend, {c.BPF_BTF_LOAD: [(at, 22) for at in refused]})
+@pytest.mark.parametrize("number", [22, 524], ids=["EINVAL", "ENOTSUPP"])
+def test_an_object_loads_whatever_becomes_of_its_types(
+    backend: Backend, refused: list[int], typed: bool, number: int
+) -> None:
+    other = FaultBackend(backend, {c.BPF_BTF_LOAD: [(at, 22 if at == 7 else number) for at in refused]})
     spec = rawbpf.ObjectSpec.from_file(native("execcount"))
     with spec.load(only=[], backend=other) as obj:
         assert bool(obj.maps["exec_count"].info.btf_id) is typed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from support.command import run
 from support.elf_writer import ElfWriter
 from support.objects import native
 
+import rawbpf
 from rawbpf.btf import Btf, Builder
 
 KERNEL = pytest.mark.needs(f"file:{VMLINUX}")
@@ -112,6 +114,9 @@ def test_a_module_without_its_base_is_refused_with_the_option_that_it_needs(tmp_
         pytest.param(["absent"], "rawbpf: absent: no such file, and no module of that name is loaded", id="no module"),
         pytest.param(["./absent"], "rawbpf: ./absent: No such file or directory", id="no file"),
         pytest.param(["/"], "rawbpf: /: Is a directory", id="directory"),
+        pytest.param([""], "rawbpf: : no such file", id="nothing"),
+        pytest.param(["/dev/zero"], "rawbpf: /dev/zero: a device is no file with types", id="endless"),
+        pytest.param(["/dev/null", "--base", "vmlinux"], "/dev/null: a device is no file with types", id="device"),
         pytest.param(["FILE", "--type", "no\x1bthing"], "has no type 'no\\x1bthing'", id="no such type"),
         pytest.param(["FILE", "--base", "absent"], "rawbpf: absent: no such file", id="no base"),
         pytest.param(["FILE", "--format", "python", "--type", "count"], "has no type 'count'", id="no value type"),
@@ -128,8 +133,22 @@ def test_files_without_types_and_damaged_ones_are_told_apart(tmp_path: Path) -> 
     path = tmp_path / "some"
     for content, text in (
         (b"\x9f\xeb\x02", "too few for a header"),
-        (b"#!/bin/sh", "not an ELF file"),
+        (b"#!/bin/sh", "some: neither BTF nor an ELF file (it begins with b'#!/b')"),
+        (b"", "some: is empty"),
         (ElfWriter(machine=EM_X86_64).build(), "has no .BTF section"),
     ):
         path.write_bytes(content)
         assert text in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [(b"", "neither BTF nor an ELF file"), (b"\x7fELF", "is too large: 1099511627776 bytes, and at most 2147483648")],
+)
+def test_a_file_that_memory_would_not_hold_is_told_by_its_beginning(tmp_path: Path, start: bytes, text: str) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(start)
+    os.truncate(path, 1 << 40)
+    assert text in refusal(path)
+    with pytest.raises(rawbpf.FormatError, match=r"image: (not an ELF file|is too large)"):
+        rawbpf.ObjectSpec.from_file(path)

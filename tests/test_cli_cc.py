@@ -149,6 +149,24 @@ def test_a_missing_vmlinux_h_is_made_of_the_running_kernel(folder: Path) -> None
 
 
 @with_clang
+@pytest.mark.needs("file:/sys/kernel/btf/vmlinux")
+@pytest.mark.real_kernel("it asks about the running kernel")
+def test_where_vmlinux_h_finds_no_room_the_directory_is_named(folder: Path) -> None:
+    (folder / "core.bpf.c").write_text(CORE)
+    limited = (
+        "import resource, signal, sys\nfrom rawbpf.cli import main\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))\nsys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "cc", "core.bpf.c"],
+        cwd=folder, env=_environment({"TMPDIR": str(folder)}), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"vmlinux.h cannot be made in {folder}: File too large; TMPDIR names another\n")
+    assert sorted(os.listdir(folder)) == ["core.bpf.c", "pass.bpf.c"]
+
+
+@with_clang
 def test_a_vmlinux_h_beside_the_source_is_taken(folder: Path) -> None:
     (folder / "core.bpf.c").write_text(CORE)
     (folder / "vmlinux.h").write_text(
@@ -211,15 +229,24 @@ def test_the_compilers_options_name_machine_and_byte_order(folder: Path) -> None
 
 
 def test_gccs_compiler_for_bpf_is_called_in_its_way(folder: Path) -> None:
-    gcc = compiler(folder, "bpf-gcc", version="bpf-gcc (Debian) 14.2.0", answer="bpf-unknown-none", body=COPIES)
+    note = "echo 'cc1: note: disable pass rtl-cse1 for functions in the range of [0, 4294967295]' >&2"
+    gcc = compiler(folder, "bpf-gcc", version="bpf-gcc (12.2.0) 12.2.0", answer="bpf", body=f"{note}; {COPIES}")
     status, out, err = cc(folder, "pass.bpf.c", "--compiler", gcc, "--target", "bpfeb")
     assert (status, err) == (0, "")
     assert out.endswith(f"compiled by {gcc}\n")
     assert "count_execve" in out
-    assert {"-gbtf", "-mco-re", "-mbig-endian"} < set((folder / "called").read_text().split())
+    words = (folder / "called").read_text().split()
+    assert words[:4] == ["-O2", "-gbtf", "-mcpu=v2", "-Wall"]
+    assert {"-mco-re", "-fdata-sections", "-fdisable-rtl-cse1", "-mbig-endian"} < set(words)
     status, _, err = cc(folder, "pass.bpf.c", PATH=str(folder))
     assert status == 1
     assert err.endswith(f"; there is {gcc}, which --compiler takes\n")
+
+
+@pytest.mark.parametrize(("name", "package"), [("clang-13", "clang-13"), ("clang", "clang"), ("bpf-gcc", "gcc-bpf")])
+def test_a_compiler_that_is_not_installed_is_told_with_its_package(folder: Path, name: str, package: str) -> None:
+    status, _, err = cc(folder, "pass.bpf.c", "--compiler", name, PATH=str(folder))
+    assert (status, err) == (1, f"rawbpf: no compiler {name} is on PATH: apt-get install {package} (Debian)\n")
 
 
 def test_a_compiler_for_other_machines_is_refused(folder: Path) -> None:
@@ -239,6 +266,11 @@ def test_a_compiler_for_other_machines_is_refused(folder: Path) -> None:
         ("exit 3", "pass.bpf.c: does not compile"),
         ('for last; do :; done; echo half > "$last"; exit 1', "pass.bpf.c: does not compile"),
         ('for last; do :; done; echo text > "$last"', f"OUT: {NO_ELF}"),
+        ("exit 0", "pass.bpf.c: COMPILER made no object; -o goes before --, not behind"),
+        (
+            "echo 'fatal error: No space left on device' >&2; echo 'Stack dump:' >&2; exit 70",
+            "pass.bpf.c: No space left on device: the object was not written",
+        ),
     ],
 )  # fmt: skip
 def test_an_output_that_is_there_stays_when_it_fails(folder: Path, body: str, last: str) -> None:
@@ -246,12 +278,14 @@ def test_an_output_that_is_there_stays_when_it_fails(folder: Path, body: str, la
     (folder / "pass.bpf.o").write_text("older")
     status, out, err = cc(folder, "pass.bpf.c", "--compiler", clang)
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1] == f"rawbpf: {last.replace('OUT', str(folder / 'pass.bpf.o'))}"
+    last = last.replace("OUT", str(folder / "pass.bpf.o")).replace("COMPILER", str(clang))
+    assert err.splitlines()[-1] == f"rawbpf: {last}"
     assert (folder / "pass.bpf.o").read_text() == "older"
     assert sorted(os.listdir(folder)) == ["called", "clang", "pass.bpf.c", "pass.bpf.o"]
 
 
-def test_an_interrupted_compilation_has_failed(folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_compilation_has_failed(folder: Path, number: signal.Signals) -> None:
     clang = compiler(
         folder, "clang", version="clang version 19.1.0", answer="bpf - BPF", body="echo started >&2; exec sleep 1000"
     )
@@ -264,9 +298,9 @@ def test_an_interrupted_compilation_has_failed(folder: Path) -> None:
     with process:
         while not (folder / "called").read_text():
             os.sched_yield()
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (1, "", "rawbpf: interrupted: nothing was written\n")
+    assert (process.returncode, out, err) == (128 + number, "", "rawbpf: interrupted: nothing was written\n")
     assert sorted(os.listdir(folder)) == ["called", "clang", "pass.bpf.c"]
 
 
@@ -276,6 +310,9 @@ def test_an_interrupted_compilation_has_failed(folder: Path) -> None:
         (["no.bpf.c"], "no.bpf.c: No such file or directory"),
         (["pass.bpf.c", "-o", "/dev/null"], "/dev/null is no regular file; -o names the object"),
         (["pass.bpf.c", "-o", "/nowhere/x.o"], "/nowhere: No such file or directory"),
+        (["pass.bpf.c", "-o", "./pass.bpf.c"], "./pass.bpf.c is what the object is made of; -o names another file"),
+        (["pass.bpf.c", "-o", "nowhere/"], "nowhere/ is no regular file; -o names the object"),
+        (["pass.bpf.c", "-o", ""], " is no regular file; -o names the object"),
         (["."], ".: Is a directory"),
     ],
 )
@@ -288,3 +325,18 @@ def test_what_cannot_be_read_or_written_is_told(folder: Path, arguments: list[st
 def test_a_source_that_is_no_c_needs_a_name_for_its_object(folder: Path) -> None:
     (folder / "pass.txt").write_text(SOURCE)
     assert cc(folder, "pass.txt")[::2] == (1, "rawbpf: pass.txt: is no .c file; give the object a name by -o\n")
+
+
+@with_clang
+def test_with_a_name_for_its_object_it_is_compiled_as_c(folder: Path) -> None:
+    (folder / "pass.txt").write_text(SOURCE)
+    status, out, err = cc(folder, "pass.txt", "-o", "named.o")
+    assert (status, err) == (0, "")
+    assert "  pass  xdp" in out
+
+
+@pytest.mark.parametrize("arguments", [["-I.", "pass.bpf.c"], ["pass.bpf.c", "-DDEBUG"]])
+def test_a_compilers_option_in_front_is_told_where_it_goes(folder: Path, arguments: list[str]) -> None:
+    status, out, err = cc(folder, *arguments)
+    assert (status, out) == (2, "")
+    assert err.endswith("; options for the compiler go behind --\n")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import copy
 import os
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ from support.objects import BPF, OBJECTS, SUFFIX, native
 
 import rawbpf
 from rawbpf.cli.skeleton import skeleton
+from rawbpf.loader.skeleton import Skeleton
 from rawbpf.spec import MapSpec
 from rawbpf.uapi import constants as c
 
@@ -240,6 +244,33 @@ def test_an_unknown_name_is_told_with_those_there_are(backend: Backend, modules:
         _ = obj.programs.count_execve
 
 
+def _pickled(spec: Any) -> Any:
+    return pickle.loads(pickle.dumps(spec))
+
+
+def test_what_is_loaded_cannot_be_copied_and_what_is_not_can(backend: Backend, modules: Path) -> None:
+    module = executed((modules / "execcount.py").read_text(), "execcount_pickled")
+    sys.modules[module.__name__] = module
+    try:
+        spec = module.Execcount.open()
+        ways: tuple[Callable[[Any], Any], ...] = (copy.deepcopy, _pickled)
+        for way in ways:
+            spec.variables.min_uid.value = 7
+            other = way(spec)
+            other.variables.min_uid.value = 8
+            assert other.spec.variables["min_uid"].value == 8
+            assert spec.variables.min_uid.value == 7
+        assert repr(copy.copy(spec.maps)) == repr(spec.maps)
+        with spec.load(only=[]) as loaded:
+            for each in (loaded, loaded.object, loaded.variables.dropped):
+                for way in (copy.copy, *ways):
+                    with pytest.raises(TypeError, match="cannot be copied or pickled: "):
+                        way(each)
+            assert loaded.maps.exec_count.get(1) is None
+    finally:
+        del sys.modules[module.__name__]
+
+
 NAMES = {
     "class": "class_",
     "import": "import_",
@@ -284,6 +315,15 @@ def test_names_that_are_none_of_pythons_are_changed(odd: rawbpf.ObjectSpec) -> N
     assert maps.data_section_ is odd.maps["data.section"]
 
 
+@pytest.mark.needs("module:mypy")
+def test_objects_called_as_what_modules_import_get_classes_of_other_names(tmp_path: Path) -> None:
+    names = {"group": "Group_", "map": "Map_", "object": "Object_", "program": "Program_", "skeleton": "Skeleton_"}
+    for name, called in names.items():
+        (tmp_path / f"{name}.py").write_text(of(native("execcount"), name=name))
+        assert issubclass(getattr(executed((tmp_path / f"{name}.py").read_text()), called), Skeleton)
+    assert mypy(tmp_path, *(f"{name}.py" for name in names)) == ""
+
+
 @pytest.mark.needs("module:mypy", "tool:ruff")
 def test_what_hostile_names_make_is_python_and_no_more(odd: rawbpf.ObjectSpec, tmp_path: Path) -> None:
     odd._content.name = 'evil"""; import os; """\\.o'
@@ -309,6 +349,8 @@ def test_the_command_writes_the_module_whole_or_not_at_all(tmp_path: Path) -> No
     assert "class Counter(Skeleton):" in made.read_text()
     status, _, err = run("skeleton", path, "-o", "/dev/null", command="gen")
     assert (status, err) == (1, "rawbpf: /dev/null is no regular file; -o names the module\n")
+    status, _, err = run("skeleton", path, "-o", path, command="gen")
+    assert (status, err) == (1, f"rawbpf: {path} is what the module is made of; -o names another file\n")
     status, _, err = run("skeleton", path, "-o", "/nowhere/made.py", command="gen")
     assert (status, err) == (1, "rawbpf: /nowhere: No such file or directory\n")
     status, _, err = run("skeleton", path, "-o", made, "--event", "exec_count=x", command="gen")

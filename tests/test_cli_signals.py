@@ -1,4 +1,4 @@
-"""Signals at any moment of `rawbpf`: status 0 and not a word, from its first import to its end."""
+"""Signals at any moment of `rawbpf run`: status 0 and not a word, from its first import to its end; others fail."""
 
 from __future__ import annotations
 
@@ -78,6 +78,28 @@ def test_ctrl_c_waits_for_an_import_and_then_ends_it(tmp_path: Path) -> None:
     body = f"sys.path.insert(0, {str(tmp_path)!r}); import interrupted; sys.stdout.write(str(interrupted.whole))"
     status, out, err = run(EXECCOUNT, code=READING.format(body=body) + CLI)
     assert (status, out, err) == (0, "True", "")
+
+
+MADE = [("gen", ["skeleton", EXECCOUNT, "-o", "OUT"]), ("btf", ["dump", EXECCOUNT]), ("object", ["show", EXECCOUNT])]
+
+
+@pytest.mark.parametrize(("command", "arguments"), MADE, ids=[command for command, _ in MADE])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("module", ["argparse", "rawbpf.cli.parser"])
+def test_what_was_not_made_because_of_a_signal_is_not_taken_for_made(
+    module: str, number: signal.Signals, command: str, arguments: list[object], tmp_path: Path
+) -> None:
+    words = [tmp_path / "out.py" if word == "OUT" else word for word in arguments]
+    code = AT_IMPORT.format(module=module, number=int(number)) + CLI
+    told = run(*words, code=code, command=command)
+    assert told == (128 + number, "", "rawbpf: interrupted: nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("module", "start"), [("rawbpf.cli.failure", CLI), ("rawbpf.cli", MODULE)])
+def test_ctrl_c_before_handlers_stand_is_not_taken_for_made(module: str, start: str) -> None:
+    code = AT_IMPORT.format(module=module, number=int(signal.SIGINT)) + start
+    assert run("dump", EXECCOUNT, code=code, command="btf") == (130, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -312,7 +312,7 @@ def test_structs_that_hold_one_another_twice_end_soon() -> None:
     inner = builder.struct("", 8, [("x", builder.int("unsigned char", 1), 0)])
     for _ in range(40):
         inner = builder.struct("", 8, [("", inner, 0), ("", inner, 0)])
-    with pytest.raises(FormatError, match="more than 65536 fields"):
+    with pytest.raises(FormatError, match=r"of 8 bytes has [0-9]+ fields or more"):
         codec_for(Btf.from_bytes(builder.to_bytes())[inner])
 
 

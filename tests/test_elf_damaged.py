@@ -232,8 +232,10 @@ def maps_object(**fields: int | str) -> bytes:
             type_id = types.ptr(types.array(number, value))
         elif value.startswith("type:"):
             type_id = types.ptr(types.array(types.int("char", 1), int(value[5:])))
+        elif value == "type declared":
+            type_id = types.ptr(types.fwd("later"))
         elif value.startswith("ulong:"):
-            type_id = types.enum("", [("unique", int(value[6:]))])
+            type_id = types.enum("", [("unique", int(value[6:]))], signed=value[6] == "-")
         elif value == "inner":
             inner = types.struct("", 8, [("type", types.ptr(types.array(number, 2)), 0)])
             type_id = types.array(types.ptr(inner), 0)
@@ -257,6 +259,8 @@ def maps_object(**fields: int | str) -> bytes:
 
 
 def test_a_map_takes_numbers_from_an_enum() -> None:
+    negative = parse(maps_object(type=30, map_extra="ulong:-1"), "x.o").maps["m"]
+    assert negative.map_extra == (1 << 64) - 1
     spec = parse(maps_object(type=30, map_extra="ulong:5", value="type:3", numa_node=1), "x.o").maps["m"]
     assert (spec.map_type, spec.map_extra, spec.value_size, spec.numa_node, spec.max_entries) == (30, 5, 3, 1, 0)
 
@@ -268,6 +272,7 @@ def test_a_map_takes_numbers_from_an_enum() -> None:
         pytest.param({"type": 1, "entries": 5}, "unknown field 'entries'; known are type", id="unknown"),
         pytest.param({"type": 1, "max_entries": "int"}, r"is a int: use __uint\(max_entries", id="no uint"),
         pytest.param({"type": 1, "key": "int"}, r"is a int: use __type\(key", id="no type"),
+        pytest.param({"type": 1, "key": "type declared"}, "its key is of 'struct later', which has no", id="no size"),
         pytest.param({"type": 1, "key": "type:8", "key_size": 4}, "key_size is 4, but its key type has 8", id="sizes"),
         pytest.param({"type": 1, "pinning": 3}, "pinning 3", id="pinning"),
         pytest.param({"type": 1, "values": "inner"}, "'values' is for maps of maps", id="values of a hash"),

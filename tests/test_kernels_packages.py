@@ -174,13 +174,15 @@ def test_modules_are_loaded_after_those_that_they_depend_on() -> None:
         "usr/lib/modules/6/kernel/a/virtio.ko": Entry(_module("")),
         "usr/lib/modules/6/kernel/a/virtio_ring.ko": Entry(_module("virtio")),
         "usr/lib/modules/6/kernel/a/unwanted.ko": Entry(_module("")),
+        "usr/lib/modules/6/kernel/a/for_a_test.ko": Entry(_module("virtio,library")),
+        "usr/lib/modules/6/kernel/a/library.ko": Entry(_module("")),
     }
-    found = kernel.modules(files, ["virtio_console", "built_in"])
+    found = kernel.modules(files, ["virtio_console", "built_in"], ["for_a_test"])
     assert found["modules/order"].content == b"virtio.ko\nvirtio_ring.ko\nvirtio_console.ko\n"
     assert found["modules/virtio_console.ko"].content == _module("virtio,virtio-ring")
     assert set(found) == {
         "modules/order",
-        *(f"modules/{name}.ko" for name in ("virtio", "virtio_ring", "virtio_console")),
+        *(f"modules/{name}.ko" for name in ("virtio", "virtio_ring", "virtio_console", "for_a_test", "library")),
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support import cgroup_tree, network, tracers
+from support.signalled import Signalled
 
 import rawbpf
 from rawbpf.link.base import Link
@@ -19,40 +20,14 @@ from rawbpf.link.rtnetlink import xdp_programs
 from rawbpf.program.program import Program
 from rawbpf.syscall import prog
 from rawbpf.syscall.fault import FaultBackend
-from rawbpf.syscall.wrapper import Wrapper
 from rawbpf.uapi import constants as c
 
 if TYPE_CHECKING:
-    from ctypes import _CArgObject as ByRef
-
     from rawbpf.syscall.protocol import Backend
 
 pytestmark = pytest.mark.real_kernel("nothing can be attached to a simulated kernel")
 
 Counts = rawbpf.ArrayMap[int]
-
-
-class _Signalled(Wrapper):
-    """A kernel during whose calls Ctrl-C is pressed, before or after the call."""
-
-    def __init__(self, inner: Backend, cmd: int, after: bool) -> None:
-        super().__init__(inner)
-        self._cmd = cmd
-        self._after = after
-
-    def intercept(self, call: Callable[[int, ByRef, int], int], cmd: int, attr: ByRef, size: int) -> int:
-        if cmd == self._cmd and not self._after:
-            signal.raise_signal(signal.SIGINT)
-        result = call(cmd, attr, size)
-        if cmd == self._cmd and self._after:
-            signal.raise_signal(signal.SIGINT)
-        return result
-
-    def perf_event_open(self, attr: bytes, pid: int, cpu: int, group_fd: int, flags: int) -> int:
-        fd = super().perf_event_open(attr, pid, cpu, group_fd, flags)
-        if self._cmd < 0:
-            signal.raise_signal(signal.SIGINT)
-        return fd
 
 
 @pytest.fixture
@@ -82,7 +57,7 @@ WAYS = [
 def test_ctrl_c_while_attaching_leaves_nothing_attached(
     counts: Counts, backend: Backend, attach: Callable[[Program], Link], cmd: int, after: bool
 ) -> None:
-    interrupted = _Signalled(backend, cmd, after)
+    interrupted = Signalled(backend, cmd, after)
     by_event = attach is _tracepoint
     instructions = (tracers.count_getpgid if by_event else tracers.count_renames)(counts.fileno())
     kind = "tracepoint" if by_event else "raw_tracepoint"
@@ -109,7 +84,7 @@ def test_ctrl_c_while_attaching_to_a_cgroup_leaves_nothing_attached(backend: Bac
     old = FaultBackend(backend, {c.BPF_LINK_CREATE: [(1, errno.EINVAL)] if cmd == c.BPF_PROG_ATTACH else []})
     with (
         cgroup_tree.new_cgroup() as group,
-        Program.load("cgroup_skb/egress", tracers.returning(1), backend=_Signalled(old, cmd, after)) as program,
+        Program.load("cgroup_skb/egress", tracers.returning(1), backend=Signalled(old, cmd, after)) as program,
     ):
         before = sorted(os.listdir("/proc/self/fd"))
         with pytest.raises(KeyboardInterrupt):
@@ -125,7 +100,7 @@ def test_ctrl_c_while_attaching_to_a_cgroup_leaves_nothing_attached(backend: Bac
 @pytest.mark.needs(*network.NEEDS, "prog_type:xdp")
 @pytest.mark.parametrize("after", [False, True], ids=["before link_create", "after link_create"])
 def test_ctrl_c_while_attaching_to_an_interface_leaves_nothing_attached(backend: Backend, after: bool) -> None:
-    interrupted = _Signalled(backend, c.BPF_LINK_CREATE, after)
+    interrupted = Signalled(backend, c.BPF_LINK_CREATE, after)
     with network.namespace(), Program.load("xdp", tracers.returning(2), backend=interrupted) as program:
         near, _ = network.veth_pair("veth")
         before = sorted(os.listdir("/proc/self/fd"))

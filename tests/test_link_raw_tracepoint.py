@@ -106,6 +106,7 @@ def test_an_unknown_raw_tracepoint_gives_the_closest_names(backend: Backend, nam
     [
         pytest.param("tp_btf/task_renam", "no tracepoint 'task_renam'; did you mean task_rename", id="tp_btf"),
         pytest.param("fentry/tcp_sendms", "no function 'tcp_sendms'; did you mean tcp_sendmsg", id="fentry"),
+        pytest.param("fsession/tcp_sendms", "no function 'tcp_sendms'; did you mean tcp_sendmsg", id="fsession"),
         pytest.param(
             "lsm/file_opn",
             "no LSM hook 'file_opn'; did you mean file_open",
@@ -124,6 +125,8 @@ def test_an_unknown_target_by_btf_gives_the_closest_names(backend: Backend, sect
 def test_a_tracing_program_without_a_target_is_refused_before_the_kernel_sees_it(backend: Backend) -> None:
     with pytest.raises(SpecError, match="is loaded for one tracepoint: name it"):
         Program.load("tp_btf", tracers.returning(0))
+    with pytest.raises(SpecError, match=r"is loaded for a function of that: give Program\.load its attach_prog_fd"):
+        Program.load("freplace/other", tracers.returning(0))
 
 
 @pytest.mark.guest

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import rawbpf
+from rawbpf.loader.relocate import targets
+from rawbpf.spec import register_section
+from rawbpf.spec.section import sections
 
 if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
@@ -96,3 +99,39 @@ def test_a_path_is_no_descriptor() -> None:
     number: Any = 0
     with pytest.raises(TypeError, match="not int"):
         rawbpf.load(number)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("only", 5),
+        ("log_size", "big"),
+        ("log_size", 1.5),
+        ("backend", "sim"),
+        ("backend", rawbpf.sim.Simulator),
+    ],
+)
+def test_an_argument_of_another_type_is_named(
+    backend: Backend, spec: rawbpf.ObjectSpec, argument: str, value: Any
+) -> None:
+    with pytest.raises(TypeError, match=f"{argument}=: expected "):
+        spec.load(**{argument: value})
+
+
+@pytest.mark.parametrize("value", ["vmlinux", b"\x9f\xeb", 5, [None]])
+def test_types_to_relocate_against_are_no_path(backend: Backend, value: Any) -> None:
+    with pytest.raises(TypeError, match="target_btf=: expected a Btf"):
+        list(targets(backend, value))
+
+
+@pytest.mark.parametrize("objects", ["a.o", b"a.o", EXECCOUNT, rawbpf.ObjectSpec.from_file(EXECCOUNT)])
+def test_one_object_is_not_taken_for_several(objects: Any) -> None:
+    with pytest.raises(TypeError, match="expected a list of objects to link"):
+        rawbpf.ObjectSpec.link(objects)
+
+
+def test_a_name_is_not_registered_for_a_section() -> None:
+    wrong: Any = "mine"
+    with pytest.raises(TypeError, match="expected a Section"):
+        register_section(wrong)
+    assert wrong not in sections()

@@ -143,6 +143,16 @@ def test_what_cannot_be_relocated_names_the_program_and_the_field(things: rawbpf
         rawbpf.relocate(things, btf)
 
 
+def test_the_address_behind_an_array_has_no_place_in_other_types(tmp_path: Path) -> None:
+    source = """
+        struct thing { int of[3]; } CORE;
+        SEC("raw_tp/x") long behind(struct thing *t) { return (long)&t->of[3]; }
+    """
+    spec = rawbpf.ObjectSpec.from_file(compiled(tmp_path, source))
+    with pytest.raises(rawbpf.FormatError, match=r"'behind': '0:0:3' is no way into <Struct 'thing'.* has no part 3"):
+        rawbpf.relocate(spec, kernel("little"))
+
+
 # Of two types called `thing` the program wants a member that one of them has, the function one that both have.
 SUCCESSIVE = """
 struct thing { int both, first; } CORE;

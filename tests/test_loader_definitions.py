@@ -10,7 +10,7 @@ import pytest
 from support.clang import LIBBPF, compiled
 
 import rawbpf
-from rawbpf.btf import DeclTag
+from rawbpf.btf import DeclTag, Func
 from rawbpf.errors import SpecError
 from rawbpf.uapi import constants as c
 
@@ -163,6 +163,15 @@ def test_hidden_and_static_variables_are_variables(backend: Backend, spec_of: Co
     with spec.load(backend=backend) as obj:
         assert obj.programs["p"].run(data=bytes(64)).retval == 2
         assert (obj.variables["hidden"].value, obj.variables["local"].value) == (6, 7)
+
+
+def test_a_hidden_program_is_global_for_the_verifier_and_a_hidden_function_static(spec_of: Compile) -> None:
+    spec = spec_of(
+        "__hidden __noinline int f(int x) { return x; }"
+        'SEC("xdp") __hidden int p(void *x) { return f(2); }'
+    )  # fmt: skip
+    assert spec.btf is not None
+    assert {f.name: f.linkage for f in spec.btf if isinstance(f, Func)} == {"f": "static", "p": "global"}
 
 
 @pytest.mark.real_kernel("programs run there only")

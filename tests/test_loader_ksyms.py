@@ -16,6 +16,7 @@ from rawbpf.btf import Func, Var, vmlinux
 from rawbpf.errors import NotFound, SpecError, VerifierError
 from rawbpf.loader.externs import POISON, Externs
 from rawbpf.loader.link import link
+from rawbpf.map.module import Modules
 
 if TYPE_CHECKING:
     from rawbpf.asm.instruction import Instruction
@@ -64,7 +65,8 @@ def resolved(backend: Backend, spec: rawbpf.ObjectSpec, name: str) -> list[Instr
     # What of the program `name` would be loaded, but for maps.
     content = spec._content
     linked = link(content.programs[name], content.functions)
-    with Externs(backend, content.ksyms) as externs:
+    with Modules(backend) as modules:
+        externs = Externs(backend, content.ksyms, modules)
         externs.resolve([linked])
         return [externs.patched(instruction) for instruction in linked]
 
@@ -295,11 +297,25 @@ REFUSALS = [
         id="another prototype",
     ),
     pytest.param(
+        "struct bpf_iter_num; extern int *bpf_iter_num_next(struct bpf_iter_num *it) __ksym;",
+        "return !bpf_iter_num_next(ctx);",
+        SpecError,
+        r"bpf_iter_num \*it\)': there the object has to define 'struct bpf_iter_num', if only as \{\}",
+        id="a struct that is only declared",
+    ),
+    pytest.param(
         "struct mine { int a; }; extern const struct mine bpf_prog_active __ksym __weak;",
         "return (long)&bpf_prog_active;",
         SpecError,
         r"the object declares 'struct mine bpf_prog_active', and what the kernel has is 'int bpf_prog_active'",
         id="another type, also of a weak variable",
+    ),
+    pytest.param(
+        "struct rq; extern const struct rq runqueues __ksym;",
+        "return (long)&runqueues;",
+        SpecError,
+        r"kernel symbol 'runqueues': the object declares 'struct rq runqueues' of a type that it does not define",
+        id="a type that is not defined",
     ),
 ]
 

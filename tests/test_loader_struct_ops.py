@@ -17,6 +17,7 @@ from support.congestion import PROGRAMS, STRUCT, available, table, transfer
 import rawbpf
 from rawbpf.btf import vmlinux
 from rawbpf.loader.struct_ops import fit_tables
+from rawbpf.map.module import Modules
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
@@ -183,6 +184,9 @@ def test_members_that_the_kernel_lacks_are_left_out_when_they_are_zero(backend: 
     struct = STRUCT.replace("u32 flags;", "u32 flags; u64 later; void (*never)(struct sock *sk);")
     never = 'SEC("struct_ops/never") void never(u64 *ctx) {}\n'
     spec = build(table("x", ".struct_ops", ".never = (void *)never"), struct=struct, more=never)
+    with pytest.raises(rawbpf.SpecError, match=r"is a program, and this kernel has no such member: .*\['never'\]"):
+        spec.load()
+    del spec.maps["x"].programs["never"]
     with spec.load() as obj, obj.attach():
         assert "never" not in obj.programs
         assert NAME + "x" in available()
@@ -338,7 +342,7 @@ def test_a_pinned_table_is_found_again(backend: Backend, build: Build) -> None:
 
 def test_fitting_gives_each_program_its_place_in_the_kernels_struct(backend: Backend, build: Build) -> None:
     content = build(table("x"))._content.copy()
-    fit_tables(backend, content)
+    fit_tables(backend, content, Modules(backend))
     kernel = vmlinux()["tcp_congestion_ops"]
     names = [member.name for member in kernel.members]  # type: ignore[attr-defined]  # a struct
     for member, program in content.maps["x"].programs.items():

@@ -17,9 +17,11 @@ from support.objects import BPF, OBJECTS
 
 from rawbpf import ObjectSpec, relocate
 from rawbpf.btf import Btf
+from rawbpf.elf.types import read_types
 from rawbpf.errors import BpfError, FormatError, NotSupported, SpecError
 from rawbpf.loader.externs import Externs
 from rawbpf.loader.kconfig import fill_config
+from rawbpf.map.module import Modules
 from rawbpf.spec.map import PIN_NONE
 from rawbpf.syscall.current import using
 from rawbpf.syscall.kernel import KernelBackend
@@ -131,12 +133,24 @@ def test_relocated_instructions_are_those_of_libbpf(
     assert counts["relocated by libbpf"] >= 2 * AT_LEAST["programs"]
 
 
+def test_fields_are_found_in_other_layouts_as_libbpf_finds_them(peer: Libbpf, tmp_path: Path) -> None:
+    require(*built.NEEDS)
+    program, kernel = built.layouts(tmp_path)
+    answer = peer.relocated(program, kernel)
+    code = _code(ObjectSpec.from_file(program), read_types(kernel.read_bytes(), kernel.name))
+    _require_none(dict(differing_code(code, answer)))
+    refused = {name for name, each in code.items() if isinstance(each, Exception)}
+    assert refused == {each["name"] for each in answer["programs"] if each["code"] is None}
+    assert len(refused) < len(code) // 10
+
+
 def _code(spec: ObjectSpec, target: Btf | None) -> dict[str, list[Instruction] | Exception]:
     spec = spec.copy()
     for program in spec.programs.values():
         program.autoload = True
     backend = KernelBackend()
-    with using(backend), Externs(backend, spec._content.ksyms) as externs:
+    with using(backend), Modules(backend) as modules:
+        externs = Externs(backend, spec._content.ksyms, modules)
         try:
             relocated = relocate(spec, target)
             externs.resolve(relocated.values())

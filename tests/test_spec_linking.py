@@ -56,6 +56,20 @@ PAIRS = {
         HELPERS + MAP + 'SEC("xdp") int g(void *ctx) {\n'
         "u32 key = 1; u64 *value = bpf_map_lookup_elem(&counts, &key); if (value) *value = 9; return 2; }",
     ),
+    "maps in a map": (
+        "struct inner { int (*type)[2]; int (*max_entries)[4]; u32 *key; u64 *value; };\n"
+        'struct inner own SEC(".maps"); extern struct inner others SEC(".maps");\n'
+        "struct { int (*type)[12]; int (*max_entries)[4]; u32 *key; struct inner *values[]; }\n"
+        'outer SEC(".maps") = { .values = { [1] = &own, [3] = (void *)&others } };\n'
+        + HELPERS
+        + 'SEC("tc") int f(void *ctx) {\n'
+        "u32 key = 3; u64 *value = bpf_map_lookup_elem(&outer, &key);\n"
+        "if (value) value = bpf_map_lookup_elem(value, &key); return value ? 42 : 0; }",
+        "struct inner { int (*type)[2]; int (*max_entries)[4]; u32 *key; u64 *value; };\n"
+        'struct inner others SEC(".maps");\n'
+        + HELPERS
+        + 'SEC("xdp") int g(void *ctx) { u32 key = 1; return bpf_map_lookup_elem(&others, &key) ? 2 : 1; }',
+    ),
     "weak": (
         (
             "__weak __noinline int twice(int x) { return x * 3; } __weak int level = 1; __weak u64 first = 5;\n"
@@ -84,7 +98,7 @@ PAIRS = {
         ),
     ),
 }
-RETURNS = {"functions": 41, "variables": 43, "maps": 42, "weak": 47}
+RETURNS = {"functions": 41, "variables": 43, "maps": 42, "maps in a map": 42, "weak": 47}
 
 Compile = Callable[..., list[Path]]
 

@@ -215,6 +215,8 @@ def edits(draw: st.DrawFn, path: Path) -> rawbpf.ObjectSpec:
         if each.is_data:
             each.write(0, draw(st.binary(min_size=each.value_size, max_size=each.value_size)))
             continue
+        if each.map_type == c.BPF_MAP_TYPE_STRUCT_OPS:
+            continue  # a table has members in its place, and is as large as they are
         if each.section != ".maps" and any(name in outer.values.values() for outer in spec.maps.values()):
             continue  # the definition of another map's template is its own, which has no other
         each.max_entries = draw(numbers)
@@ -307,6 +309,28 @@ def test_a_pickle_is_understood_by_other_processes_and_releases_of_python(interp
         assert (done.returncode, done.stderr) == (0, b"")
         for spec, read in zip(specs, pickle.loads(done.stdout), strict=True):
             assert different(spec, read) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "link to a directory", "slash at its end"])
+def test_what_is_no_file_stays_and_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "there"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "link to a directory":
+        path.symlink_to(tmp_path)
+    before = path.lstat().st_mode if path.exists() else None
+    name = f"{path}/" if kind == "slash at its end" else str(path)
+    with pytest.raises(OSError, match=r"(Is a directory|Not a regular file): '.*/there/?'$"):
+        rawbpf.ObjectSpec.from_file(native("execcount")).save(name)
+    assert (path.lstat().st_mode if path.exists() else None) == before
+    assert os.listdir(tmp_path) == (["there"] if before else [])
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"'.*/no/people.bpf.o'$"):
+        rawbpf.ObjectSpec.from_file(native("execcount")).save(tmp_path / "no" / "people.bpf.o")
 
 
 def test_a_saved_object_is_loaded(backend: Backend) -> None:

@@ -23,6 +23,10 @@ CASES = [
     ("raw_tracepoint.w/x", c.BPF_PROG_TYPE_RAW_TRACEPOINT_WRITABLE, 0, "raw_tracepoint", "x"),
     ("tp_btf/sched_switch", c.BPF_PROG_TYPE_TRACING, c.BPF_TRACE_RAW_TP, "tracing", "sched_switch"),
     ("fexit.s/do_open", c.BPF_PROG_TYPE_TRACING, c.BPF_TRACE_FEXIT, "tracing", "do_open"),
+    ("fsession/do_open", c.BPF_PROG_TYPE_TRACING, 58, "tracing", "do_open"),
+    ("fentry.multi/tcp_*", c.BPF_PROG_TYPE_TRACING, 59, "tracing_multi", "tcp_*"),
+    ("fexit.multi.s/tcp_*", c.BPF_PROG_TYPE_TRACING, 60, "tracing_multi", "tcp_*"),
+    ("fsession.multi/x", c.BPF_PROG_TYPE_TRACING, 61, "tracing_multi", "x"),
     ("lsm_cgroup/socket_bind", c.BPF_PROG_TYPE_LSM, c.BPF_LSM_CGROUP, "cgroup", "socket_bind"),
     ("xdp", c.BPF_PROG_TYPE_XDP, c.BPF_XDP, "xdp", ""),
     ("xdp.frags/cpumap", c.BPF_PROG_TYPE_XDP, c.BPF_XDP_CPUMAP, "map_value", ""),
@@ -58,6 +62,10 @@ def test_every_definition_is_found_by_its_own_name_and_no_other_comes_before_it(
         assert find_section(section.pattern.removesuffix("+")) is section
         if section.pattern.endswith("+"):
             assert find_section(section.pattern[:-1] + "/some/target") is section
+
+
+def test_all_names_that_libbpf_has_are_there() -> None:
+    assert len({section.pattern for section in sections()}) == len(sections()) == 116
 
 
 def test_only_programs_that_may_sleep_are_loaded_as_sleepable() -> None:

@@ -67,7 +67,10 @@ class Copier:
             return self._builder.record(Int.kind, name, type.size, encoding << 24 | type.offset << 16 | type.bits)
         if isinstance(type, Composite):
             members = [(own, self._copy(of, depth), offset, bits) for own, of, offset, bits in type.members]
-            return self._builder.composite(type.kind, name, type.size, members)
+            try:
+                return self._builder.composite(type.kind, name, type.size, members)
+            except ValueError as error:  # a bit-field as old compilers wrote them, where none of them could lie
+                raise FormatError(str(error), type.btf.offset_of(type._at)) from error
         if isinstance(type, Ptr):
             target = type.type
             if isinstance(target, Composite) and target.name:

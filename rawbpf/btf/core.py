@@ -104,9 +104,12 @@ class Core:
                 continue
             fitting.append(candidate)
             if new is not None and (value.number, value.bit_offset) != (new.number, new.bit_offset):
+                what, one, other = NAMES[kind], new.number, value.number
+                if one == other:
+                    what, one, other = "first bit", new.bit_offset, value.bit_offset
                 raise SpecError(
                     f"CO-RE: {self.spell(record)} is ambiguous: the kernel has several types {root.name!r}, and "
-                    f"its {NAMES[kind]} is {new.number} in {fitting[0]!r}, but {value.number} in {candidate!r}"
+                    f"its {what} is {one} in {fitting[0]!r}, but {other} in {candidate!r}"
                 )
             new = new or value
         if fitting:

@@ -6,6 +6,7 @@ elsewhere. Pointers are integers: what they point to is in another memory. Knows
 
 from __future__ import annotations
 
+import re
 import sys
 from keyword import iskeyword
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _OPENING = '"""Types as ctypes lays them out; maps take them as `key=` and `value=`."""\n\nimport ctypes\n'
 _FLOATS = {4: "ctypes.c_float", 8: "ctypes.c_double"}
+# As members of these names Python and ctypes would take what a field is assigned to.
+_OBEYED = re.compile(r"__\w+__|_(fields|pack|anonymous|align|layout)_")
 _BYTES = "ctypes.c_uint8 * "
 _SIZES = (1, 2, 4, 8)
 _ORDERED = {f"__{order[0]}e{bits}": (order, bits) for order in ("big", "little") for bits in (16, 32, 64)}
@@ -144,7 +147,7 @@ class _Writer:
         for index, (own, of, offset, bits) in enumerate(type.members):
             bare = strip(of)
             anonymous = not own and isinstance(bare, Composite)
-            label = own or f"_anonymous{index}"
+            label = f"{own}_" if _OBEYED.fullmatch(own) else own or f"_anonymous{index}"
             expression, size, align = self.expression(of, f"{name}_{label.strip('_')}", depth)
             if expression.startswith(_BYTES) and isinstance(bare, Composite):
                 anonymous = False

@@ -1,10 +1,12 @@
 """What compilers leave to the loader in an object file's BTF, because only the linked file has it.
 
 clang writes DATASECs without a size and with the offsets of static variables only, declares
-variables and functions of the kernel `extern`, and the kernel refuses all of that. Knows BTF and
-numbers from an ELF file, not the file.
+variables and functions of the kernel `extern`, and the kernel refuses all of that. So it does what
+gcc 12 writes: functions without a name, characters with a sign, a type behind what was only declared.
+Knows BTF and numbers from an ELF file, not the file.
 
-Source: kernel/bpf/btf.c:btf_datasec_check_meta, btf_var_check_meta, btf_func_check_meta (v6.12)
+Source: kernel/bpf/btf.c:btf_datasec_check_meta, btf_var_check_meta, btf_func_check_meta, btf_int_check_meta,
+btf_fwd_check_meta (v6.12)
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from array import array
 from rawbpf.btf.btf import Btf
 from rawbpf.btf.build import assemble
 from rawbpf.btf.layout import align_of, size_of
-from rawbpf.btf.types import Datasec, Func, FuncProto, Int, Type, Var
+from rawbpf.btf.types import Const, Datasec, Func, FuncProto, Fwd, Int, Type, Var
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 KSYMS = ".ksyms"
 _STATIC, _GLOBAL, _EXTERN = 0, 1, 2
+_CHAR = 2 << 24  # that an integer is a character
 _PLACEHOLDER = "ksym"
 _PLACEHOLDER_SIZE = 4
 
@@ -46,6 +49,10 @@ def fixup_datasecs(data: bytes, sections: Mapping[str, tuple[int, Mapping[str, i
             _fix_func(words, type, tail)
         elif isinstance(type, Datasec):
             _fix(words, type, sections.get(type.name), tail)
+        elif isinstance(type, Int) and type.is_char and type.signed:
+            words[type._at + 3] ^= _CHAR
+        elif isinstance(type, Fwd):
+            words[type._at + 2] = 0
     words.extend(tail.words)
     return assemble(words, btf.strings + bytes(tail.strings), btf.byteorder)
 
@@ -118,6 +125,10 @@ class _Tail:
 
 
 def _fix_func(words: array[int], func: Func, tail: _Tail) -> None:
+    if not words[func._at]:
+        # The id stays taken, by a type that is nobody's.
+        words[func._at + 1], words[func._at + 2] = Const.kind << 24, 0
+        return
     if words[func._at + 1] & 0xFFFF == _EXTERN:
         words[func._at + 1] += _GLOBAL - _EXTERN
     # Declarations may leave parameters without a name; functions of the kernel's BTF may not.

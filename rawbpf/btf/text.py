@@ -40,27 +40,27 @@ def describe(type: Type) -> str:
     return writer.declare(type, "", 0)
 
 
-def declare(type: Type, name: str) -> str:
+def declare(type: Type, name: str, most: int = _MAX_TEXT) -> str:
     """Return the C declaration of a `name` of that type, such as `int (*start)[4]`, on one line for named types.
 
-    Raises: FormatError when the BTF is broken there.
+    `most`: after how many characters `...` takes the place of what nests. Raises: FormatError when the BTF is broken.
     """
-    return _Writer().declare(type, name, 0)
+    return _Writer(most).declare(type, name, 0)
 
 
 class _Writer(Declarator):
-    def __init__(self) -> None:
-        self.spent = 0
+    def __init__(self, most: int = _MAX_TEXT) -> None:
+        self.left = most
 
     def full(self) -> bool:
-        return self.spent > _MAX_TEXT
+        return self.left < 0
 
     def ends(self, depth: int) -> bool:
         return depth > _MAX_NESTING or self.full()
 
     def declare(self, type: Type, declarator: str, depth: int) -> str:
         text = super().declare(type, declarator, depth)
-        self.spent += len(text) + 1
+        self.left -= len(text) + 1
         return text
 
     def reference(self, type: Type, depth: int) -> str:
@@ -83,7 +83,7 @@ class _Writer(Declarator):
     def enumerators(self, type: Enum) -> Iterator[str]:
         for name, value in type.values:
             text = f"{name} = {value},"
-            self.spent += len(text)
+            self.left -= len(text)
             yield text
             if self.full():
                 yield "..."

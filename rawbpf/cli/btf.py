@@ -6,6 +6,7 @@ import os
 from argparse import RawDescriptionHelpFormatter
 
 from rawbpf.cli.failure import Failure, escaped, why
+from rawbpf.cli.read import require_file
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,13 +109,14 @@ def _types(source: str, base: Btf | None) -> Btf:
             if source == _KERNEL:
                 return btf.vmlinux()
             path = os.path.join(_DIRECTORY, source)
-            if not os.path.exists(path):
+            if not os.path.isfile(path):
                 raise Failure(f"{escaped(source)}: no such file, and no module of that name is loaded (with types)")
             base = base or btf.vmlinux()
-        from rawbpf.elf.types import read_types
+        from rawbpf.elf.types import STARTS, read_types
+        from rawbpf.loader.file import read_file
 
-        with open(path, "rb") as file:
-            return read_types(file.read(), os.path.basename(path), base)
+        require_file(path, what="file with types")
+        return read_types(read_file(path, STARTS), os.path.basename(path), base)
     except ImportError as error:
         raise Failure(f"{escaped(source)}: {error}") from error
     except (OSError, ValueError) as error:

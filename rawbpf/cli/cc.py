@@ -6,6 +6,7 @@ appears whole or not at all.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import RawDescriptionHelpFormatter
@@ -14,7 +15,7 @@ from contextlib import ExitStack, suppress
 from rawbpf.cli.failure import Failure, escaped, tell
 from rawbpf.cli.object import shown
 from rawbpf.cli.read import read_object
-from rawbpf.cli.write import written_at_once
+from rawbpf.cli.write import made_at_once
 from rawbpf.errors import FormatError
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.cli.compiler import Compiler
     from rawbpf.cli.stop import Stop
 
+_COMPILED = (".c", ".i", ".s", ".S")
 _VMLINUX = "vmlinux.h"
 _KERNEL_TYPES = "/sys/kernel/btf/vmlinux"
 _EPILOG = """\
@@ -36,9 +38,9 @@ examples:
         with options for the compiler
 
 The newest clang on PATH compiles, or what --compiler or CLANG names: another clang, or gcc's bpf-gcc. It gets
--O2 -g -mcpu=v2 -Wall, __TARGET_ARCH_... of this machine, and the directories of the source, of libbpf's headers
-and of the kernel's; options behind -- come last, and win. A source that includes vmlinux.h without one beside it
-gets one of the types of the running kernel.
+-O2 -g -mcpu=v2 -Wall (gcc -gbtf and what its version 12 needs), __TARGET_ARCH_... of this machine, and the directories
+of the source, of libbpf's headers and of the kernel's; options behind -- come last, and win. A source that includes
+vmlinux.h without one beside it gets one of the types of the running kernel.
 """
 
 
@@ -71,23 +73,17 @@ def compile_source(arguments: Namespace, stop: Stop) -> int:
     """Do what the command line says and return the exit status. Raises: Failure; as `Output.flush`."""
     from rawbpf.cli.compiler import find_compiler, target_of
     from rawbpf.cli.output import Output
-    from rawbpf.cli.stop import Stopped
 
     output = Output(stop)
     source: str = arguments.source
     _must_be_readable(source)
-    out = os.path.realpath(arguments.output or _object_name(source))
-    with written_at_once(out, "object") as made, ExitStack() as stack:
-        try:
-            with stop.raising():
-                compiler = find_compiler(arguments.compiler)
-                command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
-                command.append(f"-I{os.path.dirname(source) or '.'}")
-                _compile(compiler, command, arguments.options, source, made, stack)
-                spec = read_object(made, subject=out)
-        except Stopped as stopped:
-            # Whoever builds with it must not take it for done.
-            raise Failure("interrupted: nothing was written") from stopped
+    out: str = _object_name(source) if arguments.output is None else arguments.output
+    with made_at_once(out, "object", source=source) as made, ExitStack() as stack, stop.raising():
+        compiler = find_compiler(arguments.compiler)
+        command = compiler.command(arguments.target or target_of(sys.byteorder), os.uname().machine)
+        command.append(f"-I{os.path.dirname(source) or '.'}")
+        _compile(compiler, command, arguments.options, source, made, stack)
+        spec = read_object(made, subject=os.path.realpath(out))
     output.write(f"{shown(spec)}compiled by {escaped(compiler.path)}\n")
     output.flush()
     return 0
@@ -113,19 +109,20 @@ def _compile(
 ) -> None:
     import subprocess
 
-    from rawbpf.cli.compiler import include_options, missing_header, package_of
+    from rawbpf.cli.compiler import include_options, missing_header, package_of, without_notes
 
     machine = os.uname().machine
+    language = [] if source.endswith(_COMPILED) else ["-x", "c"]
     for with_types in (False, True):
         generated = _kernel_types(stack) if with_types else []
-        full = [*command, *generated, *include_options(machine), *options, "-c", source, "-o", made]
+        full = [*command, *generated, *include_options(machine), *options, "-c", *language, source, "-o", made]
         if compiler.is_clang and sys.stderr is not None and sys.stderr.isatty():
             full.append("-fcolor-diagnostics")
         try:
             done = subprocess.run(full, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
         except OSError as error:
             raise Failure(f"{escaped(compiler.path)}: {error.strerror}") from error
-        said = done.stderr.decode("utf-8", "replace")
+        said = without_notes(done.stderr.decode("utf-8", "replace"))
         header = missing_header(said) if done.returncode else None
         if header == _VMLINUX and not with_types:
             continue
@@ -135,7 +132,11 @@ def _compile(
                 sys.stderr.flush()
         if done.returncode:
             advice = package_of(header) if header else ""
+            if os.strerror(errno.ENOSPC) in said:  # clang ends like a crash, and says it above its stack
+                advice = f"{os.strerror(errno.ENOSPC)}: the object was not written"
             raise Failure(f"{escaped(source)}: {advice or 'does not compile'}")
+        if not os.path.exists(made):
+            raise Failure(f"{escaped(source)}: {escaped(compiler.path)} made no object; -o goes before --, not behind")
         return
 
 
@@ -155,7 +156,11 @@ def _kernel_types(stack: ExitStack) -> list[str]:
             f"it would be made of {_KERNEL_TYPES}: {why}"
         ) from error
     directory = stack.enter_context(TemporaryDirectory(prefix="rawbpf-"))
-    with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
-        file.write(text)
+    try:
+        with open(os.path.join(directory, _VMLINUX), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        where = escaped(os.path.dirname(directory))
+        raise Failure(f"{_VMLINUX} cannot be made in {where}: {error.strerror}; TMPDIR names another") from error
     tell(f"{_VMLINUX}: the types of the running kernel, for this time")
     return [f"-isystem{directory}"]

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _TARGETS = {"little": "bpfel", "big": "bpfeb"}
+# gcc 12 takes the number of a helper out of a register if one has it, and then refuses the indirect call. Its
+# assembler (binutils 2.40) counts the place of a variable or function in its section twice: alone in it, it is at 0.
+_GCC = (
+    "-mco-re", "-fdata-sections", "-ffunction-sections", "-fno-gcse", "-fno-rerun-cse-after-loop", "-fdisable-rtl-cse1",
+)  # fmt: skip
+_NOTE = re.compile(r"^cc1: note: disable pass .*\n", re.MULTILINE)
 _SECONDS = 30
 
 # What bpf_tracing.h calls the machines whose registers it knows, by how `uname -m` begins.
@@ -60,12 +66,12 @@ class Compiler:
 
         `machine`: as `uname -m` says it; its registers are what programs see. Instructions are those of Linux 4.14.
         """
-        options = [self.path, "-O2", "-g", "-mcpu=v2", "-Wall"]
+        options = [self.path, "-O2", "-g" if self.is_clang else "-gbtf", "-mcpu=v2", "-Wall"]
         if self.is_clang:
             options += ["-target", target]
         else:
             byteorder = {"bpfel": ["-mlittle-endian"], "bpfeb": ["-mbig-endian"]}.get(target, [])
-            options += ["-gbtf", "-mco-re", *byteorder]
+            options += [*_GCC, *byteorder]
         name = next((name for start, name in _ARCHITECTURES if machine.startswith(start)), "")
         return [*options, *([f"-D__TARGET_ARCH_{name}"] if name else [])]
 
@@ -79,7 +85,9 @@ def find_compiler(asked: str | None) -> Compiler:
     if asked:
         path = shutil.which(asked)
         if path is None:
-            raise Failure(f"no compiler {escaped(asked)} is on PATH")
+            package = "gcc-bpf" if asked == "bpf-gcc" else asked if re.fullmatch(r"clang(-\d+)?", asked) else ""
+            advice = f": apt-get install {package} (Debian)" if package else ""
+            raise Failure(f"no compiler {escaped(asked)} is on PATH{advice}")
         compiler = _look_at(path)
         if compiler is None:
             raise Failure(f"{escaped(asked)} is no compiler for BPF: neither a clang with the target bpf nor bpf-gcc")
@@ -138,6 +146,11 @@ def include_options(machine: str) -> list[str]:
     triplets.sort(key=lambda name: not name.startswith(machine))
     places += [f"/usr/include/{name}" for name in triplets[:1]]
     return [word for place in dict.fromkeys(places) if os.path.isdir(place) for word in ("-idirafter", place)]
+
+
+def without_notes(diagnostics: str) -> str:
+    """Return what the compiler says, without what it says of the options that all sources are compiled with."""
+    return _NOTE.sub("", diagnostics)
 
 
 def missing_header(diagnostics: str) -> str | None:

@@ -6,7 +6,7 @@ from argparse import ArgumentTypeError, RawDescriptionHelpFormatter
 
 from rawbpf.cli.failure import Failure, escaped
 from rawbpf.cli.read import read_object
-from rawbpf.cli.write import written_at_once
+from rawbpf.cli.write import made_at_once
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def write_skeleton(arguments: Namespace, stop: Stop) -> int:
         output.write(text)
         output.flush()
     else:
-        with written_at_once(arguments.output, "module") as made, open(made, "w", encoding="utf-8") as file:
+        with made_at_once(arguments.output, "module", source=path) as made, open(made, "w", encoding="utf-8") as file:
             file.write(text)
     return 0
 

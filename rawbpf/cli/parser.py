@@ -63,7 +63,8 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     arguments, unknown = make_parser().parse_known_args(words, Namespace(options=options))
     if unknown:
         # parse_args() would show the usage of the command as a whole.
-        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        hint = "; options for the compiler go behind --" if words[:1] == ["cc"] else ""
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     return arguments
 
 

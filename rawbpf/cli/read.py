@@ -19,18 +19,23 @@ _NO_FILES = {
 }
 
 
+def require_file(path: str, *, subject: str = "", what: str = "object file") -> None:
+    """Return if `path` is a file or a directory; what else there is could go on for ever. Raises: OSError; Failure."""
+    status = os.stat(path)
+    kind = _NO_FILES.get(stat.S_IFMT(status.st_mode))
+    if kind:
+        raise Failure(f"{escaped(subject or path)}: {kind} is no {what}")
+    if stat.S_ISREG(status.st_mode) and not status.st_size:
+        raise Failure(f"{escaped(subject or path)}: is empty")
+
+
 def read_object(path: str, *, subject: str = "") -> ObjectSpec:
     """Return what the object file at `path` defines. `subject`: what messages call it. Raises: Failure."""
     from rawbpf.loader.spec import ObjectSpec
 
     subject = subject or path
     try:
-        status = os.stat(path)
-        what = _NO_FILES.get(stat.S_IFMT(status.st_mode))
-        if what:
-            raise Failure(f"{escaped(subject)}: {what} is no object file")
-        if stat.S_ISREG(status.st_mode) and not status.st_size:
-            raise Failure(f"{escaped(subject)}: is empty")
+        require_file(path, subject=subject)
         return ObjectSpec.from_file(path)
     except ImportError as error:
         raise Failure(f"{escaped(subject)}: {what_is_exhausted(error) or error}") from error

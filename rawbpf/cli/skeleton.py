@@ -90,7 +90,16 @@ def skeleton(spec: ObjectSpec, *, name: str | None = None, events: Sequence[tupl
     `name`: of the class, by default the file's. `events`: (map, type) of records beside those that are found.
     Raises: SpecError for an event's map or type that there is not; FormatError for damaged types.
     """
-    return _Module(spec, class_name(name or _stem(spec.name)), events).text()
+    return _Module(spec, _class_name(name or _stem(spec.name)), events).text()
+
+
+def _class_name(name: str) -> str:
+    # None of those that the module imports, or whose specification would be one of them.
+    taken = {*_HOMES, *_OWN, *rawbpf._HOMES}
+    found = class_name(name, taken)
+    while f"{found}Spec" in taken:
+        found += "_"
+    return found
 
 
 def _stem(name: str) -> str:

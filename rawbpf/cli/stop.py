@@ -34,7 +34,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stop:
-    """Takes the signals that end the command, for a `with` block. `asked`: one came.
+    """Takes the signals that end the command, for a `with` block. `asked`: one came, `number` is the last one's.
 
     `resized`: the terminal's size changed since this was set to False.
     `for_good`: the process ends soon after the block, and no signal shall interrupt it any more.
@@ -42,6 +42,7 @@ class Stop:
 
     def __init__(self, *, for_good: bool = False) -> None:
         self.asked = False
+        self.number: int = signal.SIGINT
         self._for_good = for_good
         self._raises = False
         self.resized = False
@@ -114,8 +115,10 @@ class Stop:
     def _handle(self, number: int, handler: Handler) -> None:
         self._previous.append((number, signal.signal(number, handler)))
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
+        if number != signal.SIGALRM:
+            self.number = number
         if not self._raises:
             return
         if _is_importing(frame):

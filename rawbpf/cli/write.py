@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 
@@ -13,26 +14,22 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def written_at_once(path: str, what: str) -> Iterator[str]:
+def made_at_once(path: str, what: str, *, source: str) -> Iterator[str]:
     """Make a file for a `with` block to write, which takes the place of `path` when the block ends without an error.
 
-    `what`: what -o names, in messages. Raises: Failure, also for an OSError of the block.
+    `what`: what -o names, in messages. `source`: of which it is made, and whose place it does not take.
+    Raises: Failure, also for an OSError of the block.
     """
-    from tempfile import TemporaryDirectory
+    from rawbpf.loader.file import written_at_once
 
-    out = os.path.realpath(path)
-    if os.path.exists(out) and not os.path.isfile(out):
-        raise Failure(f"{escaped(path)} is no regular file; -o names the {what}")
-    # In its directory, so that it can be moved to its place at once.
-    where, name = os.path.split(out)
     try:
-        directory = TemporaryDirectory(prefix=f".{name}.", dir=where)
-    except OSError as error:
-        raise Failure(f"{escaped(where)}: {error.strerror}") from error
-    try:
-        with directory:
-            made = os.path.join(directory.name, name)
+        if os.path.exists(path) and os.path.samefile(path, source):
+            raise Failure(f"{escaped(path)} is what the {what} is made of; -o names another file")
+        with written_at_once(path) as made:
             yield made
-            os.replace(made, out)
     except OSError as error:
-        raise Failure(f"{escaped(path)}: {error.strerror}") from error
+        if error.errno in (errno.EINVAL, errno.EISDIR):
+            raise Failure(f"{escaped(path)} is no regular file; -o names the {what}") from error
+        of_directory = error.errno in (errno.ENOENT, errno.EACCES)
+        subject = os.path.dirname(os.path.realpath(path)) if of_directory else path
+        raise Failure(f"{escaped(subject)}: {error.strerror}") from error

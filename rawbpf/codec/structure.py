@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Anonymous structs in one another, each twice, would make any number of fields of a few bytes of BTF.
 _MOST_FIELDS = 1 << 16
+_MOST_EMPTY = 1 << 10
 _LISTED = 8
 
 
@@ -125,7 +126,7 @@ class StructCodec(Codec[Record]):
         self.byteorder: ByteOrder = byteorder
         self.ctype = ctype
         what = f"struct {tag}".rstrip()
-        every = flattened(places, StructCodec)
+        every = flattened(places, StructCodec, size)
         places = [place for place in every if not place[1].special]
         names = [place[0] for place in places]
         attributes = attribute_names(names)
@@ -258,8 +259,11 @@ class StructCodec(Codec[Record]):
         return builder.struct(self.tag, self.size, members) if members else 0
 
 
-def flattened(places: Iterable[Place], kind: type[Codec[object]]) -> list[Place]:
-    """Return `places` with the fields of anonymous ones of `kind` in their stead."""
+def flattened(places: Iterable[Place], kind: type[Codec[object]], size: int) -> list[Place]:
+    """Return `places` with the fields of anonymous ones of `kind` in their stead; of what has `size` bytes.
+
+    Raises: FormatError for more than could lie there, a thousand without any bits aside.
+    """
     flat: list[Place] = []
     for name, codec, offset, bits in places:
         if not name and isinstance(codec, kind):
@@ -267,8 +271,9 @@ def flattened(places: Iterable[Place], kind: type[Codec[object]]) -> list[Place]
             flat += [(one.name, one.codec, offset + one.bit_offset, one.width) for one in inner]
         else:
             flat.append((name, codec, offset, bits))
-        if len(flat) > _MOST_FIELDS:
-            raise FormatError(f"a struct has more than {_MOST_FIELDS} fields, those of anonymous ones counted")
+        if len(flat) > 8 * size + _MOST_EMPTY:
+            fields = f"{len(flat)} fields or more, those of anonymous ones counted"
+            raise FormatError(f"a struct of {counted(size)} has {fields}")
     return flat
 
 

@@ -78,7 +78,7 @@ class UnionCodec(Codec[UnionValue]):
         self.size = size
         self.alignment = alignment
         self.ctype = ctype
-        places = flattened(flattened(places, UnionCodec), StructCodec)
+        places = flattened(flattened(places, UnionCodec, size), StructCodec, size)
         names = [place[0] for place in places]
         self.attributes = self.field_names = attribute_names(names, ("_codec", "_raw"))
         self.fields: tuple[Field, ...] = fields_of(places, self.attributes, size, byteorder, f"union {tag}".rstrip())

@@ -23,6 +23,7 @@ from rawbpf.elf.container import (
     R_BPF_64_64,
     STB_LOCAL,
     STT_FUNC,
+    STT_SECTION,
 )
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.uapi import constants as c
@@ -50,9 +51,12 @@ class Function:
         self.name = name
         self.section = section.name
         self.instructions = instructions
-        self.is_program = (
-            symbol.bind != STB_LOCAL and section.name != _TEXT and not section.name.startswith(_TEXT + ".")
-        )
+        self.is_program = not is_subprogram(symbol, section)
+
+
+def is_subprogram(symbol: Symbol, section: Section) -> bool:
+    """Return whether the function at `symbol`, in `section`, is no program: static, or in `.text`."""
+    return symbol.bind == STB_LOCAL or section.name == _TEXT or section.name.startswith(_TEXT + ".")
 
 
 class _Code:
@@ -118,7 +122,7 @@ def _functions(elf: Container, codes: Mapping[int, _Code]) -> list[Function]:
     for symbol in elf.symbols:
         if symbol.type == STT_FUNC and symbol.section in places:
             places[symbol.section].append(symbol)
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
     out: list[Function] = []
     for index, symbols in places.items():
         code = codes[index]
@@ -140,13 +144,13 @@ def _functions(elf: Container, codes: Mapping[int, _Code]) -> list[Function]:
     return out
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    # Static functions of several linked files may share a name; references need one each.
-    unique, count = name, 1
+def _unique(name: str, taken: dict[str, int]) -> str:
+    # Static functions of several linked files may share a name; references need one each. `taken` counts them.
+    unique = name
     while unique in taken:
-        count += 1
-        unique = f"{name}.{count}"
-    taken.add(unique)
+        taken[name] += 1
+        unique = f"{name}.{taken[name]}"
+    taken[unique] = 1
     return unique
 
 
@@ -191,6 +195,9 @@ def _relocate(
             place = symbol.value + _signed(instruction.imm)
             instruction.imm = 0
             if target.index in with_maps:
+                if symbol.type != STT_SECTION:
+                    # It names the map. GNU's assembler counts its place once more, in the instruction.
+                    place = symbol.value
                 if (target.index, place) not in maps_at:
                     raise FormatError(
                         f"{where}: no map is defined at byte {place} of {target.name}", code.section.offset + offset

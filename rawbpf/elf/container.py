@@ -31,6 +31,7 @@ STV_INTERNAL, STV_HIDDEN = 1, 2
 R_BPF_64_64 = 1
 R_BPF_64_ABS64 = 2
 R_BPF_64_32 = 10
+_GNU_ABS64 = 12  # as the assembler of binutils 2.40 has it, R_BPF_DATA_64
 
 _MAX_NAME = 4096
 _HEADER = struct.Struct("<IIQQQQIIQQ")
@@ -173,7 +174,8 @@ class Container:
                     raise FormatError(f"{table.name!r} names symbol {info >> 32} of {len(symbols)}", table.offset)
                 if offset >= of.size:
                     raise FormatError(f"{table.name!r} relocates byte {offset} of {of.size}", table.offset)
-                out.append((offset, info & 0xFFFFFFFF, symbols[info >> 32]))
+                kind = info & 0xFFFFFFFF
+                out.append((offset, R_BPF_64_ABS64 if kind == _GNU_ABS64 else kind, symbols[info >> 32]))
         return out
 
 

@@ -66,6 +66,8 @@ def read_legacy(elf: Container, btf: Btf | None) -> list[LegacyMap]:
 def _places(elf: Container, section: Section) -> Iterator[tuple[Symbol, int]]:
     # Each definition's symbol and where it ends: compilers before BTF often gave no size.
     symbols = [s for s in elf.symbols if s.section == section.index and s.type in (STT_OBJECT, STT_NOTYPE) and s.name]
+    if not symbols:
+        raise FormatError(f"section {section.name!r} holds maps, but no symbol says where one begins", section.offset)
     symbols.sort(key=lambda symbol: symbol.value)
     ends = [*(symbol.value for symbol in symbols[1:]), section.size]
     for symbol, end in zip(symbols, ends, strict=True):

@@ -37,7 +37,7 @@ def read_symbols(
     """
     out: dict[str, Symbol] = {}
     for symbol in elf.symbols:
-        if not symbol.name or symbol.bind not in (STB_GLOBAL, STB_WEAK):
+        if not symbol.name or symbol.name in out or symbol.bind not in (STB_GLOBAL, STB_WEAK):
             continue
         name, weak = symbol.name, symbol.bind == STB_WEAK
         section = elf.section_of(symbol)

@@ -11,9 +11,11 @@ Source: tools/lib/bpf/libbpf.c:parse_btf_map_def, tools/lib/bpf/bpf_helpers.h (v
 
 from __future__ import annotations
 
+from bisect import bisect
+
 from rawbpf.btf.layout import size_of, strip
-from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Ptr, Struct
-from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC
+from rawbpf.btf.types import Array, Datasec, Enum, FuncProto, Fwd, Ptr, Struct, Void
+from rawbpf.elf.container import R_BPF_64_ABS64, STT_FUNC, STT_SECTION
 from rawbpf.elf.legacy_maps import OUTER, read_legacy
 from rawbpf.errors import FormatError, SpecError
 from rawbpf.spec.map import PIN_BY_NAME, MapSpec
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 MAPS = ".maps"
 _POINTER = 8
+_MASK64 = (1 << 64) - 1
 _NUMBERS = ("type", "max_entries", "map_flags", "numa_node", "key_size", "value_size", "map_extra", "pinning")
 _FIELDS = (*_NUMBERS, "key", "value", "values")
 
@@ -141,7 +144,7 @@ def _number(name: str, member: Member) -> int:
         values = target.values
         if len(values) != 1:
             raise SpecError(f"map {name!r}: field {member.name!r} is an enum of {len(values)} values: use __ulong")
-        return values[0][1]
+        return values[0][1] & _MASK64
     if isinstance(target, Ptr):
         array = strip(target.type)
         if isinstance(array, Array):
@@ -154,6 +157,9 @@ def _pointed(name: str, member: Member) -> tuple[Type, int, int]:
     if not isinstance(pointer, Ptr):
         raise SpecError(f"map {name!r}: field {member.name!r} is a {pointer.kind_name}: use __type({member.name}, ...)")
     target = pointer.type
+    if isinstance(strip(target), (Fwd, FuncProto, Void)):
+        what = str(target).rstrip(";")
+        raise SpecError(f"map {name!r}: its {member.name} is of '{what}', which has no size: define it before the map")
     return target, target.id, size_of(target)
 
 
@@ -190,21 +196,21 @@ def _values(spec: MapSpec, member: Member, *, inner: bool) -> None:
 def _initial_values(elf: Container, section: Section, out: Definitions) -> None:
     content = section.content
     order = elf.byteorder
+    slots = sorted(out.slots)
+    starts = [first for first, _, _ in slots]
     for offset, kind, symbol in elf.relocations(section):
-        found = next(((first, name) for first, end, name in out.slots if first <= offset < end), None)
-        if (
-            kind != R_BPF_64_ABS64
-            or found is None
-            or (offset - found[0]) % _POINTER
-            or offset + _POINTER > len(content)
-        ):
-            name = elf.label(symbol)
-            raise SpecError(f"section '.maps': the reference to {name!r} at byte {offset} is no value of a map")
-        first, name = found
+        first, end, name = slots[index] if (index := bisect(starts, offset) - 1) >= 0 else (0, 0, "")
+        if kind != R_BPF_64_ABS64 or offset >= end or (offset - first) % _POINTER or offset + _POINTER > len(content):
+            label = elf.label(symbol)
+            raise SpecError(f"section '.maps': the reference to {label!r} at byte {offset} is no value of a map")
         spec = out.maps[name]
-        addend = int.from_bytes(content[offset : offset + _POINTER], order)
         if spec.inner is not None:
+            # Of a symbol that names the map GNU's assembler writes the place here as well.
+            is_named = symbol.type != STT_SECTION
+            addend = 0 if is_named else int.from_bytes(content[offset : offset + _POINTER], order)
             target = out.at.get((symbol.section, symbol.value + addend))
+            if symbol.is_needed and symbol.name in out.declared:  # which another object defines
+                target = symbol.name
             if target is None:
                 raise SpecError(f"map {name!r}: its value {elf.label(symbol)!r} is no map of this object")
         else:

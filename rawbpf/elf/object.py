@@ -13,7 +13,7 @@ from rawbpf.btf.btf import Btf
 from rawbpf.btf.ext import BtfExt
 from rawbpf.btf.fixup import fixup_datasecs
 from rawbpf.btf.types import Datasec, DeclTag, Func, Var
-from rawbpf.elf.code import read_functions
+from rawbpf.elf.code import is_subprogram, read_functions
 from rawbpf.elf.container import (
     SHF_ALLOC,
     SHT_NOBITS,
@@ -114,8 +114,15 @@ def _btf_bytes(elf: Container) -> bytes:
 
 def _hidden(elf: Container, btf_bytes: bytes) -> bytes:
     # A hidden function is global for the linker only. The verifier checks global ones on their own, with
-    # arguments of any value, and static ones with those of their calls: hidden ones are to be static.
-    names = {s.name for s in elf.symbols if s.type == STT_FUNC and s.visibility in (STV_HIDDEN, STV_INTERNAL)}
+    # arguments of any value, and static ones with those of their calls: hidden ones are to be static, but programs.
+    names = {
+        symbol.name
+        for symbol in elf.symbols
+        if symbol.type == STT_FUNC
+        and symbol.visibility in (STV_HIDDEN, STV_INTERNAL)
+        and (section := elf.section_of(symbol)) is not None
+        and is_subprogram(symbol, section)
+    }
     if not names:
         return btf_bytes
     btf = Btf.from_bytes(btf_bytes)
@@ -175,9 +182,10 @@ def _data_sections(elf: Container, btf: Btf | None, out: ObjectData) -> dict[int
             4,
             section.size,
             1,
-            # Variables are read and written through memory; programs may not write constants. What has no types,
-            # such as string literals, has no variables.
-            map_flags=(c.BPF_F_MMAPABLE if types is not None else 0) | (c.BPF_F_RDONLY_PROG if constant else 0),
+            # Variables are read and written through memory; programs may not write constants. String literals and
+            # the like are no variables, also where clang says that there is a section of none.
+            map_flags=(c.BPF_F_MMAPABLE if types is not None and types.variables else 0)
+            | (c.BPF_F_RDONLY_PROG if constant else 0),
             value=types,
             value_type_id=types.id if types is not None else 0,
             contents=None if section.type == SHT_NOBITS else bytearray(section.content),

@@ -164,7 +164,9 @@ def _numeral(btf: Extension, number: int) -> int:
     if number >> 32:
         tail = (btf.string(f"__unique_value_{number}"), number & 0xFFFFFFFF, number >> 32)
         return btf.add(kinds.ENUM64, 8, tail, vlen=1)
-    integer = next(type.id for type in btf.btf if isinstance(type, Int))
+    integer = next((type.id for type in btf.btf if isinstance(type, Int)), 0)
+    if not integer:  # no compiler leaves it out
+        integer = btf.add(kinds.INT, 4, (32,), name=btf.string("unsigned int"))
     return btf.pointer(btf.add(kinds.ARRAY, 0, (integer, integer, number)))
 
 

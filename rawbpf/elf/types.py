@@ -11,6 +11,8 @@ from rawbpf.elf.container import read
 from rawbpf.errors import FormatError
 
 _MAGICS = (MAGIC.to_bytes(2, "little"), MAGIC.to_bytes(2, "big"))
+STARTS = (b"\x7fELF", *_MAGICS)
+"""How a file begins that may have types."""
 
 
 def read_types(data: bytes, name: str, base: Btf | None = None) -> Btf:
@@ -23,6 +25,8 @@ def read_types(data: bytes, name: str, base: Btf | None = None) -> Btf:
     """
     if data[:2] in _MAGICS:
         return Btf.from_bytes(data, base)
+    if not data.startswith(STARTS):
+        raise FormatError(f"{name}: neither BTF nor an ELF file (it begins with {bytes(data[:4])!r})", 0)
     container = read(data, name, any_machine=True)
     section = container.find(".BTF")
     if section is None:

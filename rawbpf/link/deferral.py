@@ -1,8 +1,8 @@
 """Ctrl-C waits until what was opened has an owner.
 
-Between the system call that attaches and the object that detaches there are a few bytecodes, at each
-of which Python may run a signal handler that raises: the program would then stay attached for as
-long as the process lives. Signals are held back for that long and delivered right after; no handler
+Between the system call that attaches or makes something and the object that closes it there are a few bytecodes, at
+each of which Python may run a signal handler that raises: the program would then stay attached, or the map open, for
+as long as the process lives. Signals are held back for that long and delivered right after; no handler
 is touched. In a process with other threads the kernel may choose one of those to receive the
 signal, which defers nothing.
 """

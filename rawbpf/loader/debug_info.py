@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rawbpf.spec.object import ObjectData
     from rawbpf.syscall.protocol import Backend
 
-_EINVAL = 22
+_REFUSED = (22, 524)  # EINVAL; ENOTSUPP for what an integer is
 
 
 def load_types(backend: Backend, content: ObjectData, token: int | None) -> tuple[int, bool]:
@@ -29,7 +29,7 @@ def load_types(backend: Backend, content: ObjectData, token: int | None) -> tupl
     try:
         return btf_load(backend, content.btf_bytes, token_fd=token or 0, subject=content.name), True
     except BpfError as error:
-        if error.errno != _EINVAL:
+        if error.errno not in _REFUSED:
             raise
     from rawbpf import features  # these two are for old kernels alone
     from rawbpf.btf.sanitize import FEATURES, sanitize
@@ -40,7 +40,7 @@ def load_types(backend: Backend, content: ObjectData, token: int | None) -> tupl
     try:
         fd = btf_load(backend, sanitize(content.btf_bytes, lacking), token_fd=token or 0, subject=content.name)
     except BpfError as error:
-        if error.errno != _EINVAL:
+        if error.errno not in _REFUSED:
             raise
         return 0, False
     return fd, "func" not in lacking

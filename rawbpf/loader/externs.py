@@ -14,24 +14,21 @@ from rawbpf.asm.instruction import KernelReference
 from rawbpf.btf import indexed
 from rawbpf.btf.core_compare import Comparison, essential_name
 from rawbpf.btf.text import declare
-from rawbpf.btf.types import Func, FuncProto, Var, strip
+from rawbpf.btf.types import Func, FuncProto, Fwd, Ptr, Var, strip
 from rawbpf.errors import NotFound, NotSupported, SpecError
-from rawbpf.map.btf import modules
-from rawbpf.program.target import close_names, function_id, variable_id
+from rawbpf.program.target import no_symbol, with_symbol
 from rawbpf.symbols import find_addresses
-from rawbpf.syscall.obj import btf_get_fd_by_id
 from rawbpf.uapi import constants as c
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Iterable, Mapping
 
     from rawbpf.asm.instruction import Instruction
     from rawbpf.btf import Btf
+    from rawbpf.btf.types import Type
     from rawbpf.errors import VerifierError
-    from rawbpf.map.btf import Module
+    from rawbpf.map.module import Module, Modules
     from rawbpf.spec.ksym import KsymSpec
     from rawbpf.syscall.protocol import Backend
 
@@ -65,12 +62,12 @@ def find_typed(symbol: KsymSpec, kernel: Btf, loaded: Iterable[Module]) -> Found
         return None
     is_function = isinstance(symbol.type, FuncProto)
     name = essential_name(symbol.name) if is_function else symbol.name
-    kind = Func if is_function else Var
+    kind: type[Func | Var] = Func if is_function else Var
     module = None
     found = kernel.find(name, kind)
     if found is None:
         for module in loaded:
-            found = module.types.find(name, kind)
+            found = module.own(name, kind)
             if found is not None:
                 break
     if not isinstance(found, (Func, Var)):
@@ -80,30 +77,22 @@ def find_typed(symbol: KsymSpec, kernel: Btf, loaded: Iterable[Module]) -> Found
         return Found(btf_id=found.id, module=module)
     if is_function and symbol.weak:
         return None
+    if isinstance(symbol.type, Fwd):
+        raise SpecError(f"the object declares '{declare(symbol.type, name)}' of a type that it does not define")
     where = "the kernel" if module is None else f"module {module.name!r}"
     raise SpecError(
         f"the object declares '{declare(symbol.type, name)}', and what {where} has is '{declare(theirs, name)}'"
+        f"{_undefined(symbol.type)}"
     )
 
 
 class Externs:
-    """What an object declares of the kernel, as `resolve` finds it; closes the modules' BTF when it is closed.
+    """What an object declares of the kernel, as `resolve` finds it there and in its `modules`."""
 
-    `fd_array` is what programs are loaded with whose calls count in it: index 0 is the kernel itself.
-    """
-
-    def __init__(
-        self,
-        backend: Backend,
-        declared: Mapping[str, KsymSpec],
-        find_modules: Callable[[Backend, Btf], list[Module]] = modules,
-    ) -> None:
-        self.fd_array: list[int] = []
+    def __init__(self, backend: Backend, declared: Mapping[str, KsymSpec], modules: Modules) -> None:
         self._backend = backend
         self._declared = declared
-        self._find_modules = find_modules
-        self._modules: list[Module] | None = None
-        self._fds: dict[int, int] = {}
+        self._modules = modules
         self._found: dict[str, Found] = {}
         self._missing: dict[int, str] = {}
 
@@ -124,7 +113,7 @@ class Externs:
             if found is not None:
                 self._found[symbol.name] = found
                 if found.module is not None and isinstance(symbol.type, FuncProto):
-                    self._index(found.module)
+                    self._modules.index(found.module)
             elif symbol.weak:
                 self._missing[POISON + symbol.index] = symbol.name
             else:
@@ -137,18 +126,17 @@ class Externs:
             return instruction
         symbol, found = self._declared.get(reference.name), self._found.get(reference.name)
         if symbol is None:  # put there by who edited the program
-            find = function_id if instruction.is_call else variable_id
-            return instruction.replace(imm=find(self._backend, reference.name), reference=False)
+            return with_symbol(self._backend, instruction, reference.name, self._modules)
         if instruction.is_call:
             if not isinstance(symbol.type, FuncProto):
                 raise SpecError(f"{symbol.name!r} is called, and declared as no function")
             if found is None:
                 return instruction.replace(dst=0, src=0, offset=0, imm=POISON + symbol.index, reference=False)
-            offset = 0 if found.module is None else self._index(found.module)
+            offset = 0 if found.module is None else self._modules.index(found.module)
             return instruction.replace(imm=found.id, offset=offset, reference=False)
         if symbol.type is None or found is None:
             return instruction.replace(src=0, imm=0 if found is None else found.address, reference=False)
-        fd = 0 if found.module is None else self._fd(found.module)
+        fd = 0 if found.module is None else self._modules.fd(found.module)
         return instruction.replace(src=c.BPF_PSEUDO_BTF_ID, imm=fd << 32 | found.id, reference=False)
 
     def explain(self, error: VerifierError) -> None:
@@ -168,53 +156,34 @@ class Externs:
                 return None
             raise
         try:
-            return find_typed(symbol, kernel, self._loaded(kernel))
+            return find_typed(symbol, kernel, self._modules)
         except SpecError as error:
             raise SpecError(f"kernel symbol {symbol.name!r}: {error}") from None
 
-    def _loaded(self, kernel: Btf) -> Iterator[Module]:
-        if self._modules is None:
-            self._modules = self._find_modules(self._backend, kernel)
-        yield from self._modules
-
-    def _fd(self, module: Module) -> int:
-        if module.id not in self._fds:
-            self._fds[module.id] = btf_get_fd_by_id(self._backend, module.id)
-        return self._fds[module.id]
-
-    def _index(self, module: Module) -> int:
-        fd = self._fd(module)
-        if not self.fd_array:
-            self.fd_array.append(0)
-        if fd not in self.fd_array:
-            self.fd_array.append(fd)
-        return self.fd_array.index(fd)
-
     def _not_found(self, symbol: KsymSpec) -> NotFound:
         if symbol.type is None:
-            noun, hint = "symbol", f"the kernel's table of symbols has no {symbol.name!r}"
+            hint = f"the kernel's table of symbols has no {symbol.name!r}"
+            error = NotFound(
+                _ENOENT, call="find", subject=f"symbol {symbol.name}", hint=hint, backend=self._backend.name
+            )
+        elif isinstance(symbol.type, FuncProto):
+            error = no_symbol(self._backend, essential_name(symbol.name), "function", self._modules)
         else:
-            noun = "function" if isinstance(symbol.type, FuncProto) else "variable"
-            name = essential_name(symbol.name) if noun == "function" else symbol.name
-            hint = f"neither the kernel's BTF nor that of a module has a {noun} {name!r}"
-            if "CAP_SYS_ADMIN" not in self._backend.host.capabilities():
-                hint += " (modules are seen with CAP_SYS_ADMIN only)"
-            hint += close_names(self._backend, "", name)
-        hint += "; declare it __weak if the object can do without"
-        return NotFound(_ENOENT, call="find", subject=f"{noun} {symbol.name}", hint=hint, backend=self._backend.name)
+            error = no_symbol(self._backend, symbol.name, "variable", self._modules)
+        error.hint += "; declare it __weak if the object can do without"
+        return error
 
-    def close(self) -> None:
-        """Close the BTF of modules, which loaded programs hold by themselves. Idempotent."""
-        while self._fds:
-            self._backend.close(self._fds.popitem()[1])
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def _undefined(declared: Type) -> str:
+    # A struct that is declared only is of another kind than one, also behind a pointer.
+    if isinstance(declared, FuncProto):
+        for each in (declared.return_type, *(type for _, type in declared.params)):
+            pointer = strip(each)
+            behind = strip(pointer.type) if isinstance(pointer, Ptr) else pointer
+            if isinstance(behind, Fwd):
+                word = "union" if behind.is_union else "struct"
+                return f": there the object has to define '{word} {behind.name}', if only as {{}}"
+    return ""
 
 
 def _only(name: str, addresses: set[int] | None) -> Found | None:

@@ -6,13 +6,16 @@ Kernel side: kernel/bpf/syscall.c:bpf_prog_load, kernel/bpf/verifier.c:resolve_p
 
 from __future__ import annotations
 
+from rawbpf.codec.base import refuse
 from rawbpf.errors import SpecError
+from rawbpf.link.deferral import DeferredSignals
 from rawbpf.loader.debug_info import load_types
 from rawbpf.loader.maps import fill_slots, make_maps, unpin_made
 from rawbpf.loader.object import Object
 from rawbpf.loader.programs import load_programs
 from rawbpf.loader.relocate import relocate_types, targets
 from rawbpf.loader.struct_ops import add_tables, fit_tables, require_members
+from rawbpf.map.module import Modules
 from rawbpf.spec.map import KCONFIG
 from rawbpf.syscall.current import current
 from rawbpf.syscall.descriptor import descriptor_number
@@ -45,16 +48,21 @@ def load(
 ) -> Object:
     """Load `content`, which is the caller's to lose; documented as `ObjectSpec.load`."""
     backend = backend or current()
+    if not hasattr(backend, "bpf_blocking") or not hasattr(backend, "host"):
+        raise refuse("backend=", "a kernel, such as rawbpf.sim.Simulator()", backend)
+    if log_size is not None and not isinstance(log_size, int):
+        raise refuse("log_size=", "an int or None", log_size)
     if content.byteorder != backend.host.byteorder:
         machine = backend.host.byteorder
         target = {"little": "bpfel", "big": "bpfeb"}[machine]
         raise SpecError(
             f"{content.name} is {content.byteorder}-endian and this machine is not: compile it with -target {target}"
         )
-    fit_tables(backend, content)
+    modules = Modules(backend)
+    fit_tables(backend, content, modules)
     chosen = _choose(content, only)
     require_members(chosen)
-    core = relocate_types(content, chosen, targets(backend, target_btf))
+    core = relocate_types(content, chosen, targets(backend, modules, target_btf))
     token_fd = None if token is None else descriptor_number(token, "token=")
     if KCONFIG in content.maps and not (maps and KCONFIG in maps):
         from rawbpf.loader.kconfig import fill_config
@@ -63,15 +71,23 @@ def load(
     obj = Object(content.name, backend)
     btf_fd = 0
     try:
-        btf_fd, describes_code = load_types(backend, content, token_fd)
-        make_maps(
-            obj, content, replacements={} if maps is None else maps, pin_dir=pin_dir, btf_fd=btf_fd, token=token_fd
-        )
+        with DeferredSignals():
+            btf_fd, describes_code = load_types(backend, content, token_fd)
+            make_maps(
+                obj,
+                content,
+                replacements={} if maps is None else maps,
+                pin_dir=pin_dir,
+                modules=modules,
+                btf_fd=btf_fd,
+                token=token_fd,
+            )
         load_programs(
             obj,
             content,
             chosen,
             core=core,
+            modules=modules,
             btf_fd=btf_fd if describes_code else 0,
             log_level=log_level,
             log_size=log_size,
@@ -80,10 +96,12 @@ def load(
         fill_slots(obj, content)
         add_tables(obj, content)
     except BaseException:
-        unpin_made(obj)
-        obj.close()
+        with DeferredSignals():
+            unpin_made(obj)
+            obj.close()
         raise
     finally:
+        modules.close()
         if btf_fd:
             backend.close(btf_fd)
     return obj
@@ -92,6 +110,8 @@ def load(
 def _choose(content: ObjectData, only: Iterable[str] | None) -> list[ProgramSpec]:
     if only is None:
         return [program for program in content.programs.values() if program.autoload]
+    if not hasattr(only, "__iter__"):
+        raise refuse("only=", "names of programs", only)
     names = list(only)
     if isinstance(only, str) or not all(name in content.programs for name in names):
         raise SpecError(f"only={only!r}: programs of {content.name} are {', '.join(content.programs) or 'none'}")

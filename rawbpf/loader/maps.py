@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from rawbpf.loader.object import Object
     from rawbpf.map.info import MapInfo
+    from rawbpf.map.module import Modules
     from rawbpf.spec.map import MapSpec
     from rawbpf.spec.object import ObjectData
     from rawbpf.syscall.protocol import Backend
@@ -66,6 +67,7 @@ def make_maps(
     *,
     replacements: Mapping[str, Map[Any, Any]],
     pin_dir: str | os.PathLike[str] | None,
+    modules: Modules,
     btf_fd: int,
     token: int | None,
 ) -> None:
@@ -87,14 +89,18 @@ def make_maps(
     for name, spec in content.maps.items():
         if not spec.autocreate and name not in replacements:
             continue
+        # A table of functions has types of the kernel or of a module, where all else has those of the object.
+        types_fd = btf_fd
+        if spec.map_type == c.BPF_MAP_TYPE_STRUCT_OPS and spec.value is not None:
+            types_fd = modules.fd_of(spec.value.btf)
         if name in replacements:
             given = replacements[name]
             _check_fits(obj.backend, spec, given.info, f"maps[{name!r}]")
             made = given.dup()
         elif spec.pinning == PIN_BY_NAME:
-            made = _shared(obj, content, spec, _pin_path(spec, pin_dir), btf_fd, token)
+            made = _shared(obj, content, spec, _pin_path(spec, pin_dir), types_fd, token)
         else:
-            made = _create(obj, content, spec, btf_fd, token)
+            made = _create(obj, content, spec, types_fd, token)
         obj.maps.add(name, made)
         if spec.map_type in _UNTYPED:
             made._types = ObjectTypes(content)

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-    from typing import Self
+    from typing import NoReturn, Self
 
     from rawbpf.link.base import Link
     from rawbpf.loader.struct_ops import Table
@@ -146,6 +146,9 @@ class Object:
                 warn_unclosed(self, self._opened_at)
             finally:  # where warnings are errors, too
                 self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a loaded object cannot be copied or pickled: load its specification again")
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.programs)} programs, {len(self.maps)} maps"

@@ -10,10 +10,13 @@ Source: tools/lib/bpf/libbpf.c:bpf_object__relocate_core, bpf_object__relocate_c
 
 from __future__ import annotations
 
+from rawbpf.btf import Btf, indexed
 from rawbpf.btf.core import Core
-from rawbpf.errors import SpecError
+from rawbpf.codec.base import refuse
+from rawbpf.errors import FormatError, SpecError
 from rawbpf.loader.link import link, reached
 from rawbpf.loader.patch import patched
+from rawbpf.map.module import Modules
 from rawbpf.syscall.current import current
 
 TYPE_CHECKING = False
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rawbpf.asm.instruction import Instruction
-    from rawbpf.btf import Btf
     from rawbpf.loader.spec import ObjectSpec
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
@@ -41,23 +43,26 @@ def relocate(spec: ObjectSpec, target_btf: Btf | Iterable[Btf] | None = None) ->
     """
     content = spec._content.copy()
     chosen = [program for program in content.programs.values() if program.autoload]
-    relocate_types(content, chosen, targets(current(), target_btf))
+    backend = current()
+    relocate_types(content, chosen, targets(backend, Modules(backend), target_btf))
     return {program.name: link(program, content.functions) for program in chosen}
 
 
-def targets(backend: Backend, given: Btf | Iterable[Btf] | None) -> Iterator[Btf]:
-    """Yield the types that `target_btf=` means, each when it is needed: by default those of `backend`'s kernel."""
-    from rawbpf.btf import Btf, indexed
-    from rawbpf.map.btf import modules
+def targets(backend: Backend, modules: Modules, given: Btf | Iterable[Btf] | None) -> Iterator[Btf]:
+    """Yield the types that `target_btf=` means, each when it is needed: by default those of `backend`'s kernel.
 
+    Raises: TypeError for what is none.
+    """
     if given is None:
-        kernel = indexed(backend.host.btf())
-        yield kernel
-        yield from (module.types for module in modules(backend, kernel))
+        yield indexed(backend.host.btf())
+        yield from (module.types for module in modules)
     elif isinstance(given, Btf):
         yield given
     else:
-        yield from given
+        for each in given if hasattr(given, "__iter__") else [given]:
+            if not isinstance(each, Btf):
+                raise refuse("target_btf=", "a Btf, as Btf.from_bytes() returns, or several", given)
+            yield each
 
 
 def relocate_types(content: ObjectData, chosen: list[ProgramSpec], targets: Iterable[Btf]) -> Core | None:
@@ -93,5 +98,5 @@ def _relocated(core: Core, name: str, body: list[Instruction]) -> Iterator[Instr
             continue
         try:
             yield from patched(instruction, core.fixup(instruction.core))
-        except SpecError as error:
-            raise SpecError(f"{name!r}: {error}") from error
+        except (FormatError, SpecError) as error:
+            raise type(error)(f"{name!r}: {error}") from error

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, ClassVar, Generic, Self, TypedDict, TypeVar, dataclass_transform
+    from typing import Any, ClassVar, Generic, NoReturn, Self, TypedDict, TypeVar, dataclass_transform
 
     from rawbpf.codec.record import Record
     from rawbpf.loader.object import Links, Object
@@ -77,6 +77,9 @@ class Group:
         def __setattr__(self, name: str, value: object) -> None:
             raise AttributeError(f"{self._where}.{name} cannot be assigned to: edit what it has, such as its value")
 
+    def __reduce__(self) -> tuple[type[Group], tuple[str, Mapping[str, object]]]:
+        return type(self), (self._where, self._entries)
+
     def __dir__(self) -> list[str]:
         renamed = {called: name for name, called in self._names.items()}
         return sorted(renamed.get(name, name) for name in self._entries)
@@ -116,6 +119,9 @@ class Skeleton:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a loaded {type(self).__name__} cannot be copied or pickled: load it again")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.object!r}>"

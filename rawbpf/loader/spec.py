@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from rawbpf.loader.file import read_file, written_at_once
 from rawbpf.spec.named import Named
 
 TYPE_CHECKING = False
@@ -63,9 +64,7 @@ class ObjectSpec:
         itself; ImportError without pyelftools.
         """
         where = os.fsdecode(path)
-        with open(where, "rb") as file:
-            content = file.read()
-        return cls.from_bytes(content, name=os.path.basename(where))
+        return cls.from_bytes(read_file(where, (b"\x7fELF",)), name=os.path.basename(where))
 
     @classmethod
     def from_bytes(cls, content: bytes, *, name: str = "object") -> ObjectSpec:
@@ -92,6 +91,8 @@ class ObjectSpec:
         """
         from rawbpf.spec.linker import link
 
+        if isinstance(objects, (str, bytes, os.PathLike, ObjectSpec)):
+            raise TypeError(f"expected a list of objects to link, got {objects!r}")
         specs = [each if isinstance(each, ObjectSpec) else cls.from_file(each) for each in objects]
         return cls(link([spec._content for spec in specs], name))
 
@@ -152,17 +153,11 @@ class ObjectSpec:
     def save(self, path: str | bytes | os.PathLike[str]) -> None:
         """Write the object file that `to_bytes` returns; it appears whole, in place of one that is there.
 
-        Raises: OSError; as `to_bytes`.
+        Raises: OSError, also where `path` is something else than a file; as `to_bytes`.
         """
-        from tempfile import TemporaryDirectory
-
         content = self.to_bytes()
-        where = os.path.realpath(os.fsdecode(path))
-        with TemporaryDirectory(dir=os.path.dirname(where), prefix=".") as directory:
-            made = os.path.join(directory, os.path.basename(where))
-            with open(made, "wb") as file:
-                file.write(content)
-            os.replace(made, where)
+        with written_at_once(os.fsdecode(path)) as made, open(made, "wb") as file:
+            file.write(content)
 
     def copy(self) -> ObjectSpec:
         """Return a specification that can be edited without changing this one."""
@@ -190,8 +185,8 @@ class ObjectSpec:
         for when a program is refused. `token`: a BPF token, as its fd or an object with `fileno()`.
         `backend`: by default the current one.
 
-        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; BpfError; TypeError and
-        OverflowError for what was edited to be no number, or is no map. Nothing stays behind.
+        Raises: VerifierError; PermissionDenied; NotSupported; SpecError; FormatError for damaged types; BpfError;
+        TypeError and OverflowError for what was edited to be no number, or is no map. Nothing stays behind.
         """
         from rawbpf.loader.load import load
 

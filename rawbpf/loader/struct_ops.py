@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rawbpf.btf.types import Member, Type
     from rawbpf.link.base import Link
     from rawbpf.loader.object import Object
+    from rawbpf.map.module import Modules
     from rawbpf.map.struct_ops import StructOpsMap
     from rawbpf.program.program import Program
     from rawbpf.spec.map import MapSpec
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
     from rawbpf.syscall.protocol import Backend
 
 
-def fit_tables(backend: Backend, content: ObjectData) -> None:
-    """Make the tables of `content` what the kernel takes, and their programs those of its members.
+def fit_tables(backend: Backend, content: ObjectData, modules: Modules) -> None:
+    """Make the tables of `content` what the kernel or one of its `modules` takes, and their programs those of members.
 
     Of a table that is made, programs are loaded; those that no such table has a member for are not.
     Raises: SpecError for a member that the kernel lacks, or has otherwise; BpfError (ENOENT: no such table).
@@ -38,11 +39,24 @@ def fit_tables(backend: Backend, content: ObjectData) -> None:
     wanted: set[str] = set()
     for spec in content.maps.values():
         if spec.map_type == c.BPF_MAP_TYPE_STRUCT_OPS and spec.autocreate:
-            _Fitting(backend, spec, content.programs).fit()
+            _Fitting(backend, spec, content.programs, modules).fit()
             wanted.update(spec.programs.values())
     for name, program in content.programs.items():
         if program.prog_type == c.BPF_PROG_TYPE_STRUCT_OPS:
             program.autoload = name in wanted or (program.autoload and bool(program.attach_btf_id))
+
+
+def table_types(content: ObjectData, modules: Modules) -> dict[str, int]:
+    """Return the descriptor of the types that have its table, for each program of a table that `fit_tables` has fitted.
+
+    It is 0 for a table of the kernel itself.
+    """
+    return {
+        program: modules.fd_of(spec.value.btf)
+        for spec in content.maps.values()
+        if spec.map_type == c.BPF_MAP_TYPE_STRUCT_OPS and spec.value is not None
+        for program in spec.programs.values()
+    }
 
 
 def require_members(chosen: list[ProgramSpec]) -> None:
@@ -58,13 +72,13 @@ def require_members(chosen: list[ProgramSpec]) -> None:
 class _Fitting:
     # One table on its way from the object's struct to the kernel's.
 
-    def __init__(self, backend: Backend, spec: MapSpec, programs: dict[str, ProgramSpec]) -> None:
+    def __init__(self, backend: Backend, spec: MapSpec, programs: dict[str, ProgramSpec], modules: Modules) -> None:
         if not isinstance(spec.value, Struct):
             raise SpecError(f'map {spec.name!r}: a struct_ops map is a variable in SEC(".struct_ops.link")')
         self.spec = spec
         self.local = spec.value
         self.programs = programs
-        self.value = find_table(backend, essential_name(spec.value.name))
+        self.value = find_table(backend, essential_name(spec.value.name), modules)
         data = self.value.members[-1]
         table = strip(data.type)
         assert isinstance(table, Struct)
@@ -86,6 +100,9 @@ class _Fitting:
             found = theirs.get(member.name)
             if found is not None:
                 self._member(member, *found)
+            elif member.name in spec.programs:
+                out = f"del spec.maps[{spec.name!r}].programs[{member.name!r}]"
+                raise self._error(member, f"is a program, and this kernel has no such member: leave it out ({out})")
             elif any(self._bytes(member)):
                 raise self._error(member, "is not zero, and this kernel has no such member")
         spec.value, spec.value_type_id, spec.value_size = self.value, 0, self.value.size

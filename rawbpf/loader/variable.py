@@ -22,7 +22,7 @@ from rawbpf.uapi.constants import BPF_F_MMAPABLE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import mmap
-    from typing import Any, Generic
+    from typing import Any, Generic, NoReturn
 
     from typing_extensions import TypeVar
 
@@ -145,6 +145,9 @@ class Variable(_Base["T"]):
             hint = "this kernel cannot map data sections into memory; use a map, or set the variable before load()"
             raise NotSupported(_EINVAL, call="write", subject=subject, hint=hint)
         store(view, self.offset, content)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"variable {self.name!r} cannot be copied or pickled: take its value")
 
     def memory(self) -> memoryview:
         """Return the variable itself, in the memory that programs use: to read, and to write unless it is a constant.

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from rawbpf.btf.btf import Btf
     from rawbpf.syscall.protocol import Backend
 
-_EPERM, _E2BIG, _EINVAL = 1, 7, 22
+_E2BIG = 7
 _NAME_SIZE = 64  # MODULE_NAME_LEN is the longest
-_KERNEL = "vmlinux"
+KERNEL = "vmlinux"
+"""What the kernel calls its own types."""
 
 
 class BtfInfo:
@@ -59,11 +60,12 @@ def btfs(name: str | None = None) -> list[BtfInfo]:
     Raises: PermissionDenied (EPERM: needs CAP_SYS_ADMIN). Since: Linux 5.4.
     """
     backend = current()
-    found = [_read_info(backend, fd) for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id)]
+    found = [read_info(backend, fd) for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id)]
     return [info for info in found if name in (None, info.name)]
 
 
-def _read_info(backend: Backend, fd: int) -> BtfInfo:
+def read_info(backend: Backend, fd: int) -> BtfInfo:
+    """Return what the kernel tells of the BTF object behind `fd`."""
     name = ctypes.create_string_buffer(_NAME_SIZE)
     request = BTF_INFO.pack(name=ctypes.addressof(name), name_len=_NAME_SIZE)
     try:
@@ -77,40 +79,6 @@ def _read_info(backend: Backend, fd: int) -> BtfInfo:
     return BtfInfo(
         field["id"], name.value.decode("ascii", "backslashreplace"), field["btf_size"], bool(field["kernel_btf"])
     )
-
-
-class Module:
-    """A module of the kernel: its `name`, its `types`, and the `id` of the BTF object that has them."""
-
-    __slots__ = ("id", "name", "types")
-
-    def __init__(self, name: str, btf_id: int, types: Btf) -> None:
-        self.name = name
-        self.id = btf_id
-        self.types = types
-
-    def __repr__(self) -> str:
-        return f"<Module {self.name!r}: {self.types!r}>"
-
-
-def modules(backend: Backend, kernel: Btf) -> list[Module]:
-    """Return the modules, whose types continue those of the `kernel`; none where listing them is not allowed.
-
-    Raises: FormatError; BpfError. Since: Linux 5.11.
-    """
-    from rawbpf.btf import Btf
-
-    found = []
-    try:
-        for fd in obj.every(backend, obj.btf_get_next_id, obj.btf_get_fd_by_id):
-            info = _read_info(backend, fd)
-            if info.kernel and info.name != _KERNEL:
-                types = Btf.from_bytes(_read_content(backend, fd, info.size), kernel)
-                found.append(Module(info.name, info.id, types))
-    except BpfError as error:
-        if error.errno not in (_EPERM, _EINVAL):  # before Linux 5.4 they cannot be listed, and modules have none
-            raise
-    return found
 
 
 def read_btf(backend: Backend, btf_id: int, token_fd: int = 0) -> Btf | None:
@@ -128,14 +96,15 @@ def read_btf(backend: Backend, btf_id: int, token_fd: int = 0) -> Btf | None:
 def _read_types(backend: Backend, fd: int) -> Btf:
     from rawbpf.btf import Btf, indexed
 
-    info = _read_info(backend, fd)
-    if info.kernel and info.name == _KERNEL:
+    info = read_info(backend, fd)
+    if info.kernel and info.name == KERNEL:
         return indexed(backend.host.btf())
-    content = _read_content(backend, fd, info.size)
+    content = read_content(backend, fd, info.size)
     return Btf.from_bytes(content, base=indexed(backend.host.btf()) if info.kernel else None)
 
 
-def _read_content(backend: Backend, fd: int, size: int) -> bytes:
+def read_content(backend: Backend, fd: int, size: int) -> bytes:
+    """Return the `size` bytes of the BTF object behind `fd`."""
     content = ctypes.create_string_buffer(size)
     request = BTF_INFO.pack(btf=ctypes.addressof(content), btf_size=size)
     obj.obj_fill_info_by_fd(backend, fd, request)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from rawbpf.errors import BpfError, SpecError
+from rawbpf.errors import BpfError, FormatError, SpecError
 from rawbpf.map.base import Map, Shape
 from rawbpf.map.check import check_fields, check_number, checked_name, number_of, numbers_of
 from rawbpf.map.handle import Handle
@@ -195,12 +195,16 @@ def create_from_spec(
     """Create the map that `spec` describes, called `name` in the kernel.
 
     `btf_fd` is the object's BTF, of which `spec` has type ids (0: none); `inner_fd` the template of a
-    map of maps. Of a struct_ops map the value's type is the kernel's own.
+    map of maps. Of a struct_ops map the value's type is the kernel's own, or with `btf_fd` that of a module.
 
     Raises: as `Map.create`.
     """
     family = map_class(spec.map_type)
-    fields = fields_of(backend, spec) | {"name": checked_name(name), "inner_map_fd": inner_fd, "token_fd": token or 0}
+    try:
+        kernel_name = checked_name(name)
+    except ValueError as error:
+        raise SpecError(f"map {spec.name!r}: {error}") from None
+    fields = fields_of(backend, spec) | {"name": kernel_name, "inner_map_fd": inner_fd, "token_fd": token or 0}
     # A data section has no type of keys, only of its one value; so have types without keys.
     typed = spec.value_type_id and (spec.key_type_id or spec.is_data or not spec.key_size)
     fits = _type_of(spec.key, spec.key_size) is spec.key and _type_of(spec.value, spec.value_size) is spec.value
@@ -209,7 +213,7 @@ def create_from_spec(
         fields["btf_key_type_id"], fields["btf_value_type_id"] = spec.key_type_id, spec.value_type_id
     own_btf = 0
     if spec.map_type == c.BPF_MAP_TYPE_STRUCT_OPS and spec.value is not None:
-        fields["btf_vmlinux_value_type_id"] = spec.value.id
+        fields["btf_vmlinux_value_type_id"], fields["value_type_btf_obj_fd"] = spec.value.id, btf_fd
         own_btf = _load_btf(backend, fields, *codecs_of_spec(spec))
     template = _template(backend, inner_fd)
     try:
@@ -255,11 +259,19 @@ def open_as_spec(backend: Backend, fd: int, spec: MapSpec) -> Map[Any, Any]:
 
 
 def codecs_of_spec(spec: MapSpec) -> tuple[Codec[Any], Codec[Any]]:
-    """Return the codecs of the map that `spec` asks for; of one CPU's value where there is one per CPU."""
+    """Return the codecs of the map that `spec` asks for; of one CPU's value where there is one per CPU.
+
+    Raises: FormatError for damaged types; SpecError for types that maps of its type cannot have.
+    """
     key_type = value_type = None
     if not spec.is_data:
         key_type, value_type = _type_of(spec.key, spec.key_size), _type_of(spec.value, spec.value_size)
-    return codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
+    try:
+        return codecs_of_sizes(spec.map_type, spec.key_size, spec.value_size, key_type, value_type)
+    except (FormatError, SpecError):
+        raise
+    except ValueError as error:
+        raise SpecError(f"map {spec.name!r}: {error}") from None
 
 
 def codecs_of_sizes(

@@ -22,14 +22,16 @@ class MapInfo:
     """A map as it was when asked; holds no descriptor. Sizes are bytes.
 
     `id type_number name key_size value_size max_entries map_flags map_extra btf_id key_type_id
-    value_type_id`; `btf_vmlinux_value_type_id` is a struct_ops map's, in the kernel's own BTF; `memory` is
-    what the kernel charges for it, `frozen` whether user space is kept from writing; both None where
-    fdinfo has no such line. Program arrays and others that take programs have `owner_prog_type`, the
-    number of the only type that they take, and `owner_jited`; None until the first one fixed it.
+    value_type_id`; `btf_vmlinux_value_type_id` is a struct_ops map's, in the BTF object `btf_vmlinux_id` of the kernel
+    or a module (0 before Linux 6.9: the kernel's); `memory` is what the kernel charges for it, `frozen` whether user
+    space is kept from writing; both None where fdinfo has no such line. Program arrays and others that take programs
+    have `owner_prog_type`, the number of the only type that they take, and `owner_jited`; None until the first one
+    fixed it.
     """
 
     __slots__ = (
         "btf_id",
+        "btf_vmlinux_id",
         "btf_vmlinux_value_type_id",
         "frozen",
         "id",
@@ -60,6 +62,7 @@ class MapInfo:
         self.btf_id: int = field["btf_id"]
         self.key_type_id: int = field["btf_key_type_id"]
         self.value_type_id: int = field["btf_value_type_id"]
+        self.btf_vmlinux_id: int = field["btf_vmlinux_id"]
         self.btf_vmlinux_value_type_id: int = field["btf_vmlinux_value_type_id"]
         lines = dict(line.split(":", 1) for line in fdinfo.splitlines() if ":" in line)
         self.memory: int | None = _number(lines, "memlock")

@@ -195,14 +195,16 @@ def types_of(backend: Backend, info: MapInfo, token_fd: int = 0) -> tuple[Type |
     if btf is not None:
         # A data section has no type of keys, only of its one value.
         return btf[info.key_type_id] if info.key_type_id else None, btf[info.value_type_id]
-    return None, _kernel_type(backend, info.btf_vmlinux_value_type_id)
+    return None, _kernel_type(backend, info)
 
 
-def _kernel_type(backend: Backend, type_id: int) -> Type | None:
-    # Of a struct_ops map. A module's type has an id that the kernel's own BTF has not, or has for one of another size.
+def _kernel_type(backend: Backend, info: MapInfo) -> Type | None:
+    # Of a struct_ops map, in the kernel's own BTF where nothing else is said or may be read: a module's type has an id
+    # that is not there, or is one of another size.
     from rawbpf.btf import indexed
 
-    if not type_id:
+    number = info.btf_vmlinux_value_type_id
+    if not number:
         return None
-    btf = indexed(backend.host.btf())
-    return btf[type_id] if type_id < len(btf) else None
+    btf = (read_btf(backend, info.btf_vmlinux_id) if info.btf_vmlinux_id else None) or indexed(backend.host.btf())
+    return btf[number] if number < len(btf) else None

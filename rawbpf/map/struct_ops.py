@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.codec import Codec, Description, Record
     from rawbpf.map.base import Shape
     from rawbpf.map.handle import Handle
+    from rawbpf.map.module import Modules
     from rawbpf.syscall.descriptor import Descriptor
     from rawbpf.syscall.map import CreateFields
     from rawbpf.syscall.protocol import Backend
@@ -165,21 +166,24 @@ class StructOpsMap(Map[int, "Record"]):
         """Return the options with which a program for `member` is loaded.
 
         `Program.load("struct_ops", instructions, **m.target("ssthresh"))`. Raises: ValueError for what is
-        no member; TypeError where the map was opened without knowing its table.
+        no member; TypeError where the map was opened without knowing its table, and for one of a module.
         """
         from rawbpf.codec.struct_ops import StructOpsCodec
 
         if not isinstance(self._value, StructOpsCodec):
             raise TypeError(f"{self._shape}: which table it is of is not known here")
+        if self._value.table_type.btf.base is not None:
+            raise TypeError(f"{self._shape}: its table is a module's, and programs for that are loaded from an object")
         names = [name for name, *_ in self._value.table_type.members]
         if member not in names:
             raise ValueError(f"struct {self._value.table.tag} has no member {member!r}; it has {', '.join(names)}")
         return {"attach_btf_id": self._value.table_type.id, "expected_attach_type": names.index(member)}
 
 
-def find_table(backend: Backend, name: str) -> Struct:
-    """Return the kernel's `struct bpf_struct_ops_NAME`, the value of maps that hold its table `name`.
+def find_table(backend: Backend, name: str, modules: Modules | None = None) -> Struct:
+    """Return `struct bpf_struct_ops_NAME` of the kernel or else of one of the `modules`, for its table `name`.
 
+    It is the value of maps that hold the table.
     Raises: BpfError (ENOENT: there is no such table, the text says which there are); NotSupported where the
     kernel has no BTF.
     """
@@ -188,6 +192,8 @@ def find_table(backend: Backend, name: str) -> Struct:
     from rawbpf.codec.struct_ops import is_value
 
     found = indexed(backend.host.btf()).find(_PREFIX + name, Struct)
+    for module in modules or ():
+        found = found or module.own(_PREFIX + name, Struct)
     if found is None or not is_value(found):
         hint = _there_are(backend, name)
         raise BpfError(_ENOENT, call="find", subject=f"struct_ops {name!r}", hint=hint, backend=backend.name)

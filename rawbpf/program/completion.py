@@ -1,7 +1,8 @@
 """From a program as users write it to the instructions that the kernel takes: all that stands by name is resolved.
 
 Text is assembled, labels and functions become distances, maps their descriptors, and the kernel's functions
-and variables their ids in its BTF. Objects of files are the loader's, which uses what concerns maps.
+and variables their ids in its BTF or that of its modules. Objects of files are the loader's, which uses what concerns
+maps.
 Kernel side: kernel/bpf/verifier.c:resolve_pseudo_ldimm64, check_pseudo_btf_id, add_kfunc_call (v6.12).
 """
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from rawbpf.asm.instruction import Instruction
     from rawbpf.asm.label import Label, Resolved
+    from rawbpf.map.module import Modules
     from rawbpf.syscall.protocol import Backend
 
     class HasFileno(Protocol):
@@ -33,25 +35,32 @@ def complete(
     backend: Backend,
     code: Sequence[Instruction | Label] | str,
     maps: Mapping[str, HasFileno | int],
+    modules: Modules,
     *,
     name: str = "",
 ) -> Resolved:
     """Return the program of `code` with nothing in it by name. `name`: the program's, for messages.
 
+    `modules` keep descriptors of the BTF that instructions refer to, and have the `fd_array` to load it with.
+
     Raises: FormatError for text that is none; SpecError for labels, functions and maps that there are not; NotFound
-    (ENOENT) for names that the kernel's BTF lacks; NotSupported where it has none.
+    (ENOENT) for names that the BTF of the kernel and its modules lacks; NotSupported where it has none.
     """
     if isinstance(code, str):
         from rawbpf.asm.assembler import assemble
 
         code = assemble(code, file_name=name or "text")
     resolved = resolve(code)
-    resolved.instructions = [_completed(backend, each, maps, name) for each in resolved.instructions]
+    resolved.instructions = [_completed(backend, each, maps, modules, name) for each in resolved.instructions]
     return resolved
 
 
 def _completed(
-    backend: Backend, instruction: Instruction, maps: Mapping[str, HasFileno | int], program: str
+    backend: Backend,
+    instruction: Instruction,
+    maps: Mapping[str, HasFileno | int],
+    modules: Modules,
+    program: str,
 ) -> Instruction:
     reference = instruction.reference
     if isinstance(reference, MapReference):
@@ -63,10 +72,9 @@ def _completed(
         fd = descriptor_number(maps[reference.name], f"maps[{reference.name!r}]")
         return with_map(instruction, reference, fd)
     if isinstance(reference, KernelReference):
-        from rawbpf.program.target import function_id, variable_id
+        from rawbpf.program.target import with_symbol
 
-        found = function_id if instruction.is_call else variable_id
-        return instruction.replace(imm=found(backend, reference.name), reference=False)
+        return with_symbol(backend, instruction, reference.name, modules)
     return instruction
 
 

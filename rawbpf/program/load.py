@@ -90,15 +90,16 @@ def load(
     log_size: int | None,
     subject: str,
     fields: LoadFields,
+    report: LoadReport,
 ) -> Loaded:
     """Load `instructions`, which refer to maps and functions by number by now.
 
     `optional_type`: where the kernel refuses without a word, try once more without the
     `expected_attach_type`, which kernels before 4.17 lack. `log_level` 0 asks for a log only after a refusal.
-    `log_size`: bytes of the first log buffer.
+    `log_size`: bytes of the first log buffer. `report`: has the descriptor as soon as there is one.
     Raises: as `Program.load`.
     """
-    attempt = _Attempt(backend, instructions, prog_type, name, license, subject, fields)
+    attempt = _Attempt(backend, instructions, prog_type, name, license, subject, fields, report)
     try:
         return attempt.once(expected_attach_type, log_level, log_size)
     except BpfError as error:
@@ -135,8 +136,10 @@ class _Attempt:
         license: str,
         subject: str,
         fields: LoadFields,
+        report: LoadReport,
     ) -> None:
         self.backend = backend
+        self.report = report
         self.instructions = instructions
         self.prog_type = prog_type
         self.subject = subject
@@ -159,10 +162,9 @@ class _Attempt:
                 first = error
         size = min(max(log_size or FIRST_LOG_SIZE, _MIN_LOG), _MAX_LOG)
         while True:
-            report = LoadReport()
             buffer = ctypes.create_string_buffer(size)
             try:
-                fd = self._load(attach_type, log_level or 1, buffer, report)
+                fd = self._load(attach_type, log_level or 1, buffer)
             except BpfError as error:
                 log = buffer.value.decode("utf-8", "replace")
                 if error.errno == _errno.EINVAL and self.log and not log:
@@ -176,7 +178,7 @@ class _Attempt:
                 self.log = log
                 if size >= _MAX_LOG:
                     raise (first or error) from None
-                size = _grown(size, report.log_true_size)
+                size = _grown(size, self.report.log_true_size)
                 continue
             return Loaded(fd, buffer.value.decode("utf-8", "replace") if log_level else "", attach_type)
 
@@ -185,7 +187,6 @@ class _Attempt:
         attach_type: int,
         log_level: int = 0,
         log_buffer: ctypes.Array[ctypes.c_char] | None = None,
-        report: LoadReport | None = None,
     ) -> int:
         return prog_load(
             self.backend,
@@ -196,7 +197,7 @@ class _Attempt:
             expected_attach_type=attach_type,
             log_level=log_level,
             log_buffer=log_buffer,
-            report=report,
+            report=self.report,
             subject=self.subject,
             **self._fields,
         )

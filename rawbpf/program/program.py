@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 
 from rawbpf.errors import SpecError
+from rawbpf.link.deferral import owned
+from rawbpf.map.module import Modules
 from rawbpf.program.attaching import Attachable
 from rawbpf.program.completion import complete
 from rawbpf.program.load import CORE_RELO_SIZE, FUNC_INFO_SIZE, LINE_INFO_SIZE, load
@@ -17,6 +19,7 @@ from rawbpf.syscall import obj
 from rawbpf.syscall.btf import btf_load
 from rawbpf.syscall.current import current
 from rawbpf.syscall.lifetime import mark
+from rawbpf.syscall.prog import LoadReport
 from rawbpf.uapi.constants import BPF_STDERR, BPF_STDOUT
 from rawbpf.uapi.names import attach_type_number, prog_type_name, prog_type_number
 
@@ -111,10 +114,10 @@ class Program(Attachable):
         `log_size` is the first buffer's size in bytes, which grows as needed. `func_info` and
         `line_info` are records for the BTF of `btf_fd`; without one, functions whose address is taken get
         a BTF of their own. Other options are fields of PROG_LOAD.
-        Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such
-        programs; BpfError (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); NotFound for a function or variable that
-        the kernel's BTF lacks; SpecError for a map that `maps` lacks, and for a label or function that is not there;
-        FormatError for text that is none; ValueError for an unknown type, a bad name or no instructions.
+        Raises: VerifierError; PermissionDenied (EPERM); NotSupported where this kernel has no such programs; BpfError
+        (E2BIG, EINVAL, ENOMEM; ENOENT: no such target); NotFound for a function or variable that no BTF of the kernel
+        has; SpecError for a map that `maps` lacks, and for a label or function that is not there; FormatError for text
+        that is none; ValueError for an unknown type, a bad name, no code, or a module's function and `fd_array`.
         Since: Linux 3.18. Source: kernel/bpf/syscall.c:bpf_prog_load
         """
         if backend is None:
@@ -129,9 +132,12 @@ class Program(Attachable):
             number = int(prog_type)
         if isinstance(expected_attach_type, str):
             expected_attach_type = attach_type_number(expected_attach_type)
-        program = complete(backend, instructions, {} if maps is None else maps, name=name)
         btf = 0
+        modules = Modules(backend)
         try:
+            program = complete(backend, instructions, {} if maps is None else maps, modules, name=name)
+            if modules.fd_array and options.setdefault("fd_array", modules.fd_array) is not modules.fd_array:
+                raise ValueError(f"program {name!r} calls a module's function by name: fd_array= has no place for it")
             if program.callbacks and not options.get("btf_fd"):
                 from rawbpf.spec.function import describe_functions  # with what builds BTF, which few need
 
@@ -146,11 +152,13 @@ class Program(Attachable):
                 expected_attach_type=expected_attach_type,
                 section=section,
                 target=target,
+                modules=modules,
                 log_level=log_level,
                 log_size=log_size,
                 **options,
             )
         finally:
+            modules.close()
             if btf:
                 backend.close(btf)
 
@@ -321,6 +329,7 @@ def load_program(
     expected_attach_type: int | None = None,
     section: Section | None = None,
     target: str = "",
+    modules: Modules,
     log_level: int = 0,
     log_size: int | None = None,
     **options: Unpack[LoadOptions],
@@ -329,7 +338,7 @@ def load_program(
 
     `section` and `target` are a row of the section table and the text after the slash: they give
     flags, the expected attach type where none is given, and the attach_btf_id of `tp_btf` and its
-    like. Instructions refer to maps and functions by number.
+    like, in the kernel's BTF or in that of one of the `modules`. Instructions refer to maps and functions by number.
     Raises: as `Program.load`.
     """
     if not instructions:
@@ -350,32 +359,47 @@ def load_program(
             expected_attach_type = section.expected_attach_type
         fields["prog_flags"] = options.get("prog_flags", 0) | section.prog_flags
         if section.btf and not options.get("attach_btf_id"):
-            from rawbpf.program.target import attach_btf_id
+            from rawbpf.program.target import attach_target
 
-            fields["attach_btf_id"] = attach_btf_id(backend, expected_attach_type, target)
-    loaded = load(
-        backend,
-        instructions,
-        prog_type=prog_type,
-        name=name,
-        license=license,
-        expected_attach_type=expected_attach_type or 0,
-        optional_type=section is not None and section.optional_type,
-        log_level=log_level,
-        log_size=log_size,
-        subject=f"{name!r} ({prog_type_name(prog_type)})" if name else f"({prog_type_name(prog_type)})",
-        fields=fields,
-    )
-    return Program(
-        backend,
-        loaded.fd,
-        name=name,
-        prog_type=prog_type,
-        expected_attach_type=loaded.expected_attach_type,
-        section=section,
-        target=target,
-        log=loaded.log,
-    )
+            found = attach_target(backend, expected_attach_type, target, modules)
+            fields["attach_btf_id"], fields["attach_btf_obj_fd"] = found
+    report = LoadReport()
+    try:
+        loaded = load(
+            backend,
+            instructions,
+            prog_type=prog_type,
+            name=name,
+            license=license,
+            expected_attach_type=expected_attach_type or 0,
+            optional_type=section is not None and section.optional_type,
+            log_level=log_level,
+            log_size=log_size,
+            subject=f"{name!r} ({prog_type_name(prog_type)})" if name else f"({prog_type_name(prog_type)})",
+            fields=fields,
+            report=report,
+        )
+
+        def make() -> Program:
+            made = Program(
+                backend,
+                loaded.fd,
+                name=name,
+                prog_type=prog_type,
+                expected_attach_type=loaded.expected_attach_type,
+                section=section,
+                target=target,
+                log=loaded.log,
+            )
+            report.fd = -1
+            return made
+
+        # Not around the verifier, which may take a minute with its log.
+        return owned(make)
+    except BaseException:
+        if report.fd >= 0:
+            backend.close(report.fd)
+        raise
 
 
 def _opened(backend: Backend, fd: int, *, close_on_error: bool = True) -> Program:

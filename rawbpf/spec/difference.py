@@ -7,6 +7,7 @@ are equal if their ids and definitions are; the bytes of data sections if they s
 from __future__ import annotations
 
 from rawbpf.btf.base import Type
+from rawbpf.errors import FormatError
 from rawbpf.spec.map import MapSpec
 from rawbpf.spec.program import ProgramSpec
 from rawbpf.spec.section import Section
@@ -66,7 +67,10 @@ def _fields(spec: object) -> Mapping[str, object]:
 
 def _plain(value: object) -> object:
     if isinstance(value, Type):
-        return value.id, str(value)
+        try:
+            return value.id, str(value)
+        except FormatError:  # damaged, which nothing that was read of it shows
+            return value.id, value.kind_name
     if isinstance(value, Section):
         return value.pattern
     return value

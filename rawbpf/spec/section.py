@@ -15,8 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Linux 7.0 names it; the value is ABI.
-_BPF_TRACE_FSESSION = 58
+# Linux 7.0 and 7.2 name them; the values are ABI.
+BPF_TRACE_FSESSION = 58
+_BPF_TRACE_FENTRY_MULTI, _BPF_TRACE_FEXIT_MULTI, _BPF_TRACE_FSESSION_MULTI = 59, 60, 61
 
 
 class Section:
@@ -147,11 +148,17 @@ _TABLE: tuple[tuple[str, int, int, str, str], ...] = (
     ("fentry+", c.BPF_PROG_TYPE_TRACING, c.BPF_TRACE_FENTRY, "tracing", "auto btf"),
     ("fmod_ret+", c.BPF_PROG_TYPE_TRACING, c.BPF_MODIFY_RETURN, "tracing", "auto btf"),
     ("fexit+", c.BPF_PROG_TYPE_TRACING, c.BPF_TRACE_FEXIT, "tracing", "auto btf on_return"),
-    ("fsession+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FSESSION, "tracing", "auto btf"),
+    ("fsession+", c.BPF_PROG_TYPE_TRACING, BPF_TRACE_FSESSION, "tracing", "auto btf"),
     ("fentry.s+", c.BPF_PROG_TYPE_TRACING, c.BPF_TRACE_FENTRY, "tracing", "auto btf sleepable"),
     ("fmod_ret.s+", c.BPF_PROG_TYPE_TRACING, c.BPF_MODIFY_RETURN, "tracing", "auto btf sleepable"),
     ("fexit.s+", c.BPF_PROG_TYPE_TRACING, c.BPF_TRACE_FEXIT, "tracing", "auto btf sleepable on_return"),
-    ("fsession.s+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FSESSION, "tracing", "auto btf sleepable"),
+    ("fsession.s+", c.BPF_PROG_TYPE_TRACING, BPF_TRACE_FSESSION, "tracing", "auto btf sleepable"),
+    ("fentry.multi+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY_MULTI, "tracing_multi", "auto"),
+    ("fexit.multi+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FEXIT_MULTI, "tracing_multi", "auto on_return"),
+    ("fsession.multi+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FSESSION_MULTI, "tracing_multi", "auto"),
+    ("fentry.multi.s+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FENTRY_MULTI, "tracing_multi", "auto sleepable"),
+    ("fexit.multi.s+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FEXIT_MULTI, "tracing_multi", "auto on_return sleepable"),
+    ("fsession.multi.s+", c.BPF_PROG_TYPE_TRACING, _BPF_TRACE_FSESSION_MULTI, "tracing_multi", "auto sleepable"),
     ("freplace+", c.BPF_PROG_TYPE_EXT, 0, "freplace", "auto btf"),
     ("lsm+", c.BPF_PROG_TYPE_LSM, c.BPF_LSM_MAC, "lsm", "auto btf"),
     ("lsm.s+", c.BPF_PROG_TYPE_LSM, c.BPF_LSM_MAC, "lsm", "auto btf sleepable"),
@@ -235,8 +242,10 @@ def find_section(name: str) -> Section | None:
 def register_section(section: Section) -> None:
     """Add a definition of one's own; it is tried before the built-in ones.
 
-    Raises: SpecError when its pattern is registered already.
+    Raises: SpecError when its pattern is registered already; TypeError for what is no `Section`.
     """
+    if not isinstance(section, Section):
+        raise TypeError(f"expected a Section, such as Section('mine+', 6), got {section!r}")
     if any(section.pattern == other.pattern for other in _own):
         raise SpecError(f"the section {section.pattern!r} is registered already")
     _own.append(section)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rawbpf.spec.variable import VariableSpec
 
 _WIDEST = 60
+# What nests counts once for each level, and spaces are left out: that many are enough for what is shown.
+_MOST = 64 * _WIDEST
 _LARGEST = 256
 
 
@@ -107,7 +109,7 @@ def _variable(name: str, spec: VariableSpec) -> tuple[str, ...]:
 
 def _declared(of: Type, name: str) -> str:
     try:
-        return _cut(" ".join(declare(of, name).split()))
+        return _cut(" ".join(declare(of, name, _MOST).split()))
     except FormatError:
         return name or f"type {of.id}"
 
@@ -115,7 +117,10 @@ def _declared(of: Type, name: str) -> str:
 def _value(spec: VariableSpec) -> str:
     if spec.size <= _LARGEST:
         try:
-            return _cut(repr(spec.value))
+            # Of bytes with more single values than bits only damaged types tell.
+            codec = spec._codec()
+            if codec is None or codec.leaves <= 8 * _LARGEST:
+                return _cut(repr(spec.value))
         except (FormatError, SpecError, TypeError, ValueError):
             pass
     return f"{spec.size} bytes"

@@ -33,11 +33,15 @@ _ENOSPC = 28
 
 
 class LoadReport:
-    """What a load told beside its result: `log_true_size`, the log buffer it needs in full (0: Linux before 6.4)."""
+    """What a load told: `log_true_size`, the log buffer it needs in full (0: Linux before 6.4), and its result as `fd`.
 
-    __slots__ = ("log_true_size",)
+    Whoever is interrupted before `prog_load` has returned finds the descriptor here; below 0 there is none.
+    """
+
+    __slots__ = ("fd", "log_true_size")
 
     def __init__(self) -> None:
+        self.fd = -1
         self.log_true_size = 0
 
 
@@ -117,6 +121,7 @@ def prog_load(
     attr_buffer = pack(layout, values)
     result = invoke(backend, layout.cmd, attr_buffer, layout.size, blocking=True)
     if report is not None:
+        report.fd = result
         report.log_true_size = layout.integer(attr_buffer, "log_true_size")
     if result < 0:
         subject = subject or _description(name, prog_type, len(insns) // _INSN_SIZE)

@@ -1,11 +1,14 @@
 """Makes a kernel ready to boot: its image, and the modules that the tests and their channel to the host need.
 
+Most of them are loaded when the guest starts; some are there for tests that insert and remove them.
+
 Debian's packages of kernels hold both; what is taken from them stays in the cache, by the package's digest.
 """
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import lzma
 import re
 import stat
@@ -23,8 +26,10 @@ MODULES = (
     *("veth", "dummy", "tun", "sch_ingress", "cls_bpf", "act_bpf"),
 )
 """Loaded before the tests start. A kernel that lacks one has it built in, or not at all."""
+FOR_TESTS = ("nf_conntrack", "nf_nat", "fou", "tcp_dctcp", "x_tables")
+"""Inserted by tests: see support/kernel_modules.py."""
 FOLDER = "modules"
-"""Where they are in the guest, with a file `order`."""
+"""Where they are in the guest, with a file `order` that names what is loaded at the start."""
 _PARTS = re.compile(r"linux-(image|binary|modules|base)-\d.*")
 _MAIN = re.compile(r"linux-image-\d")
 _IMAGE = re.compile(r"(boot|usr/lib/modules/[^/]+)/vmlinu[xz][^/]*")
@@ -60,8 +65,10 @@ def is_part_of_kernel(name: str) -> bool:
     return _PARTS.match(name) is not None
 
 
-def modules(files: Mapping[str, Entry], wanted: Iterable[str] = MODULES) -> dict[str, Entry]:
-    """Return the files of the modules `wanted`, and of those that they depend on, with their order."""
+def modules(
+    files: Mapping[str, Entry], wanted: Iterable[str] = MODULES, more: Iterable[str] = FOR_TESTS
+) -> dict[str, Entry]:
+    """Return the files of modules `wanted` and `more`, and of those that they depend on, and the order of `wanted`."""
     found = {match[1].replace("-", "_"): match for name in files if (match := _MODULE.fullmatch(name))}
     content: dict[str, bytes] = {}
 
@@ -77,6 +84,8 @@ def modules(files: Mapping[str, Entry], wanted: Iterable[str] = MODULES) -> dict
     for name in wanted:
         add(name)
     order = "".join(f"{name}.ko\n" for name in content)
+    for name in more:
+        add(name)
     return {
         **{f"{FOLDER}/{name}.ko": Entry(plain) for name, plain in content.items()},
         f"{FOLDER}/order": Entry(order.encode(), stat.S_IFREG | 0o644),
@@ -94,7 +103,9 @@ def _of_suite(suite: str, target: Target, source: Archive, cache: Path) -> Kerne
     # The package with the image speaks for all of them: it depends on the others in exactly its version.
     main = next(package for package in packages if _MAIN.match(package.name))
     folder = cache / "kernels" / main.sha256
-    made = Kernel(folder / "image", folder / "modules.cpio", main.version)
+    # Another list of modules is another file.
+    names = hashlib.sha256(repr((MODULES, FOR_TESTS)).encode()).hexdigest()[:16]
+    made = Kernel(folder / "image", folder / f"modules-{names}.cpio", main.version)
     if not (made.image.is_file() and made.modules.is_file()):
         found = _files(packages, source)
         write(made.modules, archive(modules(found)))

@@ -75,6 +75,7 @@ TARGETS = {
         Target("5.10-amd64", _AMD64, _LINUX_5_10, "linux-image-cloud-amd64", _GUEST, 1250),
         Target("6.1-amd64", _AMD64, _LINUX_6_1, "linux-image-cloud-amd64", _GUEST, 1400),
         Target("6.12-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", _GUEST, 1480),
+        Target("6.12-modules-amd64", _AMD64, _LINUX_6_12, "linux-image-cloud-amd64", ("guest_module",), 11),
         Target("6.12-arm64", _ARM64, _LINUX_6_12, "linux-image-cloud-arm64", _GUEST, 1480),
         Target("6.12-s390x", _S390X, _LINUX_6_12, "linux-image-s390x", (*_GUEST, "guest_byte_order"), 1600),
         Target("newest-amd64", _AMD64_WITH_SLABS_DEBUGGED, _NEWEST, "linux-image-cloud-amd64", _GUEST, 1600),

@@ -30,6 +30,8 @@ _Number = Literal[
 _NUMBERS: tuple[_Number, ...] = get_args(_Number)
 # libbpf asks this machine how many CPUs it has, wherever the suite runs.
 _MACHINE = KernelBackend()
+# libbpf cuts the names of data sections to what the kernel takes.
+_LONGEST = 15
 _CALL_OF_NOTHING = "8520000000000000"
 _RINGS = (c.BPF_MAP_TYPE_RINGBUF, c.BPF_MAP_TYPE_USER_RINGBUF)
 
@@ -83,9 +85,10 @@ def _records(what: str, mine: bytes, theirs: str, size: int) -> Iterator[Differe
 
 def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
     theirs = {map_name(each): each for each in answer["maps"]}
-    yield from _presence("map", spec.maps, theirs)
-    for name in spec.maps.keys() & theirs.keys():
-        mine, other = spec.maps[name], theirs[name]
+    ours = {name[:_LONGEST] if each.is_data else name: each for name, each in spec.maps.items()}
+    yield from _presence("map", ours, theirs)
+    for name in ours.keys() & theirs.keys():
+        mine, other = ours[name], theirs[name]
         numbers: dict[str, tuple[object, object]] = {
             **_numbers(mine, other),
             "map_flags": (mine.map_flags, _flags(spec, mine, other)),
@@ -96,11 +99,13 @@ def _maps(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
             numbers["inner"] = (mine.inner is not None, other["inner"] is not None)
         else:
             numbers |= {f"inner {key}": pair for key, pair in _numbers(mine.inner, other["inner"]).items()}
-        if answer["is_whole"]:
+        if answer["is_whole"] and other["name"] in answer["created"]:  # all but those that are made when asked for
             made, created = fields_of(_MACHINE, mine), answer["created"][other["name"]]
             wanted = {**created, "map_flags": _flags(spec, mine, created)}
             if not created["max_entries"]:  # the kernel refuses a CPU map of none: rawbpf gives it the machine's CPUs
                 del wanted["max_entries"]
+            if mine.map_type == c.BPF_MAP_TYPE_STRUCT_OPS:  # that of the kernel's struct, which rawbpf finds later
+                del wanted["value_size"]
             numbers |= {f"created {field}": (made.get(field, 0), value) for field, value in wanted.items()}
             numbers["contents"] = (_contents(mine), _written(answer["updates"], other))
         yield from _fields(f"map {name}", numbers)
@@ -124,12 +129,14 @@ def _numbers(mine: MapSpec, other: MapNumbers) -> dict[str, tuple[object, object
     pairs["numa_node"] = (mine.numa_node or 0, other["numa_node"])
     if mine.map_type in _RINGS:  # libbpf makes a size possible when it reads it, rawbpf when it creates the map
         del pairs["max_entries"]
+    if mine.map_type == c.BPF_MAP_TYPE_STRUCT_OPS:  # the object's struct, which is none of the map's in the end
+        del pairs["value_type_id"]
     return pairs
 
 
 # libbpf lets a section be mapped that has a global variable. rawbpf offers static ones too, and needs that for them.
 def _flags(spec: ObjectSpec, mine: MapSpec, other: Created) -> int:
-    own = any(variable.map is mine for variable in spec.variables.values())
+    own = mine.is_data and any(variable.map is mine for variable in spec.variables.values())
     return other["map_flags"] | (c.BPF_F_MMAPABLE if own else 0)
 
 
@@ -156,6 +163,8 @@ def _programs(spec: ObjectSpec, answer: Answer) -> Iterator[Difference]:
             "expected_attach_type": (mine.expected_attach_type, other["expected_attach_type"]),
             "autoload": (mine.autoload, other["autoload"]),
         }
+        if mine.prog_type == c.BPF_PROG_TYPE_STRUCT_OPS:  # the place in a table, which rawbpf finds when it loads
+            del pairs["expected_attach_type"]
         yield from _fields(f"program {name}", pairs)
 
 
@@ -163,7 +172,8 @@ def resolved(instruction: Instruction, places: Mapping[str, int]) -> Instruction
     """Return `instruction` with what it refers to filled in as the driver does: maps by their place."""
     reference = instruction.reference
     if isinstance(reference, MapReference):
-        return instruction.replace(imm=places.get(reference.name, -1) & 0xFFFFFFFF | (reference.offset or 0) << 32)
+        place = places.get(reference.name, places.get(reference.name[:_LONGEST], -1))
+        return instruction.replace(imm=place & 0xFFFFFFFF | (reference.offset or 0) << 32)
     return instruction
 
 

@@ -32,9 +32,10 @@
 #include <bpf/libbpf.h>
 
 #define FAKE_MAGIC 0x656b61666c6c6163ULL
+#define FAKE_AT (1LL << 40) /* behind the memory of an arena, which libbpf maps and fills */
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-/* A fake map's file begins with this: descriptors are duplicated, so their numbers say nothing. */
+/* Stands in a fake map's file: descriptors are duplicated, so their numbers say nothing. */
 struct fake {
 	uint64_t magic;
 	union bpf_attr attr; /* of MAP_CREATE; zeros for what is no map */
@@ -86,14 +87,14 @@ static int fake_fd(const union bpf_attr *attr, size_t size)
 	struct fake fake = { .magic = FAKE_MAGIC };
 
 	memcpy(&fake.attr, attr, size < sizeof(fake.attr) ? size : sizeof(fake.attr));
-	if (fd < 0 || pwrite(fd, &fake, sizeof(fake), 0) != sizeof(fake))
+	if (fd < 0 || pwrite(fd, &fake, sizeof(fake), FAKE_AT) != sizeof(fake))
 		die("memfd_create");
 	return fd;
 }
 
 static bool read_fake(int fd, struct fake *fake)
 {
-	return pread(fd, fake, sizeof(*fake), 0) == sizeof(*fake) && fake->magic == FAKE_MAGIC;
+	return pread(fd, fake, sizeof(*fake), FAKE_AT) == sizeof(*fake) && fake->magic == FAKE_MAGIC;
 }
 
 static void note_update(const union bpf_attr *attr)

@@ -15,6 +15,7 @@ asks the simulator.
     streams:memory              the kernel has memory for what programs print
     tool:clang                  an executable on PATH
     module:capstone             an importable Python module
+    kernel_module:nf_nat        a module of the kernel that can be inserted
     archive:debian              others' object files, which were fetched or can be
 """
 
@@ -218,6 +219,12 @@ def _module(name: str, _: Backend) -> str | None:
     return None if importlib.util.find_spec(name) else f"module:{name} is not installed"
 
 
+def _kernel_module(name: str, backend: Backend) -> str | None:
+    from support.kernel_modules import at_hand
+
+    return None if at_hand(name) else f"kernel_module:{name} is not at hand"
+
+
 def _archive(_: str, __: Backend) -> str | None:
     from kernels.debian import Unavailable
     from peer.corpus import objects
@@ -256,5 +263,6 @@ _PROBES: dict[str, Callable[[str, Backend], str | None]] = {
     "streams": _streams,
     "tool": _tool,
     "module": _module,
+    "kernel_module": _kernel_module,
     "archive": _archive,
 }
