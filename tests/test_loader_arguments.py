@@ -10,6 +10,7 @@ import pytest
 
 import rawbpf
 from rawbpf.loader.relocate import targets
+from rawbpf.map.module import Modules
 from rawbpf.spec import register_section
 from rawbpf.spec.section import sections
 
@@ -121,7 +122,7 @@ def test_an_argument_of_another_type_is_named(
 @pytest.mark.parametrize("value", ["vmlinux", b"\x9f\xeb", 5, [None]])
 def test_types_to_relocate_against_are_no_path(backend: Backend, value: Any) -> None:
     with pytest.raises(TypeError, match="target_btf=: expected a Btf"):
-        list(targets(backend, value))
+        list(targets(backend, Modules(backend), value))
 
 
 @pytest.mark.parametrize("objects", ["a.o", b"a.o", EXECCOUNT, rawbpf.ObjectSpec.from_file(EXECCOUNT)])

@@ -101,9 +101,10 @@ def load(
             obj.close()
         raise
     finally:
-        modules.close()
-        if btf_fd:
-            backend.close(btf_fd)
+        with DeferredSignals():
+            modules.close()
+            if btf_fd:
+                backend.close(btf_fd)
     return obj
 
 
