@@ -12,7 +12,7 @@ from support.signalled import Signalled
 
 import rawbpf
 from rawbpf.link import deferral
-from rawbpf.program import load, program
+from rawbpf.program import load, loading
 from rawbpf.syscall.fault import FaultBackend
 from rawbpf.uapi import constants as c
 
@@ -63,7 +63,7 @@ def test_ctrl_c_while_it_loads_leaves_nothing_open(
     spec.load(backend=backend).close()
 
 
-@pytest.mark.parametrize(("module", "name"), [(load, "Loaded"), (program, "Program"), (deferral, "DeferredSignals")])
+@pytest.mark.parametrize(("module", "name"), [(load, "Loaded"), (loading, "Program"), (deferral, "DeferredSignals")])
 def test_ctrl_c_while_a_program_gets_its_owner_leaves_nothing_open(
     backend: Backend, spec: rawbpf.ObjectSpec, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str
 ) -> None:

@@ -12,7 +12,7 @@ from rawbpf.loader.patch import is_poisoned
 from rawbpf.loader.struct_ops import table_types
 from rawbpf.program.completion import with_map
 from rawbpf.program.load import kernel_name
-from rawbpf.program.program import load_program
+from rawbpf.program.loading import load_program
 from rawbpf.spec.number import check_numbers
 
 TYPE_CHECKING = False
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rawbpf.loader.object import Object
     from rawbpf.map.base import Map
     from rawbpf.map.module import Modules
-    from rawbpf.program.program import LoadOptions
+    from rawbpf.program.loading import LoadOptions
     from rawbpf.spec.object import ObjectData
     from rawbpf.spec.program import ProgramSpec
 
