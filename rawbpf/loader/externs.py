@@ -16,6 +16,7 @@ from rawbpf.btf.core_compare import Comparison, essential_name
 from rawbpf.btf.text import declare
 from rawbpf.btf.types import Func, FuncProto, Fwd, Ptr, Var, strip
 from rawbpf.errors import NotFound, NotSupported, SpecError
+from rawbpf.map.module import find
 from rawbpf.program.target import no_symbol, with_symbol
 from rawbpf.symbols import find_addresses
 from rawbpf.uapi import constants as c
@@ -63,14 +64,8 @@ def find_typed(symbol: KsymSpec, kernel: Btf, loaded: Iterable[Module]) -> Found
     is_function = isinstance(symbol.type, FuncProto)
     name = essential_name(symbol.name) if is_function else symbol.name
     kind: type[Func | Var] = Func if is_function else Var
-    module = None
-    found = kernel.find(name, kind)
+    found, module = find(name, kind, kernel, loaded)
     if found is None:
-        for module in loaded:
-            found = module.own(name, kind)
-            if found is not None:
-                break
-    if not isinstance(found, (Func, Var)):
         return None
     theirs = strip(found.type)
     if Comparison().compatible(symbol.type, theirs):

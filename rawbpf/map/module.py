@@ -11,7 +11,7 @@ from rawbpf.syscall import obj
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Self, TypeVar
 
@@ -102,6 +102,21 @@ class Modules:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def find(name: str, kind: type[T], kernel: Btf, modules: Iterable[Module]) -> tuple[T | None, Module | None]:
+    """Return the type of this `name` and class of the `kernel`, else of the first of `modules` that has one.
+
+    With it comes that module, None for the kernel; both are None where there is none.
+    """
+    found = kernel.find(name, kind)
+    if found is not None:
+        return found, None
+    for module in modules:
+        found = module.own(name, kind)
+        if found is not None:
+            return found, module
+    return None, None
 
 
 def _listed(backend: Backend) -> list[Module]:

@@ -9,6 +9,7 @@ from rawbpf.btf import indexed
 from rawbpf.btf.types import Func, Typedef, Var
 from rawbpf.errors import BpfError, NotFound, SpecError
 from rawbpf.map.btf import KERNEL
+from rawbpf.map.module import find
 from rawbpf.spec.section import BPF_TRACE_FSESSION
 from rawbpf.uapi import constants as c
 from rawbpf.uapi.names import attach_type_name
@@ -81,13 +82,7 @@ def with_symbol(backend: Backend, instruction: Instruction, name: str, modules: 
     Raises: NotFound (ENOENT, the text has close names); NotSupported where the kernel has no BTF; BpfError.
     """
     kind, noun = (Func, "function") if instruction.is_call else (Var, "variable")
-    module = None
-    found: Type | None = indexed(backend.host.btf()).find(name, kind)
-    if found is None:
-        for module in modules:
-            found = module.own(name, kind)
-            if found is not None:
-                break
+    found, module = find(name, kind, indexed(backend.host.btf()), modules)
     if found is None:
         raise no_symbol(backend, name, noun, modules)
     if instruction.is_call:
